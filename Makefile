@@ -1,0 +1,69 @@
+# One door to everything: `make help` lists it. Each target works alone in a fresh clone.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+PY ?= $(VENV)/bin/python
+# More arguments for installing torch, e.g. --index-url https://download.pytorch.org/whl/cpu
+TORCH_ARGS ?=
+
+TORCH := $(shell sed -n 's/^\(torch==[^ ;]*\).*/\1/p' requirements.txt)
+TYPED := $(wildcard mmvideoiq/quant mmvideoiq/deploy)
+STAMP := $(VENV)/.installed
+# With PY=... given, that interpreter is used as it is and nothing is installed.
+READY := $(if $(filter $(VENV)/bin/python,$(PY)),$(STAMP))
+THREADS := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1}
+
+.PHONY: help install demo test check slow clean distclean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@echo
+	@echo "Variables: PYTHON=$(PYTHON) makes the environment in VENV=$(VENV); PY=/path/to/python uses another as it is;"
+	@echo "TORCH_ARGS=\"--index-url https://download.pytorch.org/whl/cpu\" fetches a torch without CUDA."
+
+install: $(READY)  ## make the environment (the other targets do so by themselves)
+	@$(PY) -c 'import sys, torch; print("ready: Python", sys.version.split()[0], "torch", torch.__version__)'
+
+$(STAMP): requirements.txt setup.py pyproject.toml
+	@echo ">> environment in $(VENV) with $$($(PYTHON) --version)"
+	@$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV) || \
+		{ echo "no virtual environment could be made; on Debian: apt install python3-venv" >&2; exit 1; }
+	@echo ">> $(TORCH), by itself, before anything can choose another"
+	$(VENV)/bin/python -m pip install --disable-pip-version-check $(TORCH) $(TORCH_ARGS)
+	@echo ">> the tested versions of everything else (requirements.txt)"
+	$(VENV)/bin/python -m pip install --disable-pip-version-check --no-deps -r requirements.txt
+	@echo ">> mmvideoiq itself, editable"
+	$(VENV)/bin/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(READY)  ## synthetic clips, all stages, evaluation: work_dirs/demo/summary.json and pictures
+	@echo ">> the demo: all stages on synthetic clips, about ten minutes on two cores"
+	$(PY) tools/train_stages.py configs/videoiq/demo_recipe.py --work-dir work_dirs/demo
+
+test: $(READY)  ## the tests, without the slow ones
+	@echo ">> tests, without the slow ones"
+	$(THREADS) $(PY) -m pytest -m "not slow"
+
+slow: $(READY)  ## the slow tests alone
+	@echo ">> slow tests"
+	$(THREADS) $(PY) -m pytest -m slow --durations=10
+
+check: $(READY)  ## lint, format, types, import rules
+	@echo ">> lint"
+	$(PY) -m ruff check .
+	@echo ">> format"
+	$(PY) -m ruff format --check .
+	@echo ">> types of $(TYPED)"
+	$(if $(TYPED),$(PY) -m mypy $(TYPED))
+	@echo ">> import rules"
+	$(THREADS) $(PY) -m pytest -q tests/test_import_rules.py
+
+clean:  ## remove caches and the demo's results, keep the environment and your own results
+	rm -rf work_dirs/demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -print0 | xargs -0 -r rm -rf
+
+distclean: clean  ## clean, and remove the environment
+	rm -rf $(VENV)

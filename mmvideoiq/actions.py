@@ -1,0 +1,232 @@
+"""What the policy may choose for a frame, in which order, and what each choice costs.
+
+Axes: N videos, T frames, A actions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from mmvideoiq.cost import bitops_cost, load_latency_table, paper_cost
+
+COST_RULES = {"paper": paper_cost, "bitops": bitops_cost}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Action:
+    """One choice for a frame: process it at a precision, or leave it (and frames after it) out.
+
+    Source: arXiv:2108.10394, section 3 (precisions and skip); several skip lengths as in its release.
+
+    Args:
+        bits: precision in 1..32. Exactly one of ``bits`` and ``skip`` is given.
+        skip: this frame and the next ``skip - 1`` frames are left out; 0 means the frame is processed.
+        input_size: reserved; must be None.
+        separate: a separate float network, not the any-precision one, processes the frame; needs ``bits=32``.
+
+    Raises:
+        TypeError: a field has another type.
+        ValueError: a field is out of range, or none or both of ``bits`` and ``skip`` are given.
+
+    >>> Action(bits=4).name, Action(bits=32, separate=True).name, Action(skip=1).name, Action(skip=2).name
+    ('4', '32fp', 'skip', 'skip2')
+    """
+
+    bits: int | None = None
+    skip: int = 0
+    input_size: int | None = None
+    separate: bool = False
+
+    def __post_init__(self) -> None:
+        if self.bits is not None and type(self.bits) is not int:
+            raise TypeError(f"Action bits must be an int in 1..32, got {self.bits!r}")
+        if type(self.skip) is not int:
+            raise TypeError(f"Action skip must be an int >= 1, got {self.skip!r}")
+        if type(self.separate) is not bool:
+            raise TypeError(f"Action separate must be True or False, got {self.separate!r}")
+        if self.input_size is not None:
+            raise ValueError(f"Action input_size={self.input_size!r} is not supported yet; leave it out")
+        if self.skip < 0:
+            raise ValueError(f"Action skip must be >= 1, got {self.skip}")
+        if (self.bits is None) == (self.skip == 0):
+            raise ValueError(
+                f"Action needs exactly one of bits (1..32) and skip (>= 1), got bits={self.bits}, skip={self.skip}"
+            )
+        if self.bits is not None and not 1 <= self.bits <= 32:
+            raise ValueError(f"Action bits must be in 1..32, got {self.bits}")
+        if self.separate and self.bits != 32:
+            raise ValueError(
+                f"Action separate=True is a float network and needs bits=32, got bits={self.bits}"
+            )
+
+    @property
+    def is_skip(self) -> bool:
+        return self.skip > 0
+
+    @property
+    def name(self) -> str:
+        if self.is_skip:
+            return "skip" if self.skip == 1 else f"skip{self.skip}"
+        return f"{self.bits}fp" if self.separate else f"{self.bits}"
+
+
+class ActionSpace:
+    """The codebook of actions: their order, names and relative costs.
+
+    Order: an action with ``separate`` first, then precisions high to low, then skips short to long.
+
+    Args:
+        actions: actions, or dicts of :class:`Action`'s fields.
+        cost: ``"paper"`` (``min(bits, 8)**2 / 64``, arXiv:2108.10394), ``"bitops"`` (``(bits / 32)**2``), or the
+            path of a JSON latency table ``{action name: milliseconds}``; a table's figures are divided by the
+            largest one in use, and a skip may be left out (0).
+
+    Attributes:
+        actions, names: length A.
+        costs: length A, in [0, 1]; a skip costs 0 under both rules.
+        precisions: bits of the any-precision network's actions, high to low.
+        skip_mask: length A, True for skips.
+        skip_lengths: length A, frames left out by each action; 0 for a processed frame.
+
+    Raises:
+        ValueError: empty, repeated, wrongly ordered, only skips, an unknown field, cost rule or table entry.
+
+    >>> space = ActionSpace([dict(bits=32), dict(bits=4), dict(bits=2), dict(skip=1)])
+    >>> space.names, space.costs
+    (('32', '4', '2', 'skip'), (1.0, 0.25, 0.0625, 0.0))
+    """
+
+    def __init__(self, actions: Sequence[Action | Mapping[str, Any]], cost: str = "paper") -> None:
+        if isinstance(actions, (str, bytes, Mapping)) or not isinstance(actions, Sequence):
+            raise TypeError(
+                f"ActionSpace actions must be a list of Action or dict, got {type(actions).__name__}"
+            )
+        self.actions = tuple(_as_action(a) for a in actions)
+        self.names = tuple(a.name for a in self.actions)
+        self._validate()
+        self.cost = cost
+        self.costs = self._relative_costs(cost)
+        self.precisions = tuple(a.bits for a in self.actions if a.bits is not None and not a.separate)
+        self.skip_mask = tuple(a.is_skip for a in self.actions)
+        self.skip_lengths = tuple(a.skip for a in self.actions)
+
+    @classmethod
+    def from_cfg(
+        cls, cfg: ActionSpace | Sequence[Action | Mapping[str, Any]] | Mapping[str, Any]
+    ) -> ActionSpace:
+        """An ActionSpace as it is, or one built from a list of actions or ``dict(actions=[...], cost=...)``."""
+        if isinstance(cfg, cls):
+            return cfg
+        if not isinstance(cfg, Mapping):
+            return cls(cfg)  # type: ignore[arg-type]
+        if "actions" not in cfg or not set(cfg) <= {"actions", "cost"}:
+            raise ValueError(
+                f"actions config must hold 'actions' and may hold 'cost', got keys {sorted(cfg)}"
+            )
+        return cls(cfg["actions"], cost=cfg.get("cost", "paper"))
+
+    def __len__(self) -> int:
+        return len(self.actions)
+
+    def __iter__(self) -> Iterator[Action]:
+        return iter(self.actions)
+
+    def __getitem__(self, index: int) -> Action:
+        return self.actions[index]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ActionSpace):
+            return NotImplemented
+        return self.actions == other.actions and self.costs == other.costs
+
+    def __hash__(self) -> int:
+        return hash((self.actions, self.costs))
+
+    def __repr__(self) -> str:
+        return f"ActionSpace({', '.join(self.names)}; cost={self.cost})"
+
+    def index(self, name_or_bits: str | int) -> int:
+        """Position of an action, by name (``"4"``, ``"skip"``, ``"32fp"``) or by the bits of a precision."""
+        name = str(name_or_bits)
+        if name not in self.names:
+            raise ValueError(
+                f"no action {name_or_bits!r} in the action space; it has {', '.join(self.names)}"
+            )
+        return self.names.index(name)
+
+    def usage(self, actions: Any) -> np.ndarray:
+        """Share of each action.
+
+        Args:
+            actions: integers in [0, A), any shape, array or tensor.
+
+        Returns: (A,) float64, sums to 1.
+        """
+        indices = self.indices(actions)
+        if indices.size == 0:
+            raise ValueError("usage of an empty array of actions is not defined")
+        return np.bincount(indices.reshape(-1), minlength=len(self)) / indices.size
+
+    def indices(self, actions: Any) -> np.ndarray:
+        """``actions`` (array or tensor on any device) as int64, checked to lie in [0, A)."""
+        if hasattr(actions, "detach"):
+            actions = actions.detach().cpu().numpy()
+        array = np.asarray(actions)
+        if array.size and array.dtype.kind not in "iu":
+            raise TypeError(f"actions must be integers, got {array.dtype}")
+        if array.size and not (array.min() >= 0 and array.max() < len(self)):
+            raise ValueError(f"actions must be in 0..{len(self) - 1}, got {array.min()}..{array.max()}")
+        return array.astype(np.int64)
+
+    def _validate(self) -> None:
+        if not self.actions:
+            raise ValueError("ActionSpace actions is empty; give at least one precision")
+        shown = ", ".join(self.names)
+        repeated = sorted({n for n in self.names if self.names.count(n) > 1})
+        if repeated:
+            raise ValueError(f"ActionSpace actions repeat {', '.join(repeated)}: got {shown}")
+        if all(a.is_skip for a in self.actions):
+            raise ValueError(f"ActionSpace actions hold only skips ({shown}); give at least one precision")
+        order = sorted(self.actions, key=lambda a: (a.is_skip, not a.separate, -(a.bits or 0), a.skip))
+        if tuple(order) != self.actions:
+            raise ValueError(
+                "ActionSpace actions must be ordered: separate, precisions high to low, skips short to long; "
+                f"got {shown}, expected {', '.join(a.name for a in order)}"
+            )
+
+    def _relative_costs(self, cost: str) -> tuple[float, ...]:
+        if not isinstance(cost, str):
+            raise TypeError(f"ActionSpace cost must be 'paper', 'bitops' or a path, got {cost!r}")
+        if cost in COST_RULES:
+            rule = COST_RULES[cost]
+            return tuple(0.0 if a.bits is None else rule(a.bits) for a in self.actions)
+        if not cost.endswith(".json"):
+            raise ValueError(
+                f"ActionSpace cost must be 'paper', 'bitops' or a path to a .json table, got {cost!r}"
+            )
+        table = load_latency_table(cost)
+        missing = [a.name for a in self.actions if a.name not in table and not a.is_skip]
+        if missing:
+            raise ValueError(
+                f"latency table {cost} lacks {', '.join(missing)}; it has {', '.join(sorted(table))}"
+            )
+        times = [table.get(name, 0.0) for name in self.names]
+        if max(times) == 0:
+            raise ValueError(f"latency table {cost}: all times of {', '.join(self.names)} are 0")
+        return tuple(t / max(times) for t in times)
+
+
+def _as_action(action: Action | Mapping[str, Any]) -> Action:
+    if isinstance(action, Action):
+        return action
+    if not isinstance(action, Mapping):
+        raise TypeError(f"an action must be an Action or a dict such as dict(bits=4), got {action!r}")
+    known = [f.name for f in fields(Action)]
+    unknown = sorted(set(action) - set(known))
+    if unknown:
+        raise ValueError(f"unknown action field {', '.join(unknown)}; known are {', '.join(known)}")
+    return Action(**action)

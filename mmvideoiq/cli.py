@@ -1,0 +1,119 @@
+"""What the commands share: one-line errors, reading a config, building the host's runner."""
+
+import os
+import pickle
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mmvideoiq import compat
+
+compat.apply()
+
+from mmengine.config import Config  # noqa: E402
+from mmengine.hooks import Hook  # noqa: E402
+from mmengine.runner import Runner  # noqa: E402
+
+TRACEBACK = "MMVIDEOIQ_TRACEBACK"
+USER_ERRORS = (
+    AssertionError,  # the host states wrong settings so
+    EOFError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+)
+
+
+class Begun(Hook):
+    """Notes that building is over and the run itself has begun."""
+
+    priority = "LOWEST"
+
+    def __init__(self) -> None:
+        self.happened = False
+
+    def before_train(self, runner: Runner) -> None:
+        self.happened = True
+
+    def before_test(self, runner: Runner) -> None:
+        self.happened = True
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error as one line; an ImportError also tells what it came from."""
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    if isinstance(error, ImportError) and isinstance(error.__context__, ImportError):
+        text = f"{text}: {error.__context__}"
+    if isinstance(error, (AssertionError, LookupError)) and not isinstance(error, compat.PartNotRegistered):
+        text = f"{type(error).__name__}: {text}"
+    return " ".join(text.split()) or type(error).__name__
+
+
+@contextmanager
+def one_line_errors() -> Iterator[Begun]:
+    """Until the run has begun, end on an error of the user with one line on stderr and exit code 2.
+
+    Gives the hook that notes the beginning; register it with the runner. From then on errors keep their traceback.
+    The environment variable MMVIDEOIQ_TRACEBACK keeps it everywhere.
+    """
+    begun = Begun()
+    try:
+        yield begun
+    except USER_ERRORS as error:
+        if begun.happened or os.environ.get(TRACEBACK):
+            raise
+        sys.stdout.flush()
+        print(f"{Path(sys.argv[0]).name}: error: {one_line(error)}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def need_file(path: str, what: str) -> None:
+    """Raise FileNotFoundError unless ``path`` is a file or an address such as ``https://...``."""
+    if "://" not in path and not Path(path).is_file():
+        raise FileNotFoundError(f"{what} not found: {path}")
+
+
+def read_config(path: str, *, options: dict | None, work_dir: str | None, launcher: str) -> Config:
+    """Read a config and lay the command line over it.
+
+    Args:
+        options: what ``--cfg-options`` gave; wins over the file.
+        work_dir: wins over the file; where both are silent it is ``work_dirs/<name of the config>``.
+
+    Raises:
+        FileNotFoundError: no such config.
+        ValueError: an option that does not fit the config; the message names it.
+    """
+    need_file(path, "config")
+    config = Config.fromfile(path)
+    for key, value in (options or {}).items():
+        try:
+            config.merge_from_dict({key: value})
+        except (AttributeError, AssertionError, IndexError, KeyError, TypeError) as error:
+            raise ValueError(f"--cfg-options {key}={value} does not fit the config: {one_line(error)}") from error
+    config.launcher = launcher
+    if work_dir is not None:
+        config.work_dir = work_dir
+    elif config.get("work_dir") is None:
+        config.work_dir = str(Path("work_dirs") / Path(path).stem)
+    return config
+
+
+def build_runner(config: Config, begun: Begun) -> Any:
+    """Build the host's runner, or the one that ``runner_type`` names, and register ``begun`` with it."""
+    compat.fit_launcher_to_cpu(config)
+    if "runner_type" in config:
+        from mmaction.registry import RUNNERS
+
+        runner = RUNNERS.build(config)
+    else:
+        runner = Runner.from_cfg(config)
+    runner.register_hook(begun)
+    return runner

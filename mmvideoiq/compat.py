@@ -1,0 +1,360 @@
+"""Mends for MMAction2 1.2 and MMEngine 0.10 on a current machine: one function per fault.
+
+Each mend is a no-op where the host is healthy and may be called again at any time. ``apply()`` calls them all; it
+must run before ``mmaction.models`` is imported. Nothing here touches the files of an installed package.
+"""
+
+import functools
+import importlib.util
+import pickle
+import re
+import sys
+import types
+import warnings
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+MMACTION_BELOW = "2.2.0"  # MMAction2 1.2.0 refuses this version of mmcv and everything above
+MMCV_SPOKEN = "2.1.0"  # the version of mmcv MMAction2 1.2.0 was written for
+
+OUR_PARTS = frozenset(
+    {
+        "AnyPrecisionBackbone",
+        "AnyPrecisionRecognizer",
+        "ComputeCostMetric",
+        "DistillationLoss",
+        "EfficiencyLoss",
+        "FrameAverageHead",
+        "GumbelTemperatureHook",
+        "PolicyEntropyLoss",
+        "PolicyHead",
+        "PrecisionPolicy",
+        "SlimResNet",
+        "UsageBalanceLoss",
+        "VideoIQRecognizer",
+    }
+)
+HOST_PARTS = {
+    "MobileOneTSM": "mmpretrain",
+    "ACRNHead": "mmdet",
+    "AVARoIHead": "mmdet",
+    "BBoxHeadAVA": "mmdet",
+    "FBOHead": "mmdet",
+    "LFBInferHead": "mmdet",
+    "MaxIoUAssignerAVA": "mmdet",
+    "SingleRoIExtractor3D": "mmdet",
+}
+HOST_SCOPES = ("mmpretrain", "mmcls", "mmdet", "mmpose")
+
+# Second sets of weights that torchvision publishes; the first sets stand in MMEngine's own table.
+TORCHVISION_V2 = {
+    "resnet50": "https://download.pytorch.org/models/resnet50-11ad3fa6.pth",
+    "resnet101": "https://download.pytorch.org/models/resnet101-cd907fc2.pth",
+    "resnet152": "https://download.pytorch.org/models/resnet152-f82ba261.pth",
+    "mobilenet_v2": "https://download.pytorch.org/models/mobilenet_v2-7ebf99e0.pth",
+}
+
+
+class PartNotRegistered(KeyError):
+    """A KeyError of the host's registry with a cause a reader can act on; prints as the plain sentence."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+def _installed(module: str) -> bool:
+    return module in sys.modules or importlib.util.find_spec(module) is not None
+
+
+def require_declared() -> None:
+    """Ask for the packages the host imports but does not declare: importlib_metadata, an mmcv.
+
+    Raises:
+        ModuleNotFoundError: one is absent; the message gives the command that installs it.
+    """
+    if not _installed("importlib_metadata"):
+        raise ModuleNotFoundError(
+            "MMAction2 imports importlib_metadata without declaring it: pip install importlib_metadata",
+            name="importlib_metadata",
+        )
+    if not _installed("mmcv"):
+        raise ModuleNotFoundError(
+            f"MMAction2 needs mmcv: pip install mmcv-lite=={MMCV_SPOKEN} (or a full mmcv, which is left alone)",
+            name="mmcv",
+        )
+
+
+def quiet_mmcv_lite() -> None:
+    """Drop the warning of mmcv-lite about an operator that 2D recognizers never use."""
+    warnings.filterwarnings("ignore", message="Fail to import ``MultiScaleDeformableAttention``")
+
+
+def accept_mmcv() -> None:
+    """Let MMAction2 import beside mmcv 2.2 or later (it asserts ``< 2.2.0``).
+
+    The version is shown as 2.1.0 while ``mmaction`` is imported and put back afterwards. mmcv-lite and full mmcv are
+    both accepted; an mmcv below 2.0 still meets the host's own assertion.
+    """
+    if "mmaction" in sys.modules:
+        return
+    import mmcv
+    from mmengine.utils import digit_version
+
+    real = mmcv.__version__
+    if not digit_version(MMACTION_BELOW) <= digit_version(real) < digit_version("3.0.0"):
+        return
+    try:
+        mmcv.__version__ = MMCV_SPOKEN
+        import mmaction  # noqa: F401
+    finally:
+        mmcv.__version__ = real
+
+
+def supply_drn() -> None:
+    """Supply ``mmaction.models.localizers.drn``, which the wheel of MMAction2 1.2.0 lacks.
+
+    A ``DRN`` is registered so that configs are understood; building it raises ImportError and says why.
+    """
+    name = "mmaction.models.localizers.drn"
+    spec = importlib.util.find_spec("mmaction")
+    if spec is None or name in sys.modules:
+        return
+    if any((Path(root) / "models/localizers/drn").is_dir() for root in spec.submodule_search_locations or ()):
+        return
+    from mmaction.registry import MODELS
+
+    class DRN:
+        """Stands in for the localizer of that name."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            raise ImportError(
+                "DRN is not there: the wheel of mmaction2 1.2.0 was built without mmaction/models/localizers/drn; "
+                "install MMAction2 from its source to use it"
+            )
+
+    package, module = types.ModuleType(name), types.ModuleType(f"{name}.drn")
+    package.__path__ = []
+    module.DRN = package.DRN = DRN  # type: ignore[attr-defined]
+    sys.modules[name], sys.modules[f"{name}.drn"] = package, module
+    MODELS.register_module(name="DRN", module=DRN)
+
+
+def _checkpoint_getattr(owner: Any, name: str) -> Any:
+    """What ``builtins.getattr`` means inside a checkpoint: the few functions MMEngine stores, nothing else.
+
+    Raises:
+        pickle.UnpicklingError: any other owner or name.
+    """
+    from mmengine.logging.history_buffer import HistoryBuffer
+    from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
+
+    stored = {
+        HistoryBuffer: ("min", "max", "current", "mean"),
+        OneCycleParamScheduler: ("_annealing_cos", "_annealing_linear"),
+    }
+    if isinstance(owner, type) and name in stored.get(owner, ()):
+        return getattr(owner, name)
+    raise pickle.UnpicklingError(f"a checkpoint may not ask for the attribute {name!r} of {owner!r}")
+
+
+def allow_checkpoint_types() -> None:
+    """Allow-list the types that MMEngine's own checkpoints hold, so that resuming works with ``weights_only=True``.
+
+    These are the log buffers of the message hub (with the four statistics functions stored beside them), the
+    annealing function of a one-cycle schedule, and numpy numbers and arrays. ``getattr``, by which pickle stores
+    those functions, is answered by a look-up in a closed list. Everything else is refused as before.
+    """
+    import numpy
+    from mmengine.logging.history_buffer import HistoryBuffer
+    from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
+    from torch.serialization import add_safe_globals
+
+    try:
+        from numpy._core import multiarray
+    except ImportError:  # numpy 1
+        from numpy.core import multiarray  # type: ignore[no-redef]
+    # numpy 1 wrote numpy.core, numpy 2 writes numpy._core: checkpoints of either are read under either.
+    rebuild = [
+        (getattr(multiarray, name), f"numpy.{core}.multiarray.{name}")
+        for core in ("core", "_core")
+        for name in ("_reconstruct", "scalar")
+    ]
+    numbers = [type(numpy.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool")]
+    add_safe_globals(
+        [
+            HistoryBuffer,
+            OneCycleParamScheduler,
+            (_checkpoint_getattr, "builtins.getattr"),
+            numpy.ndarray,
+            numpy.dtype,
+            *numbers,
+            *rebuild,
+        ]
+    )
+
+
+class _TorchvisionUrls(dict[str, str]):
+    def __missing__(self, name: str) -> str:
+        raise PartNotRegistered(
+            f"torchvision://{name} is not known without torchvision; known are {', '.join(sorted(self))}. "
+            "Install torchvision or give the URL itself"
+        )
+
+
+def torchvision_urls() -> dict[str, str]:
+    """The addresses behind ``torchvision://`` names: ResNet 18 to 152, MobileNetV2, and their second weights.
+
+    ``resnet50`` and ``resnet50.imagenet1k_v1`` are the first weights, ``.imagenet1k_v2`` the second, ``.default``
+    the newest. The plain names come from the table that MMEngine ships.
+    """
+    import mmengine
+
+    table = mmengine.load(Path(mmengine.__file__).parent / "hub/torchvision_0.12.json")
+    names = [f"resnet{depth}" for depth in (18, 34, 50, 101, 152)] + ["mobilenet_v2"]
+    urls = _TorchvisionUrls({name: table[name] for name in names})
+    for name in names:
+        urls[f"{name}.imagenet1k_v1"] = urls[f"{name}.default"] = urls[name]
+    for name, url in TORCHVISION_V2.items():
+        urls[f"{name}.imagenet1k_v2"] = urls[f"{name}.default"] = url
+    return urls
+
+
+def resolve_torchvision_names() -> None:
+    """Let ``torchvision://resnet50`` work without torchvision; with torchvision the host's own look-up stays."""
+    if not _installed("torchvision"):
+        from mmengine.runner import checkpoint
+
+        checkpoint.get_torchvision_models = torchvision_urls
+
+
+def cv2_owners() -> dict[str, str]:
+    """Installed packages that own the module ``cv2``, with their versions."""
+    names = metadata.packages_distributions().get("cv2", [])
+    return {name: metadata.version(name) for name in sorted(set(names))}
+
+
+def check_cv2() -> str | None:
+    """One line about ``cv2`` when several packages own it, else None.
+
+    MMEngine declares opencv-python, MMAction2 opencv-contrib-python, and each overwrites the other's files. Kept is
+    opencv-python-headless: it has all that is used here and needs no libGL. Warns when the versions differ, for then
+    the files on disk may belong to different releases.
+    """
+    owners = cv2_owners()
+    if len(owners) < 2:
+        return None
+    listed = ", ".join(f"{name} {version}" for name, version in owners.items())
+    line = (
+        f"{len(owners)} packages own cv2 ({listed}); keep one: pip uninstall -y {' '.join(owners)}, "
+        "then pip install --no-deps opencv-python-headless"
+    )
+    if len(set(owners.values())) > 1:
+        warnings.warn(line, stacklevel=2)
+    return line
+
+
+def find_packages_without_pkg_resources() -> None:
+    """Let ``mmaction::`` bases in configs work where setuptools (81 and later) has no ``pkg_resources``."""
+    if _installed("pkg_resources"):
+        return
+
+    def get_installed_path(package: str) -> str:
+        """The folder of an installed package."""
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.origin is None:
+            raise ModuleNotFoundError(f"package {package!r} is not installed", name=package)
+        return str(Path(spec.origin).parent)
+
+    def is_installed(package: str) -> bool:
+        """Whether a package can be imported."""
+        return importlib.util.find_spec(package) is not None
+
+    import mmengine.config.config
+    import mmengine.hub.hub
+    import mmengine.utils.package_utils
+
+    for module in (mmengine.utils.package_utils, mmengine.utils, mmengine.config.config, mmengine.hub.hub):
+        for function in (get_installed_path, is_installed):
+            if hasattr(module, function.__name__):
+                setattr(module, function.__name__, function)
+
+
+def _why_missing(error: KeyError) -> str | None:
+    """The sentence for a part that the registry does not know, or None where there is nothing to add."""
+    found = re.match(r"(\S+) is not in the (\S+) registry", str(error.args[0]) if error.args else "")
+    if found is None:
+        return None
+    scope, _, name = found[1].rpartition(".")
+    package = scope if scope in HOST_SCOPES else HOST_PARTS.get(name)
+    if name in OUR_PARTS:
+        return (
+            f"{name} is a part of mmvideoiq that was not imported: add custom_imports = "
+            'dict(imports=["mmvideoiq.plugin"], allow_failed_imports=False) to the config'
+        )
+    if package and not _installed(package):
+        return f"{name} exists only when {package} is installed, and {package} is not: pip install {package}"
+    return None
+
+
+def explain_missing_parts() -> None:
+    """Turn the registry's bare "X is not in the registry" into what to do, where the cause is known.
+
+    Known causes: our plugin was not imported; the host registers the part only beside another package.
+    """
+    from mmengine.registry import Registry
+
+    plain: Callable[..., Any] = Registry.build
+    if hasattr(plain, "__wrapped__"):
+        return
+
+    @functools.wraps(plain)
+    def build(self: Registry, cfg: dict, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return plain(self, cfg, *args, **kwargs)
+        except KeyError as error:
+            why = _why_missing(error)
+            if why is None:
+                raise
+            raise PartNotRegistered(why) from None
+
+    Registry.build = build
+
+
+def fit_launcher_to_cpu(cfg: Any) -> None:
+    """Change a config in place so that ``launcher="pytorch"`` works on a machine without an accelerator.
+
+    The host asks for nccl, selects a CUDA device, and hands device ids to the model wrapper; here the process group
+    is made with gloo from the launcher's environment, and the wrapper gets no device. A no-op elsewhere, and for
+    the launcher "none". Not part of ``apply()``, for it concerns one config.
+    """
+    import torch
+    from mmengine.device import get_device
+
+    if cfg.get("launcher", "none") != "pytorch" or get_device() != "cpu":
+        return
+    cfg.setdefault(
+        "model_wrapper_cfg",
+        dict(
+            type="MMDistributedDataParallel",
+            broadcast_buffers=False,
+            find_unused_parameters=cfg.get("find_unused_parameters", False),
+        ),
+    )
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("gloo")
+
+
+@functools.cache
+def apply() -> None:
+    """Run every mend; later calls do nothing."""
+    require_declared()
+    quiet_mmcv_lite()
+    find_packages_without_pkg_resources()
+    allow_checkpoint_types()
+    accept_mmcv()
+    supply_drn()
+    resolve_torchvision_names()
+    explain_missing_parts()
+    check_cv2()

@@ -1,0 +1,333 @@
+"""What a frame, a clip and a stored model cost: MACs, the paper's GFLOPs, strict BitOPs, bytes.
+
+Axes: N videos, T frames, A actions. Source of the paper's conventions: arXiv:2108.10394, section 4.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from mmvideoiq.actions import ActionSpace
+
+FLOAT_BITS = 32
+OTHER = "(other operations)"  # row of count_model for what runs outside of convolutions and linear layers
+
+
+def paper_cost(bits: int) -> float:
+    """``min(bits, 8)**2 / 64``: 32 and 8 -> 1, 4 -> 1/4, 2 -> 1/16. Float is billed like 8 bits."""
+    return min(bits, 8) ** 2 / 64
+
+
+def bitops_cost(bits: int) -> float:
+    """``(bits / 32)**2``: weight bits x activation bits relative to float."""
+    return (bits / FLOAT_BITS) ** 2
+
+
+def load_latency_table(path: str | Path) -> dict[str, float]:
+    """Read a JSON file ``{action name: milliseconds}``.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not JSON, not such an object, or a time that is negative or not finite; names the file.
+    """
+    try:
+        table = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"latency table {path} does not exist") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"latency table {path} is not JSON: {error}") from None
+    if not isinstance(table, dict) or not table:
+        raise ValueError(f"latency table {path} must be a JSON object {{action name: milliseconds}}")
+    for name, time in table.items():
+        if isinstance(time, bool) or not isinstance(time, (int, float)) or not 0 <= time < math.inf:
+            raise ValueError(
+                f"latency table {path}: {name!r} must be a time >= 0 in milliseconds, got {time!r}"
+            )
+    return {name: float(time) for name, time in table.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerCost:
+    """One convolution or linear layer, for one frame.
+
+    Attributes:
+        macs: multiply-accumulates; 0 for a layer that does not run.
+        weight_elements, input_elements, output_elements: element counts.
+        quantized: weight and input follow the frame's precision; False means float, 32 bits.
+        stem: the first convolution.
+        norm_channels: channels of the batch norm behind it (a convolution without bias is taken to have one).
+        bias_elements: elements of its bias.
+    """
+
+    name: str
+    macs: int
+    weight_elements: int
+    input_elements: int
+    output_elements: int
+    quantized: bool
+    stem: bool
+    norm_channels: int = 0
+    bias_elements: int = 0
+
+    @property
+    def billed_macs(self) -> int:
+        """MACs as the paper's counter bills them: a batch norm adds two operations per output element."""
+        return self.macs + (2 * self.output_elements if self.norm_channels else 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCost:
+    """Counted once per model; turns the actions of clips into their cost.
+
+    Args:
+        layers: the recognition backbone, per frame (:func:`count_model`).
+        classifier_macs: of the classifier, once per clip (frames are averaged before it).
+        policy_macs: of the policy, per frame; 0 without one.
+        classifier_elements, policy_elements: their parameters, stored as float32.
+    """
+
+    layers: Sequence[LayerCost]
+    classifier_macs: int = 0
+    policy_macs: int = 0
+    classifier_elements: int = 0
+    policy_elements: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(self.layers))
+        if not self.layers:
+            raise ValueError("ModelCost layers is empty; count_model found nothing to count")
+        for field in fields(self)[1:]:
+            value = getattr(self, field.name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise ValueError(f"ModelCost {field.name} must be an int >= 0, got {value!r}")
+
+    def paper_gflops(self, mean_cost: float | np.ndarray, num_frames: int) -> Any:
+        """The paper's GFLOPs of a clip, in 10^9 multiply-accumulates.
+
+        ``T * (mean_cost * quantized + float + policy)``, where ``quantized`` and ``float`` are the backbone's billed
+        MACs (:attr:`LayerCost.billed_macs`); in the paper ``float`` is the first convolution. It bills float like 8
+        bits, lets a skipped frame pay ``float``, and leaves the classifier out (below 0.01 % for ResNet-50).
+
+        Source: arXiv:2108.10394, section 4. ResNet-50, 16 frames of 224x224: the printed 65.76 is 16 x 4.11 and the
+        first convolution's 1.92 is 16 x 0.12, both rounded per frame; unrounded counts agree to 0.01.
+
+        Args:
+            mean_cost: mean of the paper's action costs over the frames, in [0, 1], any shape.
+        """
+        quantized = sum(layer.billed_macs for layer in self.layers if layer.quantized)
+        unscaled = sum(layer.billed_macs for layer in self.layers if not layer.quantized)
+        return num_frames * (mean_cost * quantized + unscaled + self.policy_macs) / 1e9
+
+    def bitops(self, bits_per_frame: Any) -> Any:
+        """Strict BitOPs: sum of MACs x weight bits x activation bits.
+
+        Quantized layers count bits x bits; float layers, classifier (once) and policy (every frame) 32 x 32. A
+        skipped frame pays the policy only.
+
+        Args:
+            bits_per_frame: (..., T) integers in 0..32; 0 is a skipped frame.
+
+        Returns: (...) float64.
+        """
+        bits = np.asarray(bits_per_frame)
+        if bits.ndim == 0 or bits.dtype.kind not in "iu" or bits.size == 0:
+            raise ValueError(f"bits_per_frame must hold integers of shape (..., T), got {bits_per_frame!r}")
+        if bits.min() < 0 or bits.max() > FLOAT_BITS:
+            raise ValueError(f"bits_per_frame must be in 0..{FLOAT_BITS}, got {bits.min()}..{bits.max()}")
+        bits = bits.astype(np.float64)
+        quantized = sum(layer.macs for layer in self.layers if layer.quantized)
+        unquantized = sum(layer.macs for layer in self.layers if not layer.quantized)
+        frames = quantized * bits**2 + unquantized * FLOAT_BITS**2 * (bits > 0)
+        float_macs = self.classifier_macs + bits.shape[-1] * self.policy_macs
+        return frames.sum(-1) + float_macs * FLOAT_BITS**2
+
+    def clip_costs(self, actions: Any, space: ActionSpace) -> dict[str, np.ndarray]:
+        """Costs of a batch of clips.
+
+        An action with ``separate`` is billed as a float pass of the same backbone.
+
+        Args:
+            actions: (N, T) integers in [0, A), array or tensor.
+
+        Returns: float64 arrays of shape (N,):
+            ``mean_cost``: mean of ``space.costs`` over the frames, in [0, 1];
+            ``gflops``: :meth:`paper_gflops` (always under the paper's costs, whatever the rule of ``space``);
+            ``bitops``: :meth:`bitops`;
+            ``weight_bytes``: :meth:`weight_bytes`, the same for all clips;
+            ``peak_activation_bytes``: :meth:`peak_activation_bytes`, of the clip's most demanding frame.
+        """
+        indices = space.indices(actions)
+        if indices.ndim != 2 or indices.size == 0:
+            raise ValueError(f"actions must have shape (N, T) with N, T >= 1, got {indices.shape}")
+        bits = np.array([action.bits or 0 for action in space])
+        paper = np.array([paper_cost(b) for b in bits])
+        peak = np.array([self.peak_activation_bytes(b) for b in bits], dtype=np.float64)
+        stored = self.weight_bytes(space.precisions, separate=any(action.separate for action in space))
+        return {
+            "mean_cost": np.array(space.costs)[indices].mean(1),
+            "gflops": self.paper_gflops(paper[indices].mean(1), indices.shape[1]),
+            "bitops": self.bitops(bits[indices]),
+            "weight_bytes": np.full(len(indices), float(stored)),
+            "peak_activation_bytes": peak[indices].max(1),
+        }
+
+    def weight_bytes(self, precisions: Sequence[int], *, separate: bool = False) -> int:
+        """Bytes of the stored model.
+
+        Quantized weights are stored once, as the parent from which the lower precisions are derived: as float32 if 32
+        is among ``precisions``, else at the highest precision, packed without gaps per layer. Float weights, biases,
+        classifier and policy take 4 bytes per element. A batch norm takes 4 float32 per channel (weight, bias, mean,
+        variance), once per precision behind a quantized layer. ``separate`` adds a float backbone and classifier.
+        Scales and clips (a few bytes per layer) are not counted.
+        """
+        if not precisions and not separate:
+            raise ValueError("precisions is empty; weight_bytes needs at least one")
+        total = 4 * self.policy_elements
+        for stored in ([tuple(precisions)] if precisions else []) + ([(FLOAT_BITS,)] if separate else []):
+            total += 4 * self.classifier_elements
+            for layer in self.layers:
+                weight_bits = max(stored) if layer.quantized else FLOAT_BITS
+                norms = len(stored) if layer.quantized else 1
+                total += math.ceil(layer.weight_elements * weight_bits / 8)
+                total += 4 * layer.bias_elements + 16 * layer.norm_channels * norms
+        return total
+
+    def peak_activation_bytes(self, bits: int) -> int:
+        """Bytes that one backbone layer reads and writes for one frame, at the layer where this is largest.
+
+        The input is held at ``bits`` (32 for a float layer), the output as 32-bit sums before it is quantized again.
+        Values kept for a shortcut are not counted. A skipped frame (``bits=0``) needs none.
+        """
+        if not 0 <= bits <= FLOAT_BITS:
+            raise ValueError(f"bits must be in 0..{FLOAT_BITS}, got {bits}")
+        if bits == 0:
+            return 0
+        return max(
+            math.ceil(layer.input_elements * (bits if layer.quantized else FLOAT_BITS) / 8)
+            + 4 * layer.output_elements
+            for layer in self.layers
+        )
+
+
+def count_model(
+    backbone: nn.Module,
+    frame_shape: tuple[int, int, int],
+    quantized_names: Collection[str],
+    stem_name: str | None,
+    num_frames_per_forward: int = 1,
+) -> list[LayerCost]:
+    """Count every convolution and linear layer of a backbone, per frame, in order of execution.
+
+    The backbone runs once on zeros, in eval mode and without gradient, on its own device and in its own dtype; its
+    training flags are restored. MACs come from ``torch.utils.flop_counter``. What runs outside of Conv2d and Linear
+    layers (an attention product, say) appears as one float row ``(other operations)``; layers that do not run come
+    last, with 0 MACs, since their weights are stored all the same.
+
+    Args:
+        frame_shape: (C, H, W) of one frame.
+        quantized_names: names, within ``backbone``, of the layers that follow the frame's precision.
+        stem_name: name of the first convolution; None if there is none to single out.
+        num_frames_per_forward: frames the backbone mixes in one forward (temporal shift: its ``num_segments``).
+
+    Raises:
+        ValueError: a name that is no Conv2d or Linear of the backbone, or a shape or frame count out of range.
+    """
+    import torch
+    from torch import nn
+
+    if len(frame_shape) != 3 or min(frame_shape) < 1:
+        raise ValueError(f"frame_shape must be (C, H, W), each >= 1, got {tuple(frame_shape)}")
+    if num_frames_per_forward < 1:
+        raise ValueError(f"num_frames_per_forward must be >= 1, got {num_frames_per_forward}")
+    leaves = {n: m for n, m in backbone.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))}
+    quantized = set(quantized_names)
+    wanted = quantized | ({stem_name} if stem_name is not None else set())
+    if unknown := sorted(wanted - set(leaves)):
+        raise ValueError(f"{', '.join(unknown)} is no Conv2d or Linear of {type(backbone).__name__}")
+
+    started: dict[nn.Module, int] = {}
+    runs: dict[nn.Module, tuple[int, int, int]] = {}  # MACs, input elements, output elements of one forward
+
+    def before(leaf: nn.Module, _args: Any) -> None:
+        started[leaf] = counter.get_total_flops()
+
+    def after(leaf: nn.Module, args: Any, output: Any) -> None:
+        macs, read, written = runs.get(leaf, (0, 0, 0))
+        macs += (counter.get_total_flops() - started[leaf]) // 2  # the counter takes 2 per MAC
+        runs[leaf] = macs, max(read, args[0].numel()), max(written, output.numel())
+
+    weight = next((p for p in backbone.parameters() if p.is_floating_point()), torch.zeros(()))
+    frames = torch.zeros(num_frames_per_forward, *frame_shape, device=weight.device, dtype=weight.dtype)
+    handles = [leaf.register_forward_pre_hook(before) for leaf in leaves.values()]
+    handles += [leaf.register_forward_hook(after) for leaf in leaves.values()]
+    try:
+        with _counting(backbone) as counter:
+            backbone(frames)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+    layers = []
+    order = list(runs)
+    for name, leaf in sorted(
+        leaves.items(), key=lambda item: order.index(item[1]) if item[1] in runs else len(order)
+    ):
+        macs, read, written = (count // num_frames_per_forward for count in runs.get(leaf, (0, 0, 0)))
+        layers.append(
+            LayerCost(
+                name=name,
+                macs=macs,
+                weight_elements=leaf.weight.numel(),
+                input_elements=read,
+                output_elements=written,
+                quantized=name in quantized,
+                stem=name == stem_name,
+                norm_channels=leaf.out_channels if isinstance(leaf, nn.Conv2d) and leaf.bias is None else 0,
+                bias_elements=0 if leaf.bias is None else leaf.bias.numel(),
+            )
+        )
+    if rest := counter.get_total_flops() // 2 - sum(macs for macs, _, _ in runs.values()):
+        zeros = dict(weight_elements=0, input_elements=0, output_elements=0)
+        layers.append(
+            LayerCost(name=OTHER, macs=rest // num_frames_per_forward, quantized=False, stem=False, **zeros)
+        )
+    return layers
+
+
+def count_macs(module: nn.Module, *inputs: Any) -> int:
+    """Multiply-accumulates of one forward of ``module`` on ``inputs``, in eval mode and without gradient.
+
+    For parts that are not layer-wise, such as the policy: its LSTM's products are counted too.
+    """
+    with _counting(module) as counter:
+        module(*inputs)
+    return counter.get_total_flops() // 2
+
+
+@contextmanager
+def _counting(module: nn.Module) -> Iterator[FlopCounterMode]:
+    """A running counter, with every part of ``module`` in eval mode and gradients off; flags are restored."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    modes = [(part, part.training) for part in module.modules()]
+    try:
+        for part, _ in modes:
+            part.training = False
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            yield counter
+    finally:
+        for part, training in modes:
+            part.training = training

@@ -1,0 +1,211 @@
+"""A video dataset that checks its lists before training and survives bad videos during it."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from mmaction.datasets import VideoDataset
+from mmaction.registry import DATASETS
+from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.logging import print_log
+
+from mmvideoiq.data.probe import find_unreadable, one_line, why_unreadable
+
+
+@DATASETS.register_module()
+class CheckedVideoDataset(VideoDataset):
+    """The host's ``VideoDataset`` with checks.
+
+    When built: the list exists, is not empty, each line is ``path label`` and each label and video is there.
+    The label is what follows the *last* delimiter, so that file names may hold spaces.
+
+    A video that does not decode never ends a run:
+
+    - ``test_mode``: all videos are tried when the dataset is built, several at a time; those that do not
+      decode are logged and left out, so that the number of clips in the figures is the length of the dataset.
+      With several processes the first one looks, and all leave out the same. Should a video fail later
+      nonetheless, the next readable one stands in, which the log says: that one counts twice.
+    - training: another video, drawn at random, stands in. The first failure of a video is logged with the
+      running count; the video is not tried again in this run. Loader workers share the record.
+
+    Any other error of the pipeline is raised: a failure counts as the video's only if decord says so, or if
+    the video does not decode by itself.
+
+    Args:
+        ann_file: lines ``path label`` (``path label label ...`` with ``multi_class``), local.
+        pipeline: the host's transforms.
+        num_classes: labels are in [0, num_classes).
+        data_root: folder before ``ann_file`` and ``data_prefix["video"]`` where these are relative.
+        data_prefix: ``video`` is the folder before each path.
+        multi_class: several labels a clip, packed as 0/1 over the classes; paths cannot hold the delimiter.
+        metainfo: e.g. ``classes``, the names or a file with one a line.
+        indices: use the first ``indices`` clips, or these.
+        check_videos: with ``test_mode``, try the videos when built.
+        keep_in_memory: keep each prepared clip and return a copy of it next time. Only for pipelines without
+            randomness, and loaders without workers (each would keep its own).
+
+    Attributes:
+        unreadable: number of videos found unreadable so far.
+
+    Raises:
+        FileNotFoundError: the list or a video is missing.
+        ValueError: the list is empty, or a line or label is wrong; names file, line and value.
+        RuntimeError: none of the videos can be read.
+    """
+
+    def __init__(
+        self,
+        *,
+        ann_file: str,
+        pipeline: Sequence[dict | Callable],
+        num_classes: int,
+        data_root: str = "",
+        data_prefix: Mapping[str, str] | None = None,
+        multi_class: bool = False,
+        delimiter: str = " ",
+        test_mode: bool = False,
+        metainfo: Mapping[str, Any] | None = None,
+        indices: int | Sequence[int] | None = None,
+        check_videos: bool = True,
+        keep_in_memory: bool = False,
+    ) -> None:
+        if type(num_classes) is not int or num_classes < 1:
+            raise ValueError(f"num_classes must be an int >= 1, got {num_classes!r}")
+        self.check_videos = check_videos
+        self._kept: dict[int, dict] | None = {} if keep_in_memory else None
+        self._left_out = 0
+        super().__init__(
+            ann_file,
+            pipeline=pipeline,
+            data_prefix=dict(data_prefix or {"video": ""}),
+            multi_class=multi_class,
+            num_classes=num_classes,
+            test_mode=test_mode,
+            delimiter=delimiter,
+            data_root=data_root,
+            metainfo=metainfo,
+            indices=indices,
+        )
+        # one byte a clip, in shared memory: what one loader worker finds, all know
+        self._failed = torch.zeros(len(self), dtype=torch.uint8).share_memory_()
+
+    @property
+    def unreadable(self) -> int:
+        return self._left_out + int(self._failed.sum())
+
+    def load_data_list(self) -> list[dict]:
+        if not os.path.isfile(self.ann_file):
+            raise FileNotFoundError(
+                f"ann_file {self.ann_file} does not exist; set the environment variable DATA_ROOT to the "
+                "folder with the lists, or data_root of the dataset with --cfg-options"
+            )
+        with open(self.ann_file, encoding="utf-8") as stream:
+            lines = [(number, line.strip()) for number, line in enumerate(stream, 1) if line.strip()]
+        if not lines:
+            raise ValueError(f"ann_file {self.ann_file} is empty; it needs lines 'path{self.delimiter}label'")
+        samples = [self._parse(line, where=f"{self.ann_file}, line {number}") for number, line in lines]
+        missing = [i for i, sample in enumerate(samples) if not os.path.isfile(sample["filename"])]
+        if missing:
+            raise FileNotFoundError(
+                f"{self.ann_file}, line {lines[missing[0]][0]}: no video {samples[missing[0]]['filename']} "
+                f"({len(missing)} of {len(samples)} videos are missing); check DATA_ROOT or data_prefix"
+            )
+        return samples
+
+    def _parse(self, line: str, *, where: str) -> dict:
+        path, *labels = line.split(self.delimiter) if self.multi_class else line.rsplit(self.delimiter, 1)
+        try:
+            numbers = [int(label) for label in labels]
+        except ValueError:
+            numbers = []
+        if not numbers:
+            labels_word = "class numbers" if self.multi_class else "a class number"
+            raise ValueError(
+                f"{where}: {line!r} is not a path and {labels_word} with {self.delimiter!r} between"
+            )
+        for number in numbers:
+            if not 0 <= number < self.num_classes:
+                raise ValueError(
+                    f"{where}: label {number} is outside 0..{self.num_classes - 1} "
+                    f"(num_classes={self.num_classes}); correct the list or num_classes"
+                )
+        path = path.strip()
+        if not os.path.splitext(path)[1]:
+            path += ".mp4"  # as DecordInit does
+        path = os.path.join(self.data_prefix["video"], path)
+        return {"filename": path, "label": numbers if self.multi_class else numbers[0]}
+
+    def filter_data(self) -> list[dict]:
+        """Of a test set, the clips whose videos decode."""
+        if not (self.test_mode and self.check_videos):
+            return self.data_list
+        found: list[Any] = [None]
+        if is_main_process():
+            paths = [sample["filename"] for sample in self.data_list]
+            found[0] = find_unreadable(paths, progress=sys.stderr.isatty())
+        broadcast_object_list(found)
+        bad: dict[int, str] = found[0]
+        for i, reason in bad.items():
+            _warn(f"{self.data_list[i]['filename']} cannot be read ({reason})")
+        if len(bad) == len(self.data_list):
+            raise RuntimeError(
+                f"none of the {len(bad)} videos of {self.ann_file} can be read; the log has the reasons"
+            )
+        if bad:
+            _warn(f"{len(bad)} of {len(self.data_list)} videos of {self.ann_file} are unreadable: left out")
+        self._left_out = len(bad)
+        return [sample for i, sample in enumerate(self.data_list) if i not in bad]
+
+    def prepare_data(self, idx: int) -> dict | None:
+        """The prepared clip; None, which makes the host draw another, for an unreadable one in training."""
+        if not self.test_mode:
+            return self._prepare(idx)
+        for step in range(len(self)):
+            data = self._prepare((idx + step) % len(self))
+            if data is not None:
+                if step:
+                    stand_in = self.get_data_info((idx + step) % len(self))["filename"]
+                    _warn(f"clip {idx} of the test set cannot be read: {stand_in} stands in and counts twice")
+                return data
+        raise self._nothing_left()
+
+    def _prepare(self, idx: int) -> dict | None:
+        if self._failed[idx]:
+            return None
+        if self._kept is not None and idx in self._kept:
+            return copy.deepcopy(self._kept[idx])
+        try:
+            data = super().prepare_data(idx)
+        except Exception as error:
+            path = self.get_data_info(idx)["filename"]
+            if type(error).__name__ != "DECORDError" and why_unreadable(path, every_frame=True) is None:
+                raise
+            self._failed[idx] = 1
+            _warn(
+                f"{path} cannot be read ({one_line(error)}); so far {self.unreadable} of {len(self)} cannot"
+            )
+            return None
+        if self._kept is not None and data is not None:
+            self._kept[idx] = copy.deepcopy(data)
+        return data
+
+    def _rand_another(self) -> int:
+        readable = torch.nonzero(self._failed == 0).flatten()
+        if len(readable) == 0:
+            raise self._nothing_left()
+        return int(readable[super()._rand_another() % len(readable)])
+
+    def _nothing_left(self) -> RuntimeError:
+        return RuntimeError(
+            f"none of the {len(self)} videos of {self.ann_file} can be read; the log has the reasons"
+        )
+
+
+def _warn(message: str) -> None:
+    print_log(message, logger="current", level=logging.WARNING)

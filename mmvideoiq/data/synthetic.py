@@ -1,0 +1,289 @@
+"""Synthetic clips whose right policy is known: precision matters, and for each frame one knows which.
+
+A frame has grey level 1/3 (a level of both the 2-bit and the 4-bit grid on [0, 1]). An evidence frame carries
+a grating whose orientation is the class, at one of three contrasts; a blank one carries none. Rounded to b
+bits, a deviation from 1/3 below half a step is gone: half a step is 1/6 at 2 bits, 1/30 at 4 bits. So
+
+    kind      contrast   2 bits (0.167)   4 bits (0.033)   more
+    bold      0.3        readable         readable         readable
+    medium    0.06       gone             readable         readable
+    faint     0.012      gone             gone             readable (3 of 255 levels)
+
+and gone means gone, to the last pixel: contrast, jitter and noise are bounded, and their sum stays below half
+a step. The distractors are opaque and flat, so that nothing shines through where a square lifts a pixel near
+a threshold.
+
+Axes: T frames, S height and width, K classes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mmvideoiq.actions import ActionSpace
+
+NUM_CLASSES = 8
+CONTRASTS = {"bold": 0.3, "medium": 0.06, "faint": 0.012}
+SUFFICIENT_BITS = {"bold": 2, "medium": 4, "faint": 5}
+"""Fewest bits at which each kind is readable; for faint any precision above 4."""
+KINDS = ("blank", *CONTRASTS)
+BACKGROUND = 1 / 3
+NOISE = 0.003
+"""Standard deviation of the pixel noise, which is cut off at ``NOISE_BOUND`` of them."""
+NOISE_BOUND = 3.0
+JITTER = 0.008
+"""Largest offset of a whole frame."""
+VERSION = 1
+"""Goes up when the same seed would give other files."""
+VIDEOS = "videos"
+
+
+def make_frame(rng: Generator, *, label: int, kind: str, size: int = 40) -> NDArray[np.uint8]:
+    """``1/3 + jitter + contrast * sin(2 pi (x cos a + y sin a) / period + phase) + noise``, then squares.
+
+    ``a = pi * label / 8``, ``period = size / 5``; the phase is random, so no single pixel tells the class.
+
+    Args:
+        label: class in [0, 8).
+        kind: ``blank``, ``bold``, ``medium`` or ``faint``.
+
+    Returns: (S, S, 3) RGB; divided by 255 it lies in [0, 1].
+    """
+    offset = BACKGROUND + rng.uniform(-JITTER, JITTER)
+    noise = NOISE * np.clip(rng.standard_normal((size, size, 3)), -NOISE_BOUND, NOISE_BOUND)
+    frame = offset + noise
+    if kind != "blank":
+        frame += CONTRASTS[kind] * grating(label, phase=rng.uniform(0, 2 * math.pi), size=size)[..., None]
+    for _ in range(rng.integers(1, 4)):
+        side = int(rng.integers(max(2, size // 13), size // 8 + 1))
+        top, left = rng.integers(0, size - side + 1, size=2)
+        frame[top : top + side, left : left + side] = rng.uniform(0, 1, size=3)
+    return np.round(np.clip(frame, 0, 1) * 255).astype(np.uint8)
+
+
+def grating(label: int, *, phase: float, size: int = 40) -> NDArray[np.float64]:
+    """The class's pattern at contrast 1: (S, S) in [-1, 1]."""
+    angle = math.pi * label / NUM_CLASSES
+    y, x = np.mgrid[:size, :size]
+    return np.sin(2 * math.pi * 5 / size * (x * math.cos(angle) + y * math.sin(angle)) + phase)
+
+
+def make_clip(
+    rng: Generator, *, label: int, kind: str, frames: int = 6, size: int = 40
+) -> tuple[NDArray[np.uint8], list[str]]:
+    """A clip of which each frame is evidence of ``kind`` with probability 1/2, and at least one is.
+
+    Returns: frames (T, S, S, 3) and the kind of each, ``blank`` or ``kind``, in the order of time.
+    """
+    evidence = rng.random(frames) < 0.5
+    evidence[rng.integers(frames)] |= not evidence.any()
+    kinds = [kind if e else "blank" for e in evidence]
+    return np.stack([make_frame(rng, label=label, kind=k, size=size) for k in kinds]), kinds
+
+
+def write_lossless(path: Path, clip: NDArray[np.uint8], *, rate: int) -> None:
+    """Write (T, H, W, 3) RGB frames as FFV1 in RGB: what decord reads back equals ``clip`` bit for bit."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=rate)
+        stream.height, stream.width = clip.shape[1:3]
+        stream.pix_fmt = "bgr0"
+        stream.codec_context.thread_count = 1
+        for frame in clip:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def make_synthetic(
+    out: str | Path,
+    *,
+    train: int = 1200,
+    val: int = 300,
+    test: int = 300,
+    seed: int = 0,
+    size: int = 40,
+    frames: int = 6,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Generate the clips, their lists and the record of frame kinds below ``out``.
+
+    ``{train,val,test}.txt`` (``path label``, relative to ``videos/``), ``classes.txt``, ``kinds.json``
+    (``{path: [kind of each frame]}``) and ``manifest.json``. Classes and kinds are balanced in each split.
+    The same parameters give the same frames. All appears at once, or not at all; a set with the same
+    parameters is kept as it is.
+
+    Args:
+        train, val, test: clips of each split, >= 1.
+        size: height and width in pixels, >= 16.
+        frames: T >= 1.
+        progress: draw a bar on the terminal.
+
+    Returns: the manifest.
+
+    Raises:
+        TypeError, ValueError: a parameter is out of range.
+        FileExistsError: ``out`` holds something else, or a set with other parameters.
+    """
+    splits = dict(train=train, val=val, test=test)
+    for name, value, low in [
+        *((k, v, 1) for k, v in splits.items()),
+        ("seed", seed, 0),
+        ("size", size, 16),
+        ("frames", frames, 1),
+    ]:
+        if type(value) is not int:
+            raise TypeError(f"{name} must be an int >= {low}, got {value!r}")
+        if value < low:
+            raise ValueError(f"{name} must be >= {low}, got {value}")
+    out = Path(out)
+    manifest = dict(version=VERSION, seed=seed, size=size, frames=frames, splits=splits)
+    if _exists_already(out, manifest):
+        return manifest
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(f".{out.name}.part-{os.getpid()}")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        _write_set(part, manifest, progress=progress)
+        part.rename(out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return manifest
+
+
+def _exists_already(out: Path, manifest: Mapping[str, Any]) -> bool:
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return False
+    try:
+        found = json.loads((out / "manifest.json").read_text())
+    except (OSError, ValueError):
+        raise FileExistsError(f"{out} exists and is no set of synthetic clips; name a new folder") from None
+    if found != manifest:
+        raise FileExistsError(
+            f"{out} holds clips made with {found}, asked for {manifest}; remove it or name a new folder"
+        )
+    if any(not (out / VIDEOS / name).is_file() for name in load_kinds(out)):
+        raise FileExistsError(f"{out} has lost some of its clips; remove it and generate it again")
+    return True
+
+
+def _write_set(root: Path, manifest: Mapping[str, Any], *, progress: bool) -> None:
+    bar = Progress(
+        TextColumn("synthetic clips: {task.fields[split]}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        disable=not progress,
+    )
+    size, frames = manifest["size"], manifest["frames"]
+    all_kinds: dict[str, list[str]] = {}
+    with bar:
+        task = bar.add_task("clips", total=sum(manifest["splits"].values()), split="")
+        for number, (split, count) in enumerate(manifest["splits"].items()):
+            bar.update(task, split=split)
+            (root / VIDEOS / split).mkdir(parents=True)
+            order = np.random.default_rng([manifest["seed"], number]).permutation(count)
+            lines = []
+            for i in range(count):
+                # 8 classes and 3 kinds have no common factor: 24 clips in a row hold each pair once
+                label, kind = int(order[i]) % NUM_CLASSES, KINDS[1 + int(order[i]) % len(CONTRASTS)]
+                rng = np.random.default_rng([manifest["seed"], number, i])
+                clip, kinds = make_clip(rng, label=label, kind=kind, frames=frames, size=size)
+                name = f"{split}/{i:05d}.mkv"
+                write_lossless(root / VIDEOS / name, clip, rate=frames)
+                all_kinds[name] = kinds
+                lines.append(f"{name} {label}\n")
+                bar.advance(task)
+            (root / f"{split}.txt").write_text("".join(lines))
+    (root / "classes.txt").write_text(
+        "".join(f"{180 * k / NUM_CLASSES:g} degrees\n" for k in range(NUM_CLASSES))
+    )
+    (root / "kinds.json").write_text(json.dumps(all_kinds))
+    (root / "manifest.json").write_text(json.dumps(manifest, indent=2))
+
+
+def load_kinds(root: str | Path) -> dict[str, list[str]]:
+    """The recorded kinds below a generated folder: ``{path in the lists: [kind of each frame]}``."""
+    return json.loads((Path(root) / "kinds.json").read_text())
+
+
+def kinds_of_trace(trace: Sequence[Mapping[str, Any]], root: str | Path) -> list[list[str]]:
+    """The kinds of the frames that a test run saw, clip by clip.
+
+    Args:
+        trace: entries with ``filename`` (of a clip below ``root``) and ``frame_inds``.
+
+    Raises:
+        KeyError: a clip is not of this set; names it.
+    """
+    kinds = load_kinds(root)
+    rows = []
+    for entry in trace:
+        name = "/".join(Path(entry["filename"]).parts[-2:])
+        if name not in kinds:
+            raise KeyError(f"{entry['filename']} is not a clip of {root}")
+        rows.append([kinds[name][i] for i in entry["frame_inds"]])
+    return rows
+
+
+def policy_quality(kinds: Sequence[Sequence[str]], actions: Any, action_space: ActionSpace) -> dict[str, Any]:
+    """How near the chosen actions come to the right policy.
+
+    Args:
+        kinds: kind of each frame, N clips of T.
+        actions: (N, T) indices into ``action_space``.
+
+    Returns:
+        ``blank_skipped``: share of the blank frames that are skipped; ``evidence_processed``: share of the
+        others that are not; ``evidence_cheapest``: of those processed, the share whose action costs no more
+        than the cheapest sufficient precision (:data:`SUFFICIENT_BITS`) and suffices; ``usage``: {kind:
+        {action: share}}. A share of no frames is nan.
+
+    Raises:
+        ValueError: ``kinds`` and ``actions`` differ in shape, or a kind is unknown.
+    """
+    names = np.asarray(kinds)
+    chosen = action_space.indices(actions)
+    if names.shape != chosen.shape:
+        raise ValueError(f"kinds has shape {names.shape}, actions {chosen.shape}; they must be equal")
+    unknown = sorted(set(names.reshape(-1).tolist()) - set(KINDS))
+    if unknown:
+        raise ValueError(f"unknown frame kind {', '.join(unknown)}; known are {', '.join(KINDS)}")
+    skipped = np.asarray(action_space.skip_mask)[chosen]
+    right = np.zeros(chosen.shape, dtype=bool)
+    for kind, bits in SUFFICIENT_BITS.items():
+        right |= (names == kind) & _cheapest_sufficient(action_space, bits)[chosen]
+    evidence = names != "blank"
+    return dict(
+        blank_skipped=_share(skipped[~evidence]),
+        evidence_processed=_share(~skipped[evidence]),
+        evidence_cheapest=_share(right[evidence & ~skipped]),
+        usage={
+            kind: dict(
+                zip(action_space.names, action_space.usage(chosen[names == kind]).tolist(), strict=True)
+            )
+            for kind in KINDS
+            if (names == kind).any()
+        },
+    )
+
+
+def _cheapest_sufficient(space: ActionSpace, bits: int) -> NDArray[np.bool_]:
+    """(A,) bool: the actions of at least ``bits`` bits that no other of them undercuts."""
+    enough = np.array([a.bits is not None and a.bits >= bits for a in space])
+    costs = np.where(enough, space.costs, np.inf)
+    return enough & (costs == costs.min())
+
+
+def _share(flags: NDArray[np.bool_]) -> float:
+    return float(flags.mean()) if flags.size else math.nan

@@ -1,0 +1,165 @@
+"""The report's drawings: the precision chosen for each frame, and accuracy against cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import decord
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap, to_hex
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch, Patch, Rectangle
+
+INK, FAINT, SKIP = "#1d2733", "#7b8794", "#b8c0ca"
+PRECISIONS = LinearSegmentedColormap.from_list("precisions", ["#43206f", "#1f6fb2", "#2fb58a"])
+"""From the dearest precision to the cheapest; dark to light, so that it also reads without colours."""
+MAX_CLIPS, MAX_FRAMES = 6, 16
+
+
+def action_colours(names: Sequence[str]) -> dict[str, str]:
+    """A colour for each action: precisions dark to light as they get cheaper, skips grey."""
+    processed = [name for name in names if not name.startswith("skip")]
+    places = np.linspace(0, 1, len(processed)) if len(processed) > 1 else [0.0]
+    colours = {name: to_hex(PRECISIONS(place)) for name, place in zip(processed, places, strict=True)}
+    return {name: colours.get(name, SKIP) for name in names}
+
+
+def _choose_clips(trace: Sequence[Mapping[str, Any]], kinds: Sequence[Sequence[str]] | None) -> list[int]:
+    """Up to MAX_CLIPS clips: as many of each kind of clip as of the others, else evenly over the list."""
+    if kinds is None:
+        return sorted({round(place) for place in np.linspace(0, len(trace) - 1, min(MAX_CLIPS, len(trace)))})
+    groups: dict[str, list[int]] = {}
+    for index, row in enumerate(kinds):
+        groups.setdefault(next((kind for kind in row if kind != "blank"), "blank"), []).append(index)
+    share = max(1, MAX_CLIPS // len(groups))
+    order = [kind for kind in ("bold", "medium", "faint", "blank") if kind in groups]
+    return [index for kind in order for index in groups[kind][:share]]
+
+
+def _read_frames(clip: Mapping[str, Any], places: Sequence[int]) -> np.ndarray | None:
+    """The clip's frames (T, H, W, 3); None where the file is gone or broken."""
+    try:
+        return (
+            decord.VideoReader(clip["filename"]).get_batch([clip["frame_inds"][i] for i in places]).asnumpy()
+        )
+    except (decord.DECORDError, RuntimeError, KeyError, IndexError, OSError):
+        return None
+
+
+def draw_timeline(
+    trace: Sequence[Mapping[str, Any]], names: Sequence[str], *, kinds: Sequence[Sequence[str]] | None = None
+) -> Figure:
+    """Frames of some clips in the order of time, under each the action chosen for it.
+
+    Args:
+        trace: of ``ComputeCostMetric``.
+        names: of the actions, in the order of their indices.
+        kinds: the kind of each frame where known, clip by clip.
+    """
+    rows = []
+    for index in _choose_clips(trace, kinds):
+        count = len(trace[index]["actions"])
+        places = sorted({round(place) for place in np.linspace(0, count - 1, min(MAX_FRAMES, count))})
+        frames = _read_frames(trace[index], places)
+        if frames is not None:
+            rows.append((trace[index], places, frames, kinds[index] if kinds else None))
+    colours = action_colours(names)
+    width = max((len(row[1]) for row in rows), default=1)
+    ratio = max((row[2].shape[1] / row[2].shape[2] for row in rows), default=1.0)
+    cell_w, cell_h, side, top = 1.25, 1.1 * ratio + 0.45 + 0.12 * bool(kinds), 1.9, 0.95
+    size = (side + cell_w * width + 0.3, top + cell_h * max(len(rows), 1) + 0.2)
+    figure = Figure(figsize=size, dpi=130, facecolor="white")
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, size[0]), ylim=(size[1], 0))
+    axes.axis("off")
+    axes.text(
+        0.3, 0.36, "Precision chosen for each frame", fontsize=14, weight="bold", color=INK, va="center"
+    )
+    axes.text(size[0] - 0.35, 0.72, "time  \u2192", fontsize=9, color=FAINT, va="center", ha="right")
+    handles = [Patch(color=colours[name], label=_label(name)) for name in names]
+    axes.legend(
+        handles=handles, loc="center left", bbox_to_anchor=(0.22 / size[0], 1 - 0.72 / size[1]),
+        ncols=len(names), frameon=False, fontsize=9, handlelength=1.0, handleheight=1.0, columnspacing=1.4, labelcolor=INK,
+    )  # fmt: skip
+    for number, (clip, places, frames, row_kinds) in enumerate(rows):
+        y = top + number * cell_h
+        _draw_title(axes, clip, 0.3, y + 0.55 * ratio)
+        for column, place in enumerate(places):
+            name = names[clip["actions"][place]]
+            kind = row_kinds[place] if row_kinds else None
+            _draw_frame(axes, frames[column], side + column * cell_w, y, ratio, name, colours[name], kind)
+    return figure
+
+
+def _label(name: str) -> str:
+    if name.startswith("skip"):
+        return "skipped" if name == "skip" else f"skip {name[4:]}"
+    return "32 bits (float network)" if name.endswith("fp") else f"{name} bits"
+
+
+def _draw_title(axes: Any, clip: Mapping[str, Any], x: float, y: float) -> None:
+    right = clip["pred_label"] == clip["gt_label"]
+    axes.text(x, y - 0.16, f"class {clip['gt_label']}", fontsize=10, weight="bold", color=INK, va="center")
+    sign = "\u2713" if right else "\u2717"
+    score = clip.get("pred_score")
+    text = f"{sign} predicted {clip['pred_label']}" + (f" ({100 * score:.0f} %)" if score is not None else "")
+    axes.text(x, y + 0.1, text, fontsize=8, color="#1a7f4b" if right else "#b3261e", va="center")
+
+
+def _draw_frame(
+    axes: Any, frame: np.ndarray, x: float, y: float, ratio: float, name: str, colour: str, kind: str | None
+) -> None:
+    skipped = name.startswith("skip")
+    width, height = 1.1, 1.1 * ratio
+    shown = frame / 255.0
+    if skipped:
+        shown = 0.35 * shown + 0.65
+    axes.imshow(shown, extent=(x, x + width, y + height, y), interpolation="nearest", aspect="auto", zorder=1)
+    border = (
+        {"linewidth": 2.2, "linestyle": "-"} if not skipped else {"linewidth": 1.0, "linestyle": (0, (3, 2))}
+    )
+    axes.add_patch(Rectangle((x, y), width, height, fill=False, edgecolor=colour, zorder=2, **border))
+    pill = FancyBboxPatch(
+        (x + 0.02, y + height + 0.07), width - 0.04, 0.17, boxstyle="round,pad=0,rounding_size=0.08",
+        facecolor="white" if skipped else colour, edgecolor=colour, linewidth=1, zorder=2,
+    )  # fmt: skip
+    axes.add_patch(pill)
+    text = "skip" if skipped else _label(name).partition(" (")[0]
+    middle = x + width / 2
+    axes.text(
+        middle, y + height + 0.16, text, fontsize=7.5, weight="bold", color=FAINT if skipped else "white",
+        ha="center", va="center", zorder=3,
+    )  # fmt: skip
+    if kind:
+        axes.text(middle, y + height + 0.34, kind, fontsize=7, color=FAINT, ha="center", va="center")
+
+
+def draw_tradeoff(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Accuracy against mean cost, a point per row, bars for the spread."""
+    figure = Figure(figsize=(6.4, 4.0), dpi=130, facecolor="white")
+    axes = figure.add_subplot()
+    for row in rows:
+        ours = row["name"] == "videoiq"
+        colour = "#c2410c" if ours else (FAINT if row["name"] == "random" else "#1f6fb2")
+        axes.errorbar(
+            row["cost"], 100 * row["top1"], yerr=100 * row.get("top1_std", 0), xerr=row.get("cost_std", 0),
+            fmt="*" if ours else "o", markersize=15 if ours else 7, color=colour, capsize=3,
+            zorder=3 if ours else 2,
+        )  # fmt: skip
+        left = row["cost"] > 0.8
+        below = row["name"] == "float"
+        axes.annotate(
+            row["name"], (row["cost"], 100 * row["top1"]), xytext=(-8 if left else 10, -13 if below else 5),
+            textcoords="offset points", ha="right" if left else "left", fontsize=9, color=colour,
+            weight="bold" if ours else "normal",
+        )  # fmt: skip
+    axes.set(
+        xlabel="mean cost per frame (32 bits = 1, skipped = 0)",
+        ylabel="top-1 accuracy in %",
+        xlim=(-0.04, 1.06),
+    )
+    axes.grid(color="#e4e8ed", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    return figure

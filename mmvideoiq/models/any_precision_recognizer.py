@@ -1,0 +1,112 @@
+"""Joint training of all precisions of one backbone (arXiv:2108.10394, section 3.2).
+
+Axes: N videos, T frames, C H W, D features, K classes.
+"""
+
+from typing import Any
+
+import torch
+from mmaction.models.recognizers import Recognizer2D
+from mmaction.registry import MODELS
+from torch import Tensor
+
+from mmvideoiq.models.any_precision_backbone import AnyPrecisionBackbone
+from mmvideoiq.models.frozen import build_teacher, freeze_, load_teacher_
+
+
+@MODELS.register_module()
+class AnyPrecisionRecognizer(Recognizer2D):
+    """The host's 2D recognizer with every precision in each training step.
+
+    Loss: ``sum_b CE(scores_b, label) + distill(scores_b, target_b)``. The target of every precision is the float
+    teacher where there is one; else each lower precision learns from the next higher one of the same step.
+
+    Args:
+        backbone: config of an ``AnyPrecisionBackbone``.
+        cls_head: config of a head of the host, e.g. ``TSNHead``.
+        distill: config of the distillation loss; None trains on labels alone.
+        teacher: config of a float recognizer with the key ``checkpoint``.
+        data_preprocessor, train_cfg, test_cfg: as in the host.
+
+    Raises:
+        ValueError: a backbone that is not any-precision, or a teacher without ``distill``.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: dict,
+        cls_head: dict,
+        distill: dict | None = dict(type="DistillationLoss"),
+        teacher: dict | None = None,
+        data_preprocessor: dict | None = None,
+        train_cfg: dict | None = None,
+        test_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(
+            backbone=backbone,
+            cls_head=cls_head,
+            data_preprocessor=data_preprocessor,
+            train_cfg=train_cfg,
+            test_cfg=test_cfg,
+        )
+        if not isinstance(self.backbone, AnyPrecisionBackbone):
+            raise ValueError(
+                f"backbone.type={backbone['type']!r} is not any-precision: "
+                "wrap it as dict(type='AnyPrecisionBackbone', backbone=...)"
+            )
+        if teacher is not None and distill is None:
+            raise ValueError("a teacher is given but distill=None: name a distillation loss or leave the teacher out")
+        self.distill = None if distill is None else MODELS.build(distill)
+        self.teacher = None if teacher is None else build_teacher(teacher)
+        self.fixed_bits: int | None = None
+
+    def set_fixed_action(self, bits: int | None = None) -> None:
+        """Test at ``bits``; None is the highest precision."""
+        if bits is not None and bits not in self.backbone.precisions:
+            raise ValueError(f"precision {bits} is not one of the model's {self.backbone.precisions}")
+        self.fixed_bits = bits
+
+    def init_weights(self) -> None:
+        super().init_weights()
+        if self.teacher is not None:
+            load_teacher_(self.teacher)
+
+    def train(self, mode: bool = True) -> "AnyPrecisionRecognizer":
+        super().train(mode)
+        if self.teacher is not None:
+            freeze_(self.teacher)
+        return self
+
+    def extract_feat(self, inputs: Tensor, *args: Any, **kwargs: Any) -> tuple:
+        """The host's feature extraction, at the fixed precision."""
+        with self.backbone.switch.at(self.fixed_bits or self.backbone.precisions[0]):
+            return super().extract_feat(inputs, *args, **kwargs)
+
+    def _forward(self, inputs: Tensor, stage: str = "head", **kwargs: Any) -> Tensor:
+        """Class logits (N, K) of clips (N, T, C, H, W) at the fixed precision."""
+        return super()._forward(inputs, stage=stage, **kwargs)
+
+    def loss(self, inputs: Tensor, data_samples: list, **kwargs: Any) -> dict[str, Tensor]:
+        """Losses and accuracies of every precision; inputs (N, T, C, H, W)."""
+        num_frames = inputs.shape[1]
+        features = self.backbone.forward_all(inputs.flatten(0, 1))  # bits -> (N*T, D, h, w)
+        scores = {bits: self.cls_head(f, num_segs=num_frames) for bits, f in features.items()}  # bits -> (N, K)
+        results = {}
+        for bits, score in scores.items():
+            for name, value in self.cls_head.loss_by_feat(score, data_samples).items():
+                results[f"{name}_{bits}"] = value
+        if self.distill is not None:
+            for bits, target in self._targets(inputs, scores).items():
+                results[f"loss_kd_{bits}"] = self.distill(scores[bits], target)
+        return results
+
+    def _targets(self, inputs: Tensor, scores: dict[int, Tensor]) -> dict[int, Tensor]:
+        """Which logits (N, K) each precision learns from."""
+        if self.teacher is None:
+            high_to_low = list(scores)
+            return {low: scores[high].detach() for high, low in zip(high_to_low, high_to_low[1:], strict=False)}
+        with torch.no_grad():
+            features, kwargs = self.teacher.extract_feat(inputs)
+            target = self.teacher.cls_head(features, **kwargs)
+        return dict.fromkeys(scores, target)

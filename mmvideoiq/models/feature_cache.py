@@ -1,0 +1,47 @@
+"""Features of a frozen backbone, computed once per different clip."""
+
+import hashlib
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+class FeatureCache:
+    """Remembers ``compute(clips)`` row by row, keyed by the content of each clip.
+
+    Augmented clips differ at every visit and only fill memory: use it where the pipeline is deterministic.
+    Hashing reads the clips on the host, which waits for a GPU.
+
+    Args:
+        max_bytes: rows are no longer kept once this much is held.
+    """
+
+    def __init__(self, max_bytes: int = 2**31) -> None:
+        self.max_bytes = max_bytes
+        self.held_bytes = 0
+        self._rows: dict[bytes, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def clear(self) -> None:
+        """Forget everything; to be called when the weights behind ``compute`` change."""
+        self._rows.clear()
+        self.held_bytes = 0
+
+    def __call__(self, clips: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
+        """Rows of ``compute`` for ``clips`` (N, ...); only clips not seen before are computed."""
+        keys = [hashlib.blake2b(clip.numpy().tobytes(), digest_size=16).digest() for clip in clips.cpu()]
+        missing = [i for i, key in enumerate(keys) if key not in self._rows]
+        fresh: dict[bytes, Tensor] = {}
+        if missing:
+            rows = compute(clips[missing]).detach().cpu()
+            fresh = {keys[i]: row.clone() for i, row in zip(missing, rows, strict=True)}
+            for key, row in fresh.items():
+                size = row.numel() * row.element_size()
+                if self.held_bytes + size <= self.max_bytes:
+                    self._rows[key] = row
+                    self.held_bytes += size
+        kept = [fresh[key] if key in fresh else self._rows[key] for key in keys]
+        return torch.stack(kept).to(clips.device)

@@ -1,0 +1,89 @@
+"""Losses of the policy and of distillation. Source: arXiv:2108.10394, section 3.3.
+
+Axes: N videos, T frames, A actions, K classes.
+"""
+
+import torch
+from mmaction.registry import MODELS
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmvideoiq.actions import ActionSpace
+
+
+def _checked_weight(name: str, weight: float) -> float:
+    if weight < 0:
+        raise ValueError(f"{name} weight={weight} must not be negative")
+    return float(weight)
+
+
+class PolicyLoss(nn.Module):
+    """A loss on the policy's choices: ``forward(decisions, log_probs) -> ()``, times ``weight``.
+
+    Args:
+        weight: factor, >= 0.
+        actions: the action space, supplied by the recognizer.
+    """
+
+    def __init__(self, *, weight: float, actions: ActionSpace) -> None:
+        super().__init__()
+        self.weight = _checked_weight(type(self).__name__, weight)
+        self.actions = actions
+
+
+@MODELS.register_module()
+class EfficiencyLoss(PolicyLoss):
+    """``weight * mean over frames of the chosen action's cost``, in [0, weight]."""
+
+    def __init__(self, *, actions: ActionSpace, weight: float = 0.16) -> None:
+        super().__init__(weight=weight, actions=actions)
+        self.register_buffer("costs", torch.tensor(actions.costs), persistent=False)
+
+    def forward(self, decisions: Tensor, log_probs: Tensor) -> Tensor:
+        return self.weight * (decisions * self.costs).sum(-1).mean()
+
+
+@MODELS.register_module()
+class UsageBalanceLoss(PolicyLoss):
+    """``weight * sum over all actions of (mean usage - 1/A)**2``: keeps an action from being ignored for good."""
+
+    def __init__(self, *, actions: ActionSpace, weight: float = 0.5) -> None:
+        super().__init__(weight=weight, actions=actions)
+
+    def forward(self, decisions: Tensor, log_probs: Tensor) -> Tensor:
+        usage = decisions.mean(dim=(0, 1))  # (A,)
+        return self.weight * (usage - 1 / len(self.actions)).square().sum()
+
+
+@MODELS.register_module()
+class PolicyEntropyLoss(PolicyLoss):
+    """``weight * mean over frames of -sum_a p_a log p_a``: pushes the policy towards clear choices."""
+
+    def __init__(self, *, actions: ActionSpace, weight: float = 0.1) -> None:
+        super().__init__(weight=weight, actions=actions)
+
+    def forward(self, decisions: Tensor, log_probs: Tensor) -> Tensor:
+        return self.weight * -(log_probs.exp() * log_probs).sum(-1).mean()
+
+
+@MODELS.register_module()
+class DistillationLoss(nn.Module):
+    """``weight * tau**2 * mean over clips of -sum_k softmax(teacher / tau)_k log_softmax(student / tau)_k``.
+
+    No gradient goes to the teacher.
+
+    Args:
+        weight: factor, >= 0.
+        temperature: tau, > 0; the paper's is 1.
+    """
+
+    def __init__(self, *, weight: float = 1.0, temperature: float = 1.0) -> None:
+        super().__init__()
+        self.weight = _checked_weight("DistillationLoss", weight)
+        if temperature <= 0:
+            raise ValueError(f"DistillationLoss temperature={temperature} must be positive")
+        self.temperature = temperature
+
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+        target = F.softmax(teacher.detach() / self.temperature, dim=-1)  # (N, K)
+        return self.weight * self.temperature**2 * F.cross_entropy(student / self.temperature, target)

@@ -1,0 +1,189 @@
+"""The policy: look at each frame small, remember the clip so far, choose an action. Source: arXiv:2108.10394, 3.1.
+
+Axes: N videos, T frames, A actions, D features, K classes.
+"""
+
+from typing import NamedTuple
+
+import torch
+from mmaction.registry import MODELS
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmvideoiq.actions import ActionSpace
+
+
+class PolicyOutput(NamedTuple):
+    """What the policy says of a batch of clips.
+
+    decisions (N, T, A): one-hot rows; when sampled, with the gradient of the softened sample.
+    log_probs (N, T, A): log-probabilities of the actions.
+    class_logits (N, K): of the optional classifier, else None.
+    """
+
+    decisions: Tensor
+    log_probs: Tensor
+    class_logits: Tensor | None
+
+
+def sample_gumbel(like: Tensor) -> Tensor:
+    """Independent standard Gumbel noise, shaped like ``like``."""
+    return -torch.empty_like(like).exponential_().log()
+
+
+def gumbel_one_hot(log_probs: Tensor, noise: Tensor, temperature: float) -> Tensor:
+    """Hard Gumbel-softmax (arXiv:1611.01144): forward the one-hot arg-max of ``log_probs + noise``,
+    backward the gradient of ``softmax((log_probs + noise) / temperature)``. Shapes (..., A)."""
+    soft = F.softmax((log_probs + noise) / temperature, dim=-1)
+    return one_hot_argmax(soft) + (soft - soft.detach())
+
+
+def one_hot_argmax(scores: Tensor) -> Tensor:
+    """One-hot rows at the largest score; the first one of equals. (..., A)"""
+    return F.one_hot(scores.argmax(-1), scores.shape[-1]).to(scores.dtype)
+
+
+@MODELS.register_module()
+class PolicyHead(BaseModule):
+    """Dropout, LSTM over the frames, and a linear layer to the actions.
+
+    While a skip of several frames is in force, the LSTM's state and the decision are held.
+
+    Args:
+        in_channels: D of the policy backbone's features.
+        actions: the action space, supplied by the recognizer.
+        hidden: width of the LSTM.
+        dropout_ratio: on the features, in [0, 1).
+        num_classes: K of the optional classifier on the mean LSTM output; None leaves it out.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        actions: ActionSpace,
+        hidden: int = 512,
+        dropout_ratio: float = 0.8,
+        num_classes: int | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.dropout = nn.Dropout(dropout_ratio)
+        self.lstm = nn.LSTM(in_channels, hidden, batch_first=True)
+        self.fc_policy = nn.Linear(hidden, len(actions))
+        self.fc_cls = None if num_classes is None else nn.Linear(hidden, num_classes)
+        self.holds = max(actions.skip_lengths) > 1
+        self.register_buffer("skip_lengths", torch.tensor(actions.skip_lengths), persistent=False)
+
+    def forward(self, features: Tensor, noise: Tensor | None, temperature: float) -> PolicyOutput:
+        """Choose.
+
+        Args:
+            features: (N, T, D).
+            noise: Gumbel noise (N, T, A); None chooses the most likely action.
+            temperature: of the softened sample, > 0; without noise it is not used.
+        """
+        features = self.dropout(features)
+        if self.holds:
+            hidden, decisions, log_probs = self._step_by_step(features, noise, temperature)
+        else:
+            hidden, _ = self.lstm(features)  # (N, T, hidden)
+            log_probs = F.log_softmax(self.fc_policy(hidden).float(), dim=-1)  # (N, T, A)
+            decisions = self._decide(log_probs, noise, temperature)
+        class_logits = None if self.fc_cls is None else self.fc_cls(hidden.mean(1))
+        return PolicyOutput(decisions, log_probs, class_logits)
+
+    @staticmethod
+    def _decide(log_probs: Tensor, noise: Tensor | None, temperature: float) -> Tensor:
+        if noise is None:
+            return one_hot_argmax(log_probs)
+        return gumbel_one_hot(log_probs, noise, temperature)
+
+    def _step_by_step(
+        self, features: Tensor, noise: Tensor | None, temperature: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As ``forward``, where a decision holds the state of the next frames: one step per frame, all clips at once."""
+        state = None
+        held = torch.zeros(len(features), dtype=torch.long, device=features.device)  # frames still to hold, (N,)
+        outputs: list[tuple[Tensor, Tensor, Tensor]] = []
+        for t in range(features.shape[1]):
+            output, new_state = self.lstm(features[:, t : t + 1], state)
+            hidden = output[:, 0]
+            log_probs = F.log_softmax(self.fc_policy(hidden).float(), dim=-1)
+            decisions = self._decide(log_probs, None if noise is None else noise[:, t], temperature)
+            if outputs:
+                hold = (held > 0).unsqueeze(-1)  # (N, 1)
+                step = (hidden, decisions, log_probs)
+                hidden, decisions, log_probs = (
+                    torch.where(hold, old, new) for old, new in zip(outputs[-1], step, strict=True)
+                )
+                new_state = tuple(torch.where(hold, old, new) for old, new in zip(state, new_state, strict=True))
+            state = new_state
+            chosen = self.skip_lengths[decisions.argmax(-1)]
+            held = torch.where(held > 0, held - 1, (chosen - 1).clamp_min(0))
+            outputs.append((hidden, decisions, log_probs))
+        return tuple(torch.stack(parts, dim=1) for parts in zip(*outputs, strict=True))  # type: ignore[return-value]
+
+
+@MODELS.register_module()
+class PrecisionPolicy(BaseModule):
+    """Light backbone + :class:`PolicyHead`: frames -> actions.
+
+    Args:
+        backbone: config of any light 2D backbone of the host; its features are averaged over space.
+        head: config of the head.
+        actions: the action space, supplied by the recognizer.
+        input_size: side to which frames are resized (bilinear); at most the frame's own. None takes them as they are.
+
+    Attributes:
+        temperature: of the Gumbel-softmax, > 0; ``GumbelTemperatureHook`` lowers it.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: dict,
+        head: dict,
+        actions: ActionSpace,
+        input_size: int | None = 84,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        if input_size is not None and input_size < 1:
+            raise ValueError(f"policy input_size={input_size} must be at least 1, or None for the frame's own size")
+        self.input_size = input_size
+        self.temperature = 5.0
+        self.backbone = MODELS.build(backbone)
+        self.head = MODELS.build(head, default_args=dict(actions=actions))
+
+    def forward(self, frames: Tensor, *, sample: bool) -> PolicyOutput:
+        """Actions for clips.
+
+        Args:
+            frames: (N, T, 3, H, W), normalized.
+            sample: draw with Gumbel noise (training); else the most likely action.
+
+        Raises:
+            ValueError: the frame is smaller than ``input_size``.
+        """
+        num_frames = frames.shape[1]
+        small = self.resize(frames.flatten(0, 1))  # (N*T, 3, s, s)
+        features = self.backbone(small).mean(dim=(2, 3))  # (N*T, D)
+        features = features.unflatten(0, (-1, num_frames))  # (N, T, D)
+        noise = None
+        if sample:
+            noise = sample_gumbel(features.new_empty(*features.shape[:2], self.head.fc_policy.out_features))
+        return self.head(features, noise, self.temperature)
+
+    def resize(self, frames: Tensor) -> Tensor:
+        """(N*T, 3, H, W) -> (N*T, 3, s, s)."""
+        if self.input_size is None:
+            return frames
+        height, width = frames.shape[-2:]
+        if min(height, width) < self.input_size:
+            raise ValueError(
+                f"policy input_size={self.input_size} is larger than the frame ({height}x{width}): "
+                f"use at most {min(height, width)}"
+            )
+        return F.interpolate(frames, size=(self.input_size,) * 2, mode="bilinear", align_corners=False)

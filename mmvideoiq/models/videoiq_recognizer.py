@@ -1,0 +1,318 @@
+"""VideoIQ: choose a precision for every frame, run one backbone at it, average, classify.
+
+Read from top to bottom; source: arXiv:2108.10394.
+Axes: N videos, T frames, C H W, A actions, P processed actions (those that are not skips), D features, K classes.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from mmaction.models.recognizers import BaseRecognizer
+from mmaction.registry import MODELS
+from mmaction.structures import ActionDataSample
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmvideoiq.actions import ActionSpace
+from mmvideoiq.models.any_precision_backbone import AnyPrecisionBackbone
+from mmvideoiq.models.feature_cache import FeatureCache
+from mmvideoiq.models.frozen import build_teacher, freeze_, load_teacher_
+from mmvideoiq.models.policy import PolicyOutput, one_hot_argmax
+
+ALL_SKIP = ("likeliest", "zero")
+
+
+class Prediction(NamedTuple):
+    """logits (N, K), the actions taken (N, T), and the policy's output (None where actions were given)."""
+
+    logits: Tensor
+    actions: Tensor
+    policy: PolicyOutput | None
+
+
+@MODELS.register_module()
+class VideoIQRecognizer(BaseRecognizer):
+    """Dynamic precision per frame.
+
+    Training: features at every precision, mixed by the policy's sampled decisions.
+    Testing: the most likely action per frame; frames are grouped by action, each group runs once, skips never run.
+
+    ``loss = CE + distill + sum of losses + policy_cls_weight * CE(policy classifier)``
+
+    Args:
+        backbone: config of an ``AnyPrecisionBackbone``.
+        policy: config of a ``PrecisionPolicy``.
+        cls_head: config of a ``FrameAverageHead``.
+        actions: list of actions, or ``dict(actions=[...], cost='paper' | 'bitops' | 'table.json')``.
+        losses: name -> config of a loss on the policy; logged as ``loss_<name>``.
+        distill: config of the distillation loss; needs a teacher.
+        teacher: config of a float recognizer with the key ``checkpoint``; also runs actions with ``separate=True``.
+        policy_cls_weight: weight of the policy classifier's cross-entropy; needs ``policy.head.num_classes``.
+        frozen: parts that do not learn, of 'backbone', 'cls_head', 'policy'; () is joint training.
+        cache_features: keep the frozen backbone's features of each clip; for pipelines without augmentation.
+        all_skip: a clip of which every frame would be skipped gets its frame most likely to be processed
+            ('likeliest'), or zero features ('zero', the authors' release).
+        data_preprocessor, train_cfg, test_cfg: as in the host.
+
+    Raises:
+        ValueError: options that do not fit together; the message names them.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: dict,
+        policy: dict,
+        cls_head: dict,
+        actions: Sequence[dict] | dict,
+        losses: dict[str, dict] = dict(
+            efficiency=dict(type="EfficiencyLoss", weight=0.16),
+            balance=dict(type="UsageBalanceLoss", weight=0.5),
+            entropy=dict(type="PolicyEntropyLoss", weight=0.1),
+        ),
+        distill: dict | None = None,
+        teacher: dict | None = None,
+        policy_cls_weight: float = 0.0,
+        frozen: Sequence[str] = ("backbone",),
+        cache_features: bool = False,
+        all_skip: str = "likeliest",
+        data_preprocessor: dict | None = None,
+        train_cfg: dict | None = None,
+        test_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(
+            backbone=backbone,
+            cls_head=cls_head,
+            data_preprocessor=data_preprocessor,
+            train_cfg=train_cfg,
+            test_cfg=test_cfg,
+        )
+        self.actions = ActionSpace.from_cfg(actions)
+        self.policy = MODELS.build(policy, default_args=dict(actions=self.actions))
+        self.losses = nn.ModuleDict(
+            {name: MODELS.build(cfg, default_args=dict(actions=self.actions)) for name, cfg in losses.items()}
+        )
+        self.distill = None if distill is None else MODELS.build(distill)
+        self.teacher = None if teacher is None else build_teacher(teacher)
+        self.policy_cls_weight = policy_cls_weight
+        self.frozen = tuple(frozen)
+        self.all_skip = all_skip
+        self._check(backbone)
+        self.feature_cache = FeatureCache() if cache_features else None
+        self.processed = [i for i, action in enumerate(self.actions) if not action.is_skip]
+        self._fixed: int | None = None
+        self._random: tuple[Tensor, torch.Generator] | None = None
+        self._freeze()
+
+    # --- training -----------------------------------------------------------------------------------------------------
+
+    def loss(self, inputs: Tensor, data_samples: list, **kwargs: Any) -> dict[str, Tensor]:
+        """Losses, and as plain figures the mean cost and the usage of each action; inputs (N, T, C, H, W)."""
+        choice = self.policy(inputs, sample=True)
+        decisions = self._process_something(choice.decisions, choice.log_probs)  # (N, T, A)
+        chosen = decisions[..., self.processed]  # (N, T, P)
+        features = self.features_of_every_action(inputs)  # (N, T, P, D)
+        mixed = (chosen.unsqueeze(-1) * features).sum(2)  # (N, T, D)
+        logits = self.cls_head(mixed, chosen.sum(-1))  # (N, K)
+
+        results = self.cls_head.loss_by_feat(logits, data_samples)
+        for name, loss in self.losses.items():
+            results[f"loss_{name}"] = loss(decisions, choice.log_probs)
+        if self.distill is not None:
+            with torch.no_grad():
+                teacher_features, options = self.teacher.extract_feat(inputs)
+                target = self.teacher.cls_head(teacher_features, **options)
+            results["loss_kd"] = self.distill(logits, target)
+        if self.policy_cls_weight:
+            labels = torch.stack([sample.gt_label for sample in data_samples]).squeeze(1).to(logits.device)
+            results["loss_policy_cls"] = self.policy_cls_weight * F.cross_entropy(choice.class_logits, labels)
+        usage = decisions.detach().mean(dim=(0, 1))  # (A,)
+        results["mean_cost"] = (usage * usage.new_tensor(self.actions.costs)).sum()
+        results.update({f"usage_{name}": share for name, share in zip(self.actions.names, usage, strict=True)})
+        return results
+
+    def features_of_every_action(self, inputs: Tensor) -> Tensor:
+        """Features of clips (N, T, C, H, W) under each processed action: (N, T, P, D)."""
+        if "backbone" not in self.frozen:
+            return self._compute_every_action(inputs)
+        with torch.no_grad():
+            if self.feature_cache is None:
+                return self._compute_every_action(inputs)
+            return self.feature_cache(inputs, self._compute_every_action)
+
+    def _compute_every_action(self, inputs: Tensor) -> Tensor:
+        num_frames = inputs.shape[1]
+        frames = inputs.flatten(0, 1)  # (N*T, C, H, W)
+        maps = self.backbone.forward_all(frames, self.actions.precisions)
+        rows = []
+        for index in self.processed:
+            action = self.actions[index]
+            rows.append(pool(self.teacher.backbone(frames) if action.separate else maps[action.bits]))
+        return torch.stack(rows, dim=1).unflatten(0, (-1, num_frames))
+
+    # --- testing ------------------------------------------------------------------------------------------------------
+
+    def recognize(self, inputs: Tensor) -> Prediction:
+        """Choose an action for each frame of clips (N, T, C, H, W) and run what was chosen."""
+        policy = None
+        if self._fixed is not None or self._random is not None:
+            actions = self._given_actions(inputs)
+        else:
+            policy = self.policy(inputs, sample=False)
+            actions = self._process_something(policy.decisions, policy.log_probs).argmax(-1)  # (N, T)
+        features, processed = self.features_of_chosen_actions(inputs, actions)
+        return Prediction(self.cls_head(features, processed), actions, policy)
+
+    def features_of_chosen_actions(self, inputs: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Each frame's features under its own action, one backbone call per action.
+
+        Args:
+            inputs: (N, T, C, H, W).
+            actions: (N, T), indices into the action space.
+
+        Returns: features (N, T, D), zero for skips; processed (N, T), 1 or 0.
+        """
+        frames, flat = inputs.flatten(0, 1), actions.flatten()  # (N*T, C, H, W), (N*T,)
+        features: Tensor | None = None
+        for index in self.processed:
+            group = (flat == index).nonzero().squeeze(1)
+            if len(group) == 0:
+                continue
+            rows = self._run_action(frames if len(group) == len(frames) else frames[group], index)
+            if features is None:
+                features = rows.new_zeros(len(frames), rows.shape[1])
+            features[group] = rows
+        if features is None:
+            features = inputs.new_zeros(len(frames), self.cls_head.in_channels)
+        processed = ~torch.tensor(self.actions.skip_mask, device=flat.device)[flat]
+        shape = (-1, inputs.shape[1])
+        return features.unflatten(0, shape), processed.to(features.dtype).unflatten(0, shape)
+
+    def _run_action(self, frames: Tensor, index: int) -> Tensor:
+        """Features (M, D) of frames (M, C, H, W) under one action."""
+        action = self.actions[index]
+        return pool(
+            self.teacher.backbone(frames) if action.separate else self.backbone.forward_at(frames, action.bits)
+        )
+
+    def predict(
+        self, inputs: Tensor, data_samples: list[ActionDataSample] | None = None, **kwargs: Any
+    ) -> list[ActionDataSample]:
+        """Adds to each sample pred_score (K,), pred_label, policy_actions (T,), policy_probs (T, A) and cost."""
+        if data_samples is None:
+            data_samples = [ActionDataSample() for _ in inputs]
+        prediction = self.recognize(inputs)
+        samples = self.cls_head.predict_by_feat(prediction.logits, data_samples)
+        if prediction.policy is None:
+            probs = F.one_hot(prediction.actions, len(self.actions)).to(inputs.dtype)
+        else:
+            probs = prediction.policy.log_probs.exp()
+        for sample, actions, prob in zip(samples, prediction.actions, probs, strict=True):
+            sample.set_field(actions, "policy_actions")
+            sample.set_field(prob, "policy_probs")
+        return samples
+
+    def _forward(self, inputs: Tensor, **kwargs: Any) -> Tensor:
+        """Class logits (N, K)."""
+        return self.recognize(inputs).logits
+
+    def extract_feat(self, inputs: Tensor, **kwargs: Any) -> Tensor:
+        """Clip features before the classifier's average: (N, T, D), zero for skipped frames."""
+        actions = self.recognize(inputs).actions
+        return self.features_of_chosen_actions(inputs, actions)[0]
+
+    # --- what to run instead of the policy ------------------------------------------------------------------------------
+
+    def set_fixed_action(self, bits: int | None = None) -> None:
+        """Test with every frame at ``bits``; None gives the choice back to the policy."""
+        self._random = None
+        self._fixed = None if bits is None else self.actions.index(bits)
+
+    def set_random_actions(self, usage: Sequence[float] | None, seed: int = 0) -> None:
+        """Test with actions drawn independently with probabilities ``usage`` (A,); None gives back to the policy."""
+        self._fixed, self._random = None, None
+        if usage is None:
+            return
+        shares = torch.as_tensor(usage, dtype=torch.float64)
+        if shares.shape != (len(self.actions),) or (shares < 0).any() or shares[self.processed].sum() <= 0:
+            raise ValueError(
+                f"usage={list(usage)} must hold {len(self.actions)} shares, one per action of {self.actions.names}, "
+                "with some frames processed"
+            )
+        self._random = shares / shares.sum(), torch.Generator().manual_seed(seed)
+
+    def _given_actions(self, inputs: Tensor) -> Tensor:
+        """(N, T) actions that are fixed or drawn at random."""
+        shape = inputs.shape[:2]
+        if self._fixed is not None:
+            return torch.full(shape, self._fixed, device=inputs.device)
+        usage, generator = self._random  # type: ignore[misc]
+        drawn = torch.multinomial(usage, shape.numel(), replacement=True, generator=generator).view(shape)
+        decisions = F.one_hot(drawn, len(self.actions)).to(usage.dtype)
+        log_probs = usage.log().expand(*shape, -1)
+        return self._process_something(decisions, log_probs).argmax(-1).to(inputs.device)
+
+    def _process_something(self, decisions: Tensor, log_probs: Tensor) -> Tensor:
+        """Where all frames of a clip are skipped, process the one most likely to be processed. (N, T, A)"""
+        if self.all_skip == "zero" or len(self.processed) == len(self.actions):
+            return decisions
+        skips = torch.tensor(self.actions.skip_mask, device=decisions.device)  # (A,)
+        empty = decisions.detach()[..., self.processed].sum(dim=(1, 2)) < 0.5  # (N,)
+        frame = log_probs[..., self.processed].logsumexp(-1).argmax(1)  # (N,)
+        forced = empty.unsqueeze(1) & (F.one_hot(frame, decisions.shape[1]) > 0)  # (N, T)
+        best = one_hot_argmax(log_probs.masked_fill(skips, -torch.inf)).to(decisions.dtype)
+        return torch.where(forced.unsqueeze(-1), best, decisions)
+
+    # --- host's hooks ---------------------------------------------------------------------------------------------------
+
+    def init_weights(self) -> None:
+        super().init_weights()
+        if self.teacher is not None:
+            load_teacher_(self.teacher)
+
+    def train(self, mode: bool = True) -> "VideoIQRecognizer":
+        """Frozen parts stay in eval mode."""
+        super().train(mode)
+        self._freeze()
+        return self
+
+    def _freeze(self) -> None:
+        for name in self.frozen:
+            freeze_(getattr(self, name))
+        if self.teacher is not None:
+            freeze_(self.teacher)
+
+    def _check(self, backbone: dict) -> None:
+        """Whatever can be known to be wrong before training."""
+        if not isinstance(self.backbone, AnyPrecisionBackbone):
+            raise ValueError(
+                f"backbone.type={backbone['type']!r} is not any-precision: "
+                "wrap it as dict(type='AnyPrecisionBackbone', backbone=...)"
+            )
+        if self.backbone.mixes_frames:
+            raise ValueError(
+                f"backbone {type(self.backbone.net).__name__} shifts features between neighbouring frames, which may run "
+                "at other precisions or not at all: use a backbone without temporal shift, or AnyPrecisionRecognizer"
+            )
+        unknown = sorted(set(self.actions.precisions) - set(self.backbone.precisions), reverse=True)
+        if unknown:
+            raise ValueError(
+                f"actions ask for {unknown} bits, but the backbone's precisions are {self.backbone.precisions}"
+            )
+        if any(action.separate for action in self.actions) and self.teacher is None:
+            raise ValueError("an action has separate=True, but there is no teacher to run it")
+        if self.distill is not None and self.teacher is None:
+            raise ValueError("distill is given but there is no teacher to learn from")
+        if bool(self.policy_cls_weight) and self.policy.head.fc_cls is None:
+            raise ValueError(f"policy_cls_weight={self.policy_cls_weight} needs policy.head.num_classes")
+        allowed = ("backbone", "cls_head", "policy")
+        if not set(self.frozen) <= set(allowed):
+            raise ValueError(f"frozen={self.frozen} may hold only {allowed}")
+        if self.all_skip not in ALL_SKIP:
+            raise ValueError(f"all_skip={self.all_skip!r} must be one of {ALL_SKIP}")
+
+
+def pool(features: Tensor) -> Tensor:
+    """Average over space: (M, D, h, w) -> (M, D)."""
+    return features.flatten(2).mean(-1) if features.dim() > 2 else features

@@ -1,0 +1,22 @@
+"""Any-precision layers in plain torch: one set of weights, read at the precision that is switched on."""
+
+from mmvideoiq.quant.calibrate import calibrate_clips_
+from mmvideoiq.quant.convert import ConversionReport, to_any_precision_
+from mmvideoiq.quant.layers import AnyPrecisionConv2d, AnyPrecisionLinear, SwitchableBatchNorm2d
+from mmvideoiq.quant.precision import PrecisionSwitch
+from mmvideoiq.quant.quantizers import Dorefa, Lsq, Nested, Pact, build_quantizer
+
+__all__ = [
+    "AnyPrecisionConv2d",
+    "AnyPrecisionLinear",
+    "ConversionReport",
+    "Dorefa",
+    "Lsq",
+    "Nested",
+    "Pact",
+    "PrecisionSwitch",
+    "SwitchableBatchNorm2d",
+    "build_quantizer",
+    "calibrate_clips_",
+    "to_any_precision_",
+]

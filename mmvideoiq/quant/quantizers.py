@@ -1,0 +1,148 @@
+"""Quantizers as modules: what is learned beside the weights, and which precision is left untouched.
+
+At 32 bits values pass unchanged, so that the converted network equals the float one there; ``quantize_32=True``
+is the paper's release, where 32 bits is a grid of 2**32 - 1 steps evaluated in float32.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmvideoiq.quant import functional as F
+from mmvideoiq.quant.precision import FLOAT_BITS, check_precisions
+
+
+class _WeightQuantizer(nn.Module):
+    """Maps a weight to its value at ``bits``: ``forward(weight, bits)``, with the codes public in ``to_codes``."""
+
+    def __init__(self, *, precisions: Sequence[int], weight: Tensor) -> None:
+        super().__init__()
+        self.precisions = check_precisions(precisions)
+
+    def to_codes(self, weight: Tensor, bits: int) -> Tensor:
+        """Integer grid values in [0, 2**bits), shaped like ``weight``."""
+        raise NotImplementedError
+
+    def is_float(self, bits: int) -> bool:
+        """Whether weights pass unchanged at ``bits``."""
+        return bits == FLOAT_BITS
+
+
+class Dorefa(_WeightQuantizer):
+    """The paper's weights: :func:`~mmvideoiq.quant.functional.dorefa_weight`, cut from the highest precision."""
+
+    def __init__(self, *, precisions: Sequence[int], weight: Tensor, quantize_32: bool = False) -> None:
+        super().__init__(precisions=precisions, weight=weight)
+        self.quantize_32 = quantize_32
+
+    def is_float(self, bits: int) -> bool:
+        return super().is_float(bits) and not self.quantize_32
+
+    def to_codes(self, weight: Tensor, bits: int) -> Tensor:
+        return F.dorefa_codes(weight, bits, self.precisions[0])
+
+    def forward(self, weight: Tensor, bits: int) -> Tensor:
+        return F.dorefa_weight(weight, bits, self.precisions[0])
+
+
+class Nested(_WeightQuantizer):
+    """The centred nested grid, ``scale = max|w|`` of each output channel (taken as a constant by the gradient)."""
+
+    def scale(self, weight: Tensor) -> Tensor:
+        """Half the width of the grid, shape (C_out, 1, ...), positive."""
+        with torch.no_grad():
+            return weight.abs().amax(dim=tuple(range(1, weight.dim())), keepdim=True).clamp_min(1e-8)
+
+    def to_codes(self, weight: Tensor, bits: int) -> Tensor:
+        with torch.no_grad():
+            return F.nested_codes(weight, self.scale(weight), bits)
+
+    def forward(self, weight: Tensor, bits: int) -> Tensor:
+        return F.nested_weight(weight, self.scale(weight), bits)
+
+
+class Lsq(Nested):
+    """Learned step size (arXiv:1902.08153) on the nested grid: ``scale = |ratio| * max|w|`` of each output channel.
+
+    ``ratio`` starts at 1, so float weights may be loaded at any time. One scale serves all precisions, which keeps
+    their codes nested. The gradient of ``ratio`` is multiplied by ``1 / sqrt(weights per channel * 2**(bits-1))``.
+    """
+
+    def __init__(self, *, precisions: Sequence[int], weight: Tensor) -> None:
+        super().__init__(precisions=precisions, weight=weight)
+        self.ratio = nn.Parameter(torch.ones(weight.shape[0], *[1] * (weight.dim() - 1)))
+
+    def scale(self, weight: Tensor) -> Tensor:
+        return self.ratio.abs().clamp_min(1e-3) * super().scale(weight)
+
+    def forward(self, weight: Tensor, bits: int) -> Tensor:
+        damping = (weight[0].numel() * 2.0 ** (bits - 1)) ** -0.5
+        return F.nested_weight(weight, F.scale_gradient(self.scale(weight), damping), bits)
+
+
+class Pact(nn.Module):
+    """Activations: clip and round (:func:`~mmvideoiq.quant.functional.pact`), one learned clip per precision.
+
+    Args:
+        precisions: high to low.
+        signed: two-sided range, for inputs that take negative values.
+        init_clip: first value of every clip, > 0; :func:`~mmvideoiq.quant.calibrate_clips_` fits it to data.
+        quantize_32: also clip and round at 32 bits, as the release does.
+    """
+
+    def __init__(
+        self,
+        *,
+        precisions: Sequence[int],
+        signed: bool = False,
+        init_clip: float = 2.0,
+        quantize_32: bool = False,
+    ) -> None:
+        super().__init__()
+        if not init_clip > 0:
+            raise ValueError(f"init_clip={init_clip} of the pact quantizer must be positive")
+        self.signed = signed
+        self.clip = nn.ParameterDict(
+            {
+                str(bits): nn.Parameter(torch.full((1,), float(init_clip)))
+                for bits in check_precisions(precisions)
+                if bits != FLOAT_BITS or quantize_32
+            }
+        )
+
+    def forward(self, x: Tensor, bits: int) -> Tensor:
+        key = str(bits)
+        if key not in self.clip:
+            return x
+        return F.pact(x, self.clip[key], bits, self.signed)
+
+    def extra_repr(self) -> str:
+        return f"precisions={tuple(map(int, self.clip))}, signed={self.signed}"
+
+
+WEIGHT_QUANTIZERS: dict[str, Callable[..., nn.Module]] = {"dorefa": Dorefa, "nested": Nested, "lsq": Lsq}
+ACTIVATION_QUANTIZERS: dict[str, Callable[..., nn.Module]] = {"pact": Pact}
+
+
+def build_quantizer(field: str, cfg: dict[str, Any], **given: Any) -> nn.Module:
+    """Build the quantizer that a config names: ``dict(type='nested')``.
+
+    Args:
+        field: ``weight`` or ``activation``; chooses the table of names and stands in messages.
+        cfg: ``type`` and the quantizer's own options.
+        given: what the converted layer supplies (precisions, weight, signed).
+
+    Raises:
+        ValueError: unknown name or option; the message lists what is allowed.
+    """
+    table = {"weight": WEIGHT_QUANTIZERS, "activation": ACTIVATION_QUANTIZERS}[field]
+    options = dict(cfg)
+    name = options.pop("type", None)
+    if name not in table:
+        raise ValueError(f"{field}=dict(type={name!r}): unknown quantizer; choose one of {sorted(table)}")
+    try:
+        return table[name](**given, **options)
+    except TypeError as error:
+        raise ValueError(f"{field}=dict(type={name!r}): {error}") from error

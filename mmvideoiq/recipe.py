@@ -1,0 +1,376 @@
+"""The stages of one training as one thing: their order, the hand-over of checkpoints, resume.
+
+A recipe is a Python config file:
+
+    name = "demo"
+    stages = [
+        dict(name="float", config="../float/demo_float.py"),
+        dict(name="policy", config="demo_videoiq.py", cfg_options=dict(load_from="{float}"), seeds=[0, 1, 2]),
+    ]
+    data = dict(function="mmvideoiq.data.synthetic.generate", kwargs=dict(root="{work_dir}/data"))  # optional
+    evaluate = dict(float="float", videoiq="policy")  # optional, see comparison.py
+    fast = dict(cfg_options={"train_cfg.max_epochs": 1}, seeds=[0])  # optional, what --fast changes
+
+``config`` is relative to the recipe. In any string of ``cfg_options``, ``{float}`` stands for the checkpoint
+of the earlier stage ``float`` (the best one where the stage saves a best one, else the last) and ``{work_dir}``
+for the work directory. A stage with ``seeds`` is trained once per seed and hands nothing over.
+
+Every stage is trained in a process of its own, from a config written to its folder (``recipe_runner.py``).
+Its ``state.json`` says whether it has finished; the ``hash`` in it covers its config and what it builds on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import MODELS
+from mmengine.utils import get_object_from_string
+
+PLACEHOLDER = re.compile(r"\{(\w+)\}")
+
+
+class RecipeError(ValueError):
+    """The recipe, one of its configs or the work directory cannot be used; the message says what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One training: ``cfg_options`` are dotted keys merged into ``config``, as ``--cfg-options`` does."""
+
+    name: str
+    config: Path
+    cfg_options: Mapping[str, Any] = field(default_factory=dict)
+    seeds: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What a recipe file says, ``--fast`` already applied."""
+
+    name: str
+    path: Path
+    stages: tuple[Stage, ...]
+    data: Mapping[str, Any] | None = None
+    evaluate: Mapping[str, Any] | None = None
+    fast: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One stage at one seed: what is trained, where, and the hash that says whether it is already done."""
+
+    stage: Stage
+    seed: int | None
+    folder: Path
+    config: Config
+    needs: tuple[str, ...]
+    hash: str
+
+    @property
+    def name(self) -> str:
+        return self.stage.name if self.seed is None else f"{self.stage.name}/seed{self.seed}"
+
+    @property
+    def started(self) -> dict | None:
+        """What the run wrote down when it began; None where it never did."""
+        return read_json(self.folder / "state.json")
+
+    @property
+    def state(self) -> dict | None:
+        """What the finished run left behind: checkpoint, seconds, metrics; None where it has not finished."""
+        state = self.started
+        return state if state and "checkpoint" in state else None
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file, None where there is none."""
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.write_text(json.dumps(value, indent=1, default=float))
+    os.replace(part, path)
+
+
+def _hash(*parts: Any) -> str:
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _check_keys(where: str, given: Mapping, required: set[str], optional: set[str]) -> None:
+    for missing in sorted(required - set(given)):
+        raise RecipeError(f"{where}: '{missing}' is missing")
+    for unknown in sorted(set(given) - required - optional):
+        raise RecipeError(f"{where}: unknown key '{unknown}'; allowed: {sorted(required | optional)}")
+
+
+def read_recipe(path: str | Path, *, fast: bool = False) -> Recipe:
+    """Read and check a recipe file; ``fast`` applies its ``fast`` section.
+
+    Raises:
+        RecipeError: no such file, no stages, a missing or unknown key, a repeated name, a missing config, a
+            placeholder that names no earlier stage, or a stage with several seeds.
+    """
+    path = Path(path).resolve()
+    if not path.is_file():
+        raise RecipeError(f"recipe {path}: no such file")
+    try:
+        content = Config.fromfile(path).to_dict()
+    except Exception as fault:
+        raise RecipeError(f"recipe {path.name}: cannot be read: {type(fault).__name__}: {fault}") from fault
+    content.pop("custom_imports", None)
+    _check_keys(f"recipe {path.name}", content, {"name", "stages"}, {"data", "evaluate", "fast"})
+    if not content["stages"]:
+        raise RecipeError(f"recipe {path.name}: 'stages' is empty")
+    stages = []
+    for entry in content["stages"]:
+        where = f"recipe {path.name}, stage '{entry.get('name', '?')}'"
+        _check_keys(where, entry, {"name", "config"}, {"cfg_options", "seeds"})
+        config = (path.parent / entry["config"]).resolve()
+        if not config.is_file():
+            raise RecipeError(f"{where}: config {entry['config']} does not exist")
+        seeds = entry.get("seeds")
+        if seeds is not None and (not seeds or len(set(seeds)) != len(seeds)):
+            raise RecipeError(f"{where}: seeds must be different integers, at least one, got {seeds}")
+        stage = Stage(
+            name=entry["name"],
+            config=config,
+            cfg_options=entry.get("cfg_options", {}),
+            seeds=None if seeds is None else tuple(seeds),
+        )
+        _check_placeholders(where, stage, {earlier.name: earlier for earlier in stages})
+        stages.append(stage)
+    recipe = Recipe(
+        name=content["name"],
+        path=path,
+        stages=tuple(stages),
+        data=content.get("data"),
+        evaluate=content.get("evaluate"),
+    )
+    return _make_fast(recipe, content.get("fast")) if fast else recipe
+
+
+def _check_placeholders(where: str, stage: Stage, earlier: Mapping[str, Stage]) -> None:
+    if not re.fullmatch(r"\w+", stage.name) or stage.name in {*earlier, "work_dir", "data", "evaluation"}:
+        raise RecipeError(f"{where}: the name must be one word that no other stage or folder of the run has")
+    for name in _placeholders(stage.cfg_options):
+        if name not in {*earlier, "work_dir"}:
+            raise RecipeError(f"{where}: '{{{name}}}' names no earlier stage; known: {sorted(earlier)}")
+        if name in earlier and earlier[name].seeds is not None:
+            raise RecipeError(
+                f"{where}: '{{{name}}}' has several seeds, so no single checkpoint to hand over"
+            )
+
+
+def _make_fast(recipe: Recipe, fast: Mapping[str, Any] | None) -> Recipe:
+    if fast is None:
+        raise RecipeError(f"recipe {recipe.path.name}: has no 'fast' section, --fast cannot be used")
+    allowed = {"cfg_options", "stages", "seeds", "data", "evaluate"}
+    _check_keys(f"recipe {recipe.path.name}, fast", fast, set(), allowed)
+    per_stage = fast.get("stages", {})
+    for name in set(per_stage) - {stage.name for stage in recipe.stages}:
+        raise RecipeError(f"recipe {recipe.path.name}, fast: unknown stage '{name}'")
+    stages = tuple(
+        replace(
+            stage,
+            cfg_options={**stage.cfg_options, **fast.get("cfg_options", {}), **per_stage.get(stage.name, {})},
+            seeds=None if stage.seeds is None else tuple(fast.get("seeds", stage.seeds)),
+        )
+        for stage in recipe.stages
+    )
+    data = recipe.data and {
+        **recipe.data,
+        "kwargs": {**recipe.data.get("kwargs", {}), **fast.get("data", {})},
+    }
+    evaluate = recipe.evaluate and {**recipe.evaluate, **fast.get("evaluate", {})}
+    return replace(recipe, stages=stages, data=data, evaluate=evaluate, fast=True)
+
+
+def _placeholders(value: Any) -> Iterator[str]:
+    """The names in braces in all strings of a nested value."""
+    if isinstance(value, str):
+        yield from PLACEHOLDER.findall(value)
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _placeholders(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _placeholders(item)
+
+
+def fill(value: Any, known: Mapping[str, str | None]) -> Any:
+    """Replace ``{name}`` in all strings of a nested value; a string which is nothing else may become None."""
+    if isinstance(value, str):
+        whole = PLACEHOLDER.fullmatch(value)
+        if whole and whole[1] in known:
+            return known[whole[1]]
+        return PLACEHOLDER.sub(lambda match: str(known.get(match[1], match[0])), value)
+    if isinstance(value, Mapping):
+        return {key: fill(item, known) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(fill(item, known) for item in value)
+    return value
+
+
+def _stage_config(stage: Stage, seed: int | None, folder: Path) -> Config:
+    """The stage's own config with its options merged; placeholders still stand in it."""
+    try:
+        config = Config.fromfile(stage.config)
+        config.merge_from_dict(dict(stage.cfg_options))
+    except Exception as fault:
+        reason = f"{type(fault).__name__}: {fault}"
+        raise RecipeError(
+            f"stage '{stage.name}': config {stage.config.name} cannot be read: {reason}"
+        ) from fault
+    randomness = dict(config.get("randomness") or {})
+    if seed is not None or randomness.get("seed") is None:
+        randomness["seed"] = seed or 0
+    config.merge_from_dict(dict(work_dir=str(folder), randomness=randomness))
+    return config
+
+
+def plan(recipe: Recipe, work_dir: Path) -> list[Run]:
+    """All trainings of the recipe in order. Parses every config; nothing is built or written.
+
+    Raises:
+        RecipeError: a config that cannot be parsed or merged.
+    """
+    runs: list[Run] = []
+    hashes: dict[str, str] = {}
+    for stage in recipe.stages:
+        needs = tuple(sorted(set(_placeholders(stage.cfg_options)) - {"work_dir"}))
+        for seed in stage.seeds or (None,):
+            folder = work_dir / stage.name if seed is None else work_dir / stage.name / f"seed{seed}"
+            config = _stage_config(stage, seed, folder)
+            content = {key: value for key, value in config.to_dict().items() if key != "work_dir"}
+            digest = _hash(content, [hashes[name] for name in needs], recipe.data)
+            hashes[stage.name] = digest
+            runs.append(Run(stage=stage, seed=seed, folder=folder, config=config, needs=needs, hash=digest))
+    return runs
+
+
+def check_work_dir(recipe: Recipe, runs: list[Run], work_dir: Path, *, resume: bool) -> None:
+    """Refuse to mix trainings in one folder.
+
+    Raises:
+        RecipeError: the folder holds a training and ``resume`` is False, or it holds another one.
+    """
+    marker = read_json(work_dir / "recipe.json")
+    if marker is None:
+        if any(run.state for run in runs):
+            raise RecipeError(f"{work_dir} holds stages of an unknown recipe: choose another --work-dir")
+        return
+    others = {"name": recipe.name, "fast": recipe.fast}
+    held = f"recipe '{marker['name']}'" + (" with --fast" if marker["fast"] else "")
+    if marker != others:
+        raise RecipeError(f"{work_dir} holds {held}: choose another --work-dir or delete that folder")
+    if not resume:
+        done = sum(run.state is not None for run in runs)
+        raise RecipeError(
+            f"{work_dir} holds {held}, {done} of {len(runs)} trainings finished: go on with --resume, "
+            "choose another --work-dir, or delete that folder"
+        )
+    for run in runs:
+        if run.started and run.started["hash"] != run.hash:
+            raise RecipeError(
+                f"stage '{run.name}' in {run.folder} was trained from another config or other data than the "
+                "recipe's: choose another --work-dir or delete that folder"
+            )
+
+
+def check_runs(runs: list[Run], work_dir: Path) -> None:
+    """Build every stage's model and look for every stage's files before anything is trained.
+
+    Raises:
+        RecipeError: names the stage, and the file or what the model says.
+    """
+    names = {run.stage.name: None for run in runs} | {"work_dir": str(work_dir)}
+    seen: set[str] = set()
+    for run in runs:
+        if run.stage.name in seen:
+            continue
+        seen.add(run.stage.name)
+        config = Config(fill(run.config.to_dict(), names))
+        if config.get("load_from") and "://" not in config.load_from and not Path(config.load_from).is_file():
+            raise RecipeError(f"stage '{run.name}': load_from {config.load_from} does not exist")
+        for key in ("train_dataloader", "val_dataloader", "test_dataloader"):
+            _check_lists(run.name, key, config.get(key))
+        try:
+            with MODELS.switch_scope_and_registry(config.get("default_scope", "mmaction")) as registry:
+                registry.build(config.model)
+        except Exception as fault:
+            reason = f"{type(fault).__name__}: {fault}"
+            raise RecipeError(f"stage '{run.name}': the model cannot be built: {reason}") from fault
+
+
+def _check_lists(stage: str, key: str, loader: Mapping | None) -> None:
+    dataset = (loader or {}).get("dataset", {})
+    while "dataset" in dataset:  # a wrapper such as RepeatDataset
+        dataset = dataset["dataset"]
+    path = dataset.get("ann_file")
+    if (
+        path
+        and not os.path.isfile(path)
+        and not os.path.isfile(os.path.join(dataset.get("data_root", ""), path))
+    ):
+        raise RecipeError(f"stage '{stage}': {key}.dataset.ann_file {path} does not exist")
+
+
+def find_checkpoint(folder: Path) -> Path:
+    """The best checkpoint a finished stage saved, else its last one.
+
+    Raises:
+        RecipeError: the stage saved none.
+    """
+    best = sorted(folder.glob("best_*.pth"), key=lambda path: path.stat().st_mtime)
+    if best:
+        return best[-1]
+    last = last_checkpoint(folder)
+    if last is None:
+        raise RecipeError(f"stage in {folder}: no checkpoint was saved; it needs the host's CheckpointHook")
+    return last
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint an interrupted stage goes on from; None where it has to begin again."""
+    pointer = folder / "last_checkpoint"
+    path = Path(pointer.read_text().strip()) if pointer.is_file() else None
+    return path if path is not None and path.is_file() else None
+
+
+def write_stage_config(run: Run, checkpoints: Mapping[str, str], work_dir: Path) -> Path:
+    """Write what a stage's process runs: placeholders filled, ``resume`` set where there is a checkpoint."""
+    config = Config(fill(run.config.to_dict(), {**checkpoints, "work_dir": str(work_dir)}))
+    if last_checkpoint(run.folder) is not None:
+        config.merge_from_dict(dict(resume=True, load_from=None))
+    path = run.folder / "stage_config.py"
+    run.folder.mkdir(parents=True, exist_ok=True)
+    config.dump(path)
+    return path
+
+
+def find_function(name: str) -> Callable[..., Any]:
+    """The function with this dotted name.
+
+    Raises:
+        RecipeError: there is none.
+    """
+    module = name.rpartition(".")[0]
+    try:
+        if importlib.util.find_spec(module) is None:
+            raise ModuleNotFoundError(f"no module named {module}")
+        return get_object_from_string(name)
+    except Exception as fault:
+        raise RecipeError(f"function '{name}': cannot be found: {fault}") from fault

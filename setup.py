@@ -1,0 +1,37 @@
+"""Packaging of mmvideoiq. Tested versions stand in requirements.txt alone; here are only names and hard bounds."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION: dict[str, str] = {}
+exec("\n".join(line for line in (HERE / "mmvideoiq/__init__.py").read_text().splitlines() if "=" in line), VERSION)
+
+# mmcv is not named: mmcv-lite and the full mmcv own the same module, and a full one must not be overwritten.
+# cv2 is not named for the same reason: three packages own it (requirements.txt says which one is used).
+TRAIN = [
+    "torch>=2.6",
+    "mmengine>=0.10.4,<1",
+    "mmaction2==1.2.0",
+    "decord",
+    "importlib_metadata",
+    "av",
+    "rich",
+    "matplotlib",
+    "setuptools<81",
+]
+DEV = ["pytest", "hypothesis", "ruff", "mypy"]
+
+setup(
+    name="mmvideoiq",
+    version=VERSION["__version__"],
+    description="Dynamic-precision video recognition (VideoIQ, arXiv:2108.10394) as a plugin of MMAction2",
+    long_description=(HERE / "README.md").read_text() if (HERE / "README.md").exists() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["mmvideoiq", "mmvideoiq.*"]),
+    python_requires=">=3.10",
+    install_requires=["numpy"],
+    extras_require={"train": TRAIN, "dev": TRAIN + DEV, "runtime": []},
+)

@@ -1,0 +1,139 @@
+"""Fixtures shared by all tests; mends the host before any test imports it."""
+
+import importlib.util
+import os
+import random
+import types
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mmvideoiq import compat
+
+compat.apply()
+torch.set_num_threads(2)
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _seeds() -> None:
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def repo() -> Path:
+    """The root of the repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The folder of reference data: MMVIDEOIQ_SHARED, or ``shared`` beside the repository."""
+    path = Path(os.environ.get("MMVIDEOIQ_SHARED", ROOT.parent / "shared"))
+    if not path.is_dir():
+        pytest.skip(f"no reference data at {path}; set MMVIDEOIQ_SHARED")
+    return path
+
+
+@pytest.fixture(scope="session")
+def load_tool() -> Callable[[str], types.ModuleType]:
+    """Import a file of ``tools/`` by its path below it, for example ``load_tool("train.py")``."""
+
+    def load(name: str) -> types.ModuleType:
+        path = ROOT / "tools" / name
+        spec = importlib.util.spec_from_file_location(f"tool_{path.stem}", path)
+        assert spec and spec.loader
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+def write_video(path: Path, frames: np.ndarray, fps: int = 10) -> None:
+    """Write RGB frames (T, H, W, 3) uint8, H and W even, as an MP4."""
+    import av
+
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("mpeg4", rate=Fraction(fps))
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        for frame in frames:
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        file.mux(stream.encode())
+
+
+@pytest.fixture(scope="session")
+def tiny_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 8 videos of 8 frames (32x32), dark ones of class 0 and bright ones of class 1, and ``list.txt``."""
+    folder = tmp_path_factory.mktemp("tiny_videos")
+    rng = np.random.default_rng(0)
+    lines = []
+    for i in range(8):
+        label = i % 2
+        frames = rng.integers(0, 40, size=(8, 32, 32, 3)) + 180 * label
+        write_video(folder / f"{i}.mp4", frames.astype(np.uint8))
+        lines.append(f"{i}.mp4 {label}")
+    (folder / "list.txt").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tsn_config(tiny_videos: Path) -> Path:
+    """A config of the host's own TSN (ResNet-18) on ``tiny_videos``: one epoch, nothing of this project in it."""
+    text = f"""
+default_scope = "mmaction"
+default_hooks = dict(
+    runtime_info=dict(type="RuntimeInfoHook"),
+    timer=dict(type="IterTimerHook"),
+    logger=dict(type="LoggerHook", interval=1),
+    param_scheduler=dict(type="ParamSchedulerHook"),
+    checkpoint=dict(type="CheckpointHook", interval=1, save_best="acc/top1"),
+    sampler_seed=dict(type="DistSamplerSeedHook"),
+    sync_buffers=dict(type="SyncBuffersHook"),
+)
+env_cfg = dict(mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0), dist_cfg=dict(backend="nccl"))
+log_level = "WARNING"
+model = dict(
+    type="Recognizer2D",
+    backbone=dict(type="ResNet", depth=18, pretrained=None),
+    cls_head=dict(type="TSNHead", num_classes=2, in_channels=512, dropout_ratio=0.0, average_clips="prob"),
+    data_preprocessor=dict(
+        type="ActionDataPreprocessor", mean=[127.5] * 3, std=[60.0] * 3, format_shape="NCHW"
+    ),
+)
+pipeline = [
+    dict(type="DecordInit"),
+    dict(type="SampleFrames", clip_len=1, frame_interval=1, num_clips=2, test_mode=True),
+    dict(type="DecordDecode"),
+    dict(type="Resize", scale=(32, 32), keep_ratio=False),
+    dict(type="FormatShape", input_format="NCHW"),
+    dict(type="PackActionInputs"),
+]
+dataset = dict(
+    type="VideoDataset", ann_file=r"{tiny_videos / "list.txt"}", data_prefix=dict(video=r"{tiny_videos}"),
+    pipeline=pipeline,
+)
+loader = dict(batch_size=4, num_workers=0, sampler=dict(type="DefaultSampler", shuffle=False), dataset=dataset)
+train_dataloader = dict(batch_size=4, num_workers=0, sampler=dict(type="DefaultSampler", shuffle=True), dataset=dataset)
+val_dataloader = loader
+test_dataloader = loader
+val_evaluator = dict(type="AccMetric")
+test_evaluator = val_evaluator
+train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=1, val_interval=1)
+val_cfg = dict(type="ValLoop")
+test_cfg = dict(type="TestLoop")
+optim_wrapper = dict(optimizer=dict(type="SGD", lr=0.01, momentum=0.9))
+param_scheduler = [dict(type="MultiStepLR", milestones=[1], gamma=0.5)]
+randomness = dict(seed=3)
+"""
+    path = tiny_videos / "tsn.py"
+    path.write_text(text)
+    return path

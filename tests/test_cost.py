@@ -1,0 +1,250 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from mmaction.models.backbones import ResNet
+from torch import nn
+
+from mmvideoiq.actions import ActionSpace
+from mmvideoiq.cost import OTHER, ModelCost, bitops_cost, count_macs, count_model, paper_cost
+
+PAPER = [dict(bits=32), dict(bits=4), dict(bits=2), dict(skip=1)]
+PRINTED = [66.7, 18.8, 6.8]  # arXiv:2108.10394, GFLOPs with every frame at 32, 4, 2 bits
+
+
+class Toy(nn.Module):
+    """On an 8x8 frame: stem 3->4 (to 4x4), depthwise 4, pointwise 4->6 with bias, linear 6->5."""
+
+    def __init__(self):
+        super().__init__()
+        self.late = nn.Linear(6, 5)  # declared first, runs last
+        self.stem = nn.Conv2d(3, 4, 3, stride=2, padding=1, bias=False)
+        self.bn = nn.BatchNorm2d(4)
+        self.deep = nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=False)
+        self.point = nn.Conv2d(4, 6, 1)
+        self.idle = nn.Linear(2, 3)
+
+    def forward(self, x):
+        x = self.point(self.deep(self.bn(self.stem(x))))
+        return self.late(x.mean((2, 3)))
+
+
+def count_toy(model=None, **kwargs):
+    return count_model(model or Toy(), (3, 8, 8), ["deep", "point"], "stem", **kwargs)
+
+
+def toy_cost(**kwargs):
+    layers = [layer for layer in count_toy() if layer.name != "idle"]
+    return ModelCost(layers=layers, classifier_macs=50, policy_macs=100, **kwargs)
+
+
+@pytest.mark.parametrize(("bits", "paper"), [(32, 1.0), (8, 1.0), (4, 1 / 4), (2, 1 / 16), (1, 1 / 64)])
+def test_rules(bits, paper):
+    assert paper_cost(bits) == paper
+    assert bitops_cost(bits) == bits**2 / 1024
+
+
+def test_toy_layers_by_hand():
+    rows = {layer.name: layer for layer in count_toy()}
+    assert list(rows) == ["stem", "deep", "point", "late", "idle"]
+    shown = {
+        n: (r.macs, r.weight_elements, r.input_elements, r.output_elements, r.norm_channels, r.bias_elements)
+        for n, r in rows.items()
+    }
+    assert shown == {
+        "stem": (16 * 4 * 27, 108, 192, 64, 4, 0),
+        "deep": (16 * 4 * 9, 36, 64, 64, 4, 0),
+        "point": (16 * 6 * 4, 24, 64, 96, 0, 6),
+        "late": (30, 30, 6, 5, 0, 5),
+        "idle": (0, 6, 0, 0, 0, 3),
+    }
+    assert [n for n, r in rows.items() if r.quantized] == ["deep", "point"]
+    assert [n for n, r in rows.items() if r.stem] == ["stem"]
+
+
+def test_toy_gflops_by_hand():
+    # quantized 576 + 2*64 + 384 = 1088; float 1728 + 2*64 + 30 = 1886; policy 100
+    assert toy_cost().paper_gflops(0.25, 4) == pytest.approx(4 * (272 + 1886 + 100) / 1e9, rel=1e-12)
+    assert toy_cost().paper_gflops(0.0, 4) == pytest.approx(4 * 1986 / 1e9, rel=1e-12)
+
+
+def test_toy_bitops_by_hand():
+    # quantized 960 MACs at 32, 4, 2 bits; float 1758 MACs in three frames; classifier once; policy four times
+    expected = 960 * (1024 + 16 + 4) + 1024 * (3 * 1758 + 50 + 4 * 100)
+    assert toy_cost().bitops([32, 4, 0, 2]) == expected
+    assert toy_cost().bitops([0, 0]) == 1024 * (50 + 2 * 100)
+    assert toy_cost().bitops([[32, 4, 0, 2], [0, 0, 0, 0]]).tolist() == [expected, 1024 * 450]
+
+
+@pytest.mark.parametrize(
+    ("precisions", "separate", "expected"),
+    [
+        # float: stem 4*108 + 16*4, late 4*35, classifier and policy 4*10
+        ((32, 4, 2), False, 676 + (4 * 36 + 16 * 4 * 3) + (4 * 24 + 4 * 6)),
+        ((4, 2), False, 676 + (18 + 16 * 4 * 2) + (12 + 24)),
+        ((3,), False, 676 + (14 + 16 * 4) + (9 + 24)),  # 36 * 3 bits = 13.5 bytes
+        ((4,), True, (676 + (18 + 64) + (12 + 24)) + (676 - 12 + (144 + 64) + (96 + 24))),
+        ((), True, 676 + (144 + 64) + (96 + 24)),
+    ],
+)
+def test_toy_weight_bytes_by_hand(precisions, separate, expected):
+    cost = toy_cost(classifier_elements=7, policy_elements=3)
+    assert cost.weight_bytes(precisions, separate=separate) == expected
+
+
+def test_toy_peak_activation_by_hand():
+    cost = toy_cost()
+    assert cost.peak_activation_bytes(4) == 4 * 192 + 4 * 64  # the float stem
+    assert cost.peak_activation_bytes(0) == 0
+    inner = replace(cost, layers=[layer for layer in cost.layers if layer.quantized])
+    assert [inner.peak_activation_bytes(b) for b in (32, 4, 2)] == [256 + 384, 32 + 384, 16 + 384]
+
+
+def test_clip_costs_equal_a_loop():
+    space = ActionSpace([dict(bits=32, separate=True), *PAPER, dict(skip=2)], cost="bitops")
+    actions = np.random.default_rng(0).integers(0, len(space), (5, 7))
+    cost = toy_cost()
+    for batch in (actions, torch.from_numpy(actions)):
+        found = cost.clip_costs(batch, space)
+        for n, clip in enumerate(actions):
+            bits = [space[a].bits or 0 for a in clip]
+            assert found["mean_cost"][n] == pytest.approx(sum(space.costs[a] for a in clip) / 7, rel=1e-12)
+            paper = sum(paper_cost(b) for b in bits) / 7
+            assert found["gflops"][n] == pytest.approx(cost.paper_gflops(paper, 7), rel=1e-12)
+            assert found["bitops"][n] == cost.bitops(bits)
+            assert found["peak_activation_bytes"][n] == max(cost.peak_activation_bytes(b) for b in bits)
+            assert found["weight_bytes"][n] == cost.weight_bytes((32, 4, 2), separate=True)
+    assert {key: value.shape for key, value in found.items()} == dict.fromkeys(found, (5,))
+
+
+def paper_resnet(depth):
+    backbone = ResNet(depth=depth, pretrained=None)
+    convs = [n for n, m in backbone.named_modules() if isinstance(m, nn.Conv2d)]
+    layers = count_model(backbone, (3, 224, 224), convs[1:], "conv1.conv")
+    return ModelCost(layers=layers, policy_macs=round(0.898e9 / 16))
+
+
+def test_the_papers_resnet50():
+    cost = paper_resnet(50)
+    assert len(cost.layers) == 53
+    assert sum(layer.macs for layer in cost.layers) == 4_087_136_256
+    billed = 16 * sum(layer.billed_macs for layer in cost.layers) / 1e9
+    assert billed == pytest.approx(65.76, abs=0.02)
+    stem = next(layer for layer in cost.layers if layer.stem)
+    assert stem.macs == 112 * 112 * 64 * 147
+    assert 16 * stem.billed_macs / 1e9 == pytest.approx(1.92, abs=0.01)
+    assert [round(float(cost.paper_gflops(paper_cost(b), 16)), 1) for b in (32, 4, 2)] == PRINTED
+
+
+def test_the_papers_resnet18():
+    billed = 16 * sum(layer.billed_macs for layer in paper_resnet(18).layers) / 1e9
+    assert round(billed, 1) == 29.1
+
+
+def test_bitops_of_resnet18_fall_with_the_square_of_bits():
+    cost = replace(paper_resnet(18), policy_macs=0)
+    quantized = replace(cost, layers=[layer for layer in cost.layers if layer.quantized])
+    assert quantized.bitops([32] * 16) == 256 * quantized.bitops([2] * 16)
+    assert cost.bitops([32] * 16) == 16 * 1024 * sum(layer.macs for layer in cost.layers)
+
+
+class Shift(nn.Module):
+    """Mixes 4 frames of a clip, as temporal shift does."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = Toy()
+
+    def forward(self, x):
+        clips = x.reshape(-1, 4, *x.shape[1:])  # (N, T, C, H, W); fails unless frames come in fours
+        return self.net(clips.roll(1, dims=1).flatten(0, 1))
+
+
+def test_frames_per_forward():
+    layers = count_model(Shift(), (3, 8, 8), ["net.deep", "net.point"], "net.stem", 4)
+    assert [replace(layer, name=layer.name.removeprefix("net.")) for layer in layers] == count_toy()
+    with pytest.raises(RuntimeError):
+        count_model(Shift(), (3, 8, 8), [], None)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_other_dtypes(dtype):
+    assert count_toy(Toy().to(dtype)) == count_toy()
+
+
+def test_counting_leaves_no_trace():
+    torch.manual_seed(0)
+    model = Toy().train()
+    model.deep.eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    modes = [module.training for module in model.modules()]
+    count_toy(model)
+    count_macs(model, torch.ones(1, 3, 8, 8))
+    assert [module.training for module in model.modules()] == modes
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_a_failing_forward_restores_the_model():
+    model = Shift().train()
+    with pytest.raises(RuntimeError):
+        count_model(model, (3, 8, 8), [], None, 3)
+    assert all(module.training and not module._forward_hooks for module in model.modules())
+
+
+def test_products_outside_of_layers_are_a_float_row():
+    class Attention(Toy):
+        def forward(self, x):
+            rows = self.stem(x).flatten(2)  # (1, 4, 16)
+            return rows @ rows.transpose(1, 2)
+
+    last = count_model(Attention(), (3, 8, 8), [], None)[-1]
+    assert (last.name, last.macs, last.quantized) == (OTHER, 4 * 4 * 16, False)
+
+
+def test_a_layer_that_runs_twice_counts_twice():
+    twice = nn.Linear(4, 4)
+    layer = count_model(nn.Sequential(twice, twice), (1, 1, 4), [], None)[0]
+    assert (layer.macs, layer.weight_elements) == (32, 16)
+
+
+def test_count_macs_of_an_lstm_cell():
+    assert count_macs(nn.LSTMCell(7, 5), torch.zeros(2, 7)) == 2 * 4 * 5 * (7 + 5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(quantized_names=["deep", "dep"]), "dep is no Conv2d or Linear of Toy"),
+        (dict(stem_name="bn"), "bn is no Conv2d or Linear of Toy"),
+        (dict(frame_shape=(8, 8)), r"\(C, H, W\)"),
+        (dict(num_frames_per_forward=0), "must be >= 1, got 0"),
+    ],
+)
+def test_count_refuses(change, message):
+    arguments = dict(frame_shape=(3, 8, 8), quantized_names=["deep"], stem_name="stem") | change
+    with pytest.raises(ValueError, match=message):
+        count_model(Toy(), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda c: c.bitops([33]), "0..32, got 33..33"),
+        (lambda c: c.bitops([-1]), "0..32, got -1..-1"),
+        (lambda c: c.bitops([4.0]), "integers of shape"),
+        (lambda c: c.bitops([]), "integers of shape"),
+        (lambda c: c.bitops(4), "integers of shape"),
+        (lambda c: c.weight_bytes(()), "precisions is empty"),
+        (lambda c: c.peak_activation_bytes(33), "0..32, got 33"),
+        (lambda c: c.clip_costs([0, 1], ActionSpace(PAPER)), r"shape \(N, T\)"),
+        (lambda c: c.clip_costs([[0, 9]], ActionSpace(PAPER)), "0..3, got 0..9"),
+        (lambda c: replace(c, policy_macs=-1), "policy_macs must be an int >= 0, got -1"),
+        (lambda c: replace(c, layers=[]), "layers is empty"),
+    ],
+)
+def test_model_cost_refuses(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(toy_cost())

@@ -1,0 +1,38 @@
+"""Make small copies of videos, with their lists, for machines whose decoding is slow.
+
+python tools/data/shrink_videos.py FOLDER OUT [--short-side 160] [--crf 18]
+
+Then train with DATA_ROOT=OUT. Started again after an interruption, it goes on.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from mmvideoiq import compat
+
+compat.apply()
+
+from mmvideoiq.data.shrink import shrink_folder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source", metavar="FOLDER")
+    parser.add_argument("out", metavar="OUT")
+    parser.add_argument("--short-side", type=int, default=160, help="pixels")
+    parser.add_argument("--crf", type=int, default=18, help="H.264 quality, 0 (best) to 51")
+    try:
+        bad = shrink_folder(**vars(parser.parse_args()), progress=True)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"shrink_videos: {error}") from None
+    for path, reason in bad.items():
+        print(f"copied as it is: {path} ({reason})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Test a checkpoint with a config of the host or of mmvideoiq, with the flags of MMAction2's own tool."""
+
+import argparse
+import os
+
+from mmengine.config import Config, DictAction
+from mmengine.model import is_model_wrapper
+from torch import nn
+
+from mmvideoiq import cli
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("config", help="path of the config")
+    parser.add_argument("checkpoint", help="path or address of the checkpoint")
+    parser.add_argument("--work-dir", help="folder for the log and the metrics")
+    parser.add_argument("--dump", help="write the predictions to this pickle file (.pkl, .pickle)")
+    parser.add_argument("--precision", type=int, metavar="BITS", help="run every frame at this precision")
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action=DictAction,
+        help='settings that win over the config, as key=value; lists as key="[a,b]" or key=a,b',
+    )
+    parser.add_argument("--show-dir", help="folder for images of the predictions")
+    parser.add_argument("--show", action="store_true", help="show the predictions in a window")
+    parser.add_argument("--interval", type=int, default=1, help="show one of this many samples")
+    parser.add_argument("--wait-time", type=float, default=2, help="seconds that a window stays")
+    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none", help="job launcher")
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
+    args = parser.parse_args(argv)
+    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    return args
+
+
+def apply_flags(config: Config, args: argparse.Namespace) -> None:
+    """Lay the flags over the config, in place."""
+    cli.need_file(args.checkpoint, "checkpoint")
+    config.load_from = args.checkpoint
+    if args.show or args.show_dir is not None:
+        if "visualization" not in config.get("default_hooks", {}):
+            raise ValueError(
+                '--show and --show-dir need visualization = dict(type="VisualizationHook") in default_hooks'
+            )
+        config.default_hooks.visualization.update(
+            enable=True, show=args.show, wait_time=args.wait_time, out_dir=args.show_dir, interval=args.interval
+        )
+    if args.dump is not None:
+        if not args.dump.endswith((".pkl", ".pickle")):
+            raise ValueError(f"--dump must end in .pkl or .pickle, got {args.dump}")
+        evaluator = config.test_evaluator
+        evaluators = list(evaluator) if isinstance(evaluator, (list, tuple)) else [evaluator]
+        config.test_evaluator = [*evaluators, dict(type="DumpResults", out_file_path=args.dump)]
+
+
+def fix_precision(model: nn.Module, bits: int) -> None:
+    """Make ``model`` run every frame at ``bits``.
+
+    Raises:
+        ValueError: a model without precisions, or without this one.
+    """
+    model = model.module if is_model_wrapper(model) else model
+    if not hasattr(model, "set_fixed_action"):
+        raise ValueError(f"--precision {bits}: {type(model).__name__} has no precisions to choose from")
+    model.set_fixed_action(bits=bits)
+
+
+def main(argv: list[str] | None = None) -> None:
+    with cli.one_line_errors() as begun:
+        args = parse_args(argv)
+        config = cli.read_config(
+            args.config, options=args.cfg_options, work_dir=args.work_dir, launcher=args.launcher
+        )
+        apply_flags(config, args)
+        runner = cli.build_runner(config, begun)
+        if args.precision is not None:
+            fix_precision(runner.model, args.precision)
+        runner.test()
+
+
+if __name__ == "__main__":
+    main()

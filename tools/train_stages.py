@@ -1,0 +1,64 @@
+"""Train all stages of a recipe in order, compare the result with fixed and random policies, write the report.
+
+python tools/train_stages.py RECIPE [--work-dir D] [--resume] [--fast]
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from rich.console import Console
+
+from mmvideoiq import compat
+
+compat.apply()
+
+from mmvideoiq import report
+from mmvideoiq.recipe import RecipeError, read_recipe
+from mmvideoiq.recipe_runner import Interrupted, StageFailed, run_recipe
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("recipe", type=Path, help="recipe config, e.g. configs/videoiq/demo_recipe.py")
+    parser.add_argument("--work-dir", type=Path, help="default: work_dirs/<name of the recipe>[_fast]")
+    parser.add_argument("--resume", action="store_true", help="go on; finished stages are not repeated")
+    parser.add_argument(
+        "--fast", action="store_true", help="the recipe's smoke run: few clips, few epochs, one seed"
+    )
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = parse_args()
+    console = Console()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, signal.default_int_handler)
+    try:
+        recipe = read_recipe(args.recipe, fast=args.fast)
+        work_dir = args.work_dir or Path("work_dirs") / (recipe.name + "_fast" * args.fast)
+        summary = run_recipe(recipe, work_dir, resume=args.resume, console=console)
+        report.write_all(summary, work_dir, console=console)
+    except RecipeError as fault:
+        print(f"error: {fault}", file=sys.stderr)
+        return 2
+    except StageFailed as fault:
+        print(f"error: a stage failed, {fault}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as stop:
+        print(
+            stop if isinstance(stop, Interrupted) else "Interrupted before the first stage.", file=sys.stderr
+        )
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

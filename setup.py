@@ -1,4 +1,4 @@
-"""Packaging of mmvideoiq. Tested versions stand in requirements.txt alone; here are only names and hard bounds."""
+"""Packaging of mmvideoiq. Tested versions stand in requirements.txt; here are names and hard bounds."""
 
 from pathlib import Path
 
@@ -6,7 +6,10 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 VERSION: dict[str, str] = {}
-exec("\n".join(line for line in (HERE / "mmvideoiq/__init__.py").read_text().splitlines() if "=" in line), VERSION)
+exec(
+    "\n".join(line for line in (HERE / "mmvideoiq/__init__.py").read_text().splitlines() if "=" in line),
+    VERSION,
+)
 
 # mmcv is not named: mmcv-lite and the full mmcv own the same module, and a full one must not be overwritten.
 # cv2 is not named for the same reason: three packages own it (requirements.txt says which one is used).

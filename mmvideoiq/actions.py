@@ -20,7 +20,7 @@ COST_RULES = {"paper": paper_cost, "bitops": bitops_cost}
 class Action:
     """One choice for a frame: process it at a precision, or leave it (and frames after it) out.
 
-    Source: arXiv:2108.10394, section 3 (precisions and skip); several skip lengths as in its release.
+    Source: arXiv:2108.10394 (precisions and skip; several skip lengths as in its release).
 
     Args:
         bits: precision in 1..32. Exactly one of ``bits`` and ``skip`` is given.
@@ -54,7 +54,8 @@ class Action:
             raise ValueError(f"Action skip must be >= 1, got {self.skip}")
         if (self.bits is None) == (self.skip == 0):
             raise ValueError(
-                f"Action needs exactly one of bits (1..32) and skip (>= 1), got bits={self.bits}, skip={self.skip}"
+                "Action needs exactly one of bits (1..32) and skip (>= 1), "
+                f"got bits={self.bits}, skip={self.skip}"
             )
         if self.bits is not None and not 1 <= self.bits <= 32:
             raise ValueError(f"Action bits must be in 1..32, got {self.bits}")
@@ -81,9 +82,9 @@ class ActionSpace:
 
     Args:
         actions: actions, or dicts of :class:`Action`'s fields.
-        cost: ``"paper"`` (``min(bits, 8)**2 / 64``, arXiv:2108.10394), ``"bitops"`` (``(bits / 32)**2``), or the
-            path of a JSON latency table ``{action name: milliseconds}``; a table's figures are divided by the
-            largest one in use, and a skip may be left out (0).
+        cost: ``"paper"`` (``min(bits, 8)**2 / 64``, arXiv:2108.10394), ``"bitops"`` (``(bits / 32)**2``), or
+            the path of a JSON latency table ``{action name: milliseconds}``; a table's figures are divided by
+            the largest one in use, and a skip may be left out (0).
 
     Attributes:
         actions, names: length A.
@@ -118,7 +119,7 @@ class ActionSpace:
     def from_cfg(
         cls, cfg: ActionSpace | Sequence[Action | Mapping[str, Any]] | Mapping[str, Any]
     ) -> ActionSpace:
-        """An ActionSpace as it is, or one built from a list of actions or ``dict(actions=[...], cost=...)``."""
+        """An ActionSpace as it is, or one from a list of actions or ``dict(actions=[...], cost=...)``."""
         if isinstance(cfg, cls):
             return cfg
         if not isinstance(cfg, Mapping):

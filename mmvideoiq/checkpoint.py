@@ -4,9 +4,13 @@ A ``Layer`` is one convolution with its batch norm and knows its name in every l
 list which tensor goes where. Names of ours: ``backbone.net.<host name>``, ``policy.*``, ``cls_head.*``, ``teacher.*``.
 """
 
+import pickle
+import pprint
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +26,12 @@ RESNETS = {  # depth -> (convolutions per block, blocks per stage)
 }
 MOBILENET_V2 = ((1, 16, 1), (6, 24, 2), (6, 32, 3), (6, 64, 4), (6, 96, 3), (6, 160, 3), (6, 320, 1))  # expand, C, n
 TEACHER = "32fp"
+IMAGENET = dict(
+    type="ActionDataPreprocessor",
+    mean=[123.675, 116.28, 103.53],
+    std=[58.395, 57.12, 57.375],
+    format_shape="NCHW",
+)
 NORM_LEAVES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 HEADS = ("cls_head.fc_cls", "head.fc", "fc", "classifier.1")  # of the host, MMPretrain, torchvision's two
 
@@ -275,6 +285,104 @@ def complete(converted: State, fresh: State, allow: Sequence[str]) -> dict[str, 
     return {name: converted.get(name, value).clone() for name, value in fresh.items()}
 
 
+def load_state(path: str | Path) -> dict[str, Tensor]:
+    """The state dict in a file, read with pickle's safe subset (``weights_only=True``).
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a checkpoint, or one that holds other objects than tensors and plain values; names them.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"checkpoint not found: {path}")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        if not found:
+            raise ValueError(f"{path} is not a checkpoint that torch can read") from error
+        raise ValueError(
+            f"{path} holds an object of {found[1]}, which safe loading refuses: "
+            "save its state dict alone, as {'state_dict': ...}"
+        ) from error
+    except (EOFError, RuntimeError) as error:
+        raise ValueError(f"{path} is not a checkpoint that torch can read") from error
+    return unwrap(checkpoint, str(path))
+
+
+def release_model(spec: ReleaseSpec) -> dict[str, Any]:
+    """Config of the ``VideoIQRecognizer`` that ``convert_release`` fills; its arithmetic is the release's."""
+    resnet = dict(type="ResNet", depth=spec.depth, pretrained=None)
+    sizes = dict(num_classes=spec.num_classes, in_channels=_resnet_features(spec.depth))
+    head = dict(type="PolicyHead", in_channels=1280, hidden=spec.hidden)
+    if spec.policy_classifier:
+        head["num_classes"] = spec.num_classes
+    actions = [dict(bits=32, separate=True)] * spec.separate
+    actions += [dict(bits=bits) for bits in spec.precisions] + [dict(skip=skip) for skip in spec.skips]
+    teacher = dict(type="Recognizer2D", backbone=resnet, cls_head=dict(type="TSNHead", **sizes))
+    teacher["data_preprocessor"] = IMAGENET
+    return dict(
+        type="VideoIQRecognizer",
+        backbone=dict(
+            type="AnyPrecisionBackbone",
+            backbone=resnet,
+            precisions=list(spec.precisions),
+            weight=dict(type="dorefa", quantize_32=True),
+            activation=dict(type="pact", quantize_32=True),
+        ),
+        policy=dict(
+            type="PrecisionPolicy", backbone=dict(type="MobileNetV2"), head=head, input_size=84, enlarge=True
+        ),
+        cls_head=dict(type="FrameAverageHead", **sizes),
+        actions=actions,
+        teacher=teacher if spec.teacher else None,
+        all_skip="zero",
+        data_preprocessor=IMAGENET,
+    )
+
+
+def float_model(
+    spec: FloatSpec, precisions: Sequence[int], *, weight: str, num_frames: int, num_classes: int | None = None
+) -> dict[str, Any]:
+    """Config of the ``AnyPrecisionRecognizer`` that ``convert_float`` fills.
+
+    Raises:
+        ValueError: ``num_classes`` contradicts the file, or is missing where the file has no classifier.
+    """
+    classes = spec.num_classes or num_classes
+    if classes is None:
+        raise ValueError("the file has no classifier: give --num-classes")
+    if num_classes not in (None, classes):
+        raise ValueError(f"--num-classes {num_classes} does not match the file's classifier of {classes}")
+    net: dict[str, Any] = dict(type=spec.backbone)
+    if spec.depth is not None:
+        net |= dict(depth=spec.depth, pretrained=None)
+    if spec.backbone.endswith("TSM"):
+        net["num_segments"] = num_frames
+    return dict(
+        type="AnyPrecisionRecognizer",
+        backbone=dict(
+            type="AnyPrecisionBackbone",
+            backbone=net,
+            precisions=list(precisions),
+            weight=dict(type=weight),
+            activation=dict(type="pact"),
+        ),
+        cls_head=dict(type="TSNHead", num_classes=classes, in_channels=spec.features),
+        data_preprocessor=IMAGENET,
+    )
+
+
+def write_config(model: Mapping[str, Any], *, num_frames: int, source: str) -> str:
+    """A config file that stands alone: ``model`` and ``num_frames``."""
+    return (
+        f'"""Converted from {source}."""\n\n'
+        'default_scope = "mmaction"\n'
+        'custom_imports = dict(imports=["mmvideoiq.plugin"], allow_failed_imports=False)\n'
+        f"num_frames = {num_frames}\n"
+        f"model = {pprint.pformat(dict(model), sort_dicts=False, width=110)}\n"
+    )
+
+
 def _release_entries(spec: ReleaseSpec) -> Iterator[Entry]:
     layers = list(resnet_layers(spec.depth))
     for layer in layers:
@@ -299,8 +407,8 @@ def _release_entries(spec: ReleaseSpec) -> Iterator[Entry]:
         yield from _entries(f"policy.backbone.{layer.host}", *names, layer)
     features, hidden = _resnet_features(spec.depth), spec.hidden
     for side, width in (("ih", 1280), ("hh", hidden)):
-        yield Entry(f"policy.head.lstm.weight_{side}", (f"policy_net.rnn.weight_{side}",), (4 * hidden, width))
-        yield Entry(f"policy.head.lstm.bias_{side}", (f"policy_net.rnn.bias_{side}",), (4 * hidden,))
+        yield Entry(f"policy.head.lstm.weight_{side}_l0", (f"policy_net.rnn.weight_{side}",), (4 * hidden, width))
+        yield Entry(f"policy.head.lstm.bias_{side}_l0", (f"policy_net.rnn.bias_{side}",), (4 * hidden,))
     yield from _linear_entries("policy.head.fc_policy", "policy_net.linear", len(spec.rows), hidden)
     if spec.policy_classifier:
         yield from _linear_entries("policy.head.fc_cls", "policy_net.fc", spec.num_classes, hidden)

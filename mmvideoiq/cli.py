@@ -12,9 +12,9 @@ from mmvideoiq import compat
 
 compat.apply()
 
-from mmengine.config import Config  # noqa: E402
-from mmengine.hooks import Hook  # noqa: E402
-from mmengine.runner import Runner  # noqa: E402
+from mmengine.config import Config, DictAction
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
 
 TRACEBACK = "MMVIDEOIQ_TRACEBACK"
 USER_ERRORS = (
@@ -29,6 +29,16 @@ USER_ERRORS = (
     ValueError,
     pickle.UnpicklingError,
 )
+
+
+class Settings(DictAction):
+    """The host's reading of ``--cfg-options key=value ...``, with a clear error for what has no ``=``."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        for value in values:
+            if "=" not in value:
+                raise ValueError(f"{option_string} takes key=value, got {value!r}")
+        super().__call__(parser, namespace, values, option_string)
 
 
 class Begun(Hook):
@@ -49,8 +59,10 @@ class Begun(Hook):
 def one_line(error: BaseException) -> str:
     """The message of an error as one line; an ImportError also tells what it came from."""
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    if isinstance(error, ImportError) and isinstance(error.__context__, ImportError):
-        text = f"{text}: {error.__context__}"
+    if isinstance(error, ImportError):
+        while error.__context__ is not None:
+            error = error.__context__
+        text = str(error) if str(error) in text else f"{text}: {error}"
     if isinstance(error, (AssertionError, LookupError)) and not isinstance(error, compat.PartNotRegistered):
         text = f"{type(error).__name__}: {text}"
     return " ".join(text.split()) or type(error).__name__
@@ -60,8 +72,8 @@ def one_line(error: BaseException) -> str:
 def one_line_errors() -> Iterator[Begun]:
     """Until the run has begun, end on an error of the user with one line on stderr and exit code 2.
 
-    Gives the hook that notes the beginning; register it with the runner. From then on errors keep their traceback.
-    The environment variable MMVIDEOIQ_TRACEBACK keeps it everywhere.
+    Gives the hook that notes the beginning; register it with the runner. From then on errors keep their
+    traceback. The environment variable MMVIDEOIQ_TRACEBACK keeps it everywhere.
     """
     begun = Begun()
     try:
@@ -89,15 +101,18 @@ def read_config(path: str, *, options: dict | None, work_dir: str | None, launch
 
     Raises:
         FileNotFoundError: no such config.
-        ValueError: an option that does not fit the config; the message names it.
+        ValueError: a config that is not Python, or an option that does not fit it; the message names it.
     """
     need_file(path, "config")
-    config = Config.fromfile(path)
+    try:
+        config = Config.fromfile(path)
+    except SyntaxError as error:
+        raise ValueError(f"config {path} is not valid Python: {one_line(error)}") from error
     for key, value in (options or {}).items():
         try:
             config.merge_from_dict({key: value})
         except (AttributeError, AssertionError, IndexError, KeyError, TypeError) as error:
-            raise ValueError(f"--cfg-options {key}={value} does not fit the config: {one_line(error)}") from error
+            raise ValueError(f"--cfg-options {key}={value} does not fit: {one_line(error)}") from error
     config.launcher = launcher
     if work_dir is not None:
         config.work_dir = work_dir

@@ -36,8 +36,8 @@ def compare(job: Mapping[str, Any], progress: Callable[..., None]) -> dict[str, 
     """
     policies = job["videoiq"]
     actions = ActionSpace.from_cfg(Config.fromfile(policies[0]["config"]).model.actions)
-    frozen = Config.fromfile(policies[0]["config"]).model.get("freeze_backbone", True)
-    fixed_runs = 1 if frozen else len(policies)
+    frozen = Config.fromfile(policies[0]["config"]).model.get("frozen", ["backbone"])
+    fixed_runs = 1 if {"backbone", "cls_head"} <= set(frozen) else len(policies)
     passes = len(policies) * (1 + job["random_draws"]) + fixed_runs * len(actions.precisions) + 1
     runs: dict[str, list[dict]] = {"float": []}
     runs |= {f"fixed-{bits}": [] for bits in actions.precisions} | {"random": [], "videoiq": []}

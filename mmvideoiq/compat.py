@@ -1,9 +1,10 @@
 """Mends for MMAction2 1.2 and MMEngine 0.10 on a current machine: one function per fault.
 
-Each mend is a no-op where the host is healthy and may be called again at any time. ``apply()`` calls them all; it
-must run before ``mmaction.models`` is imported. Nothing here touches the files of an installed package.
+Each mend is a no-op where the host is healthy and may be called again. ``apply()`` calls them all; it must
+run before ``mmaction.models`` is imported. Nothing here touches the files of an installed package.
 """
 
+import contextlib
 import functools
 import importlib.util
 import pickle
@@ -19,23 +20,6 @@ from typing import Any
 MMACTION_BELOW = "2.2.0"  # MMAction2 1.2.0 refuses this version of mmcv and everything above
 MMCV_SPOKEN = "2.1.0"  # the version of mmcv MMAction2 1.2.0 was written for
 
-OUR_PARTS = frozenset(
-    {
-        "AnyPrecisionBackbone",
-        "AnyPrecisionRecognizer",
-        "ComputeCostMetric",
-        "DistillationLoss",
-        "EfficiencyLoss",
-        "FrameAverageHead",
-        "GumbelTemperatureHook",
-        "PolicyEntropyLoss",
-        "PolicyHead",
-        "PrecisionPolicy",
-        "SlimResNet",
-        "UsageBalanceLoss",
-        "VideoIQRecognizer",
-    }
-)
 HOST_PARTS = {
     "MobileOneTSM": "mmpretrain",
     "ACRNHead": "mmdet",
@@ -47,6 +31,12 @@ HOST_PARTS = {
     "SingleRoIExtractor3D": "mmdet",
 }
 HOST_SCOPES = ("mmpretrain", "mmcls", "mmdet", "mmpose")
+CV2_PACKAGES = (
+    "opencv-contrib-python",
+    "opencv-contrib-python-headless",
+    "opencv-python",
+    "opencv-python-headless",
+)
 
 # Second sets of weights that torchvision publishes; the first sets stand in MMEngine's own table.
 TORCHVISION_V2 = {
@@ -81,7 +71,7 @@ def require_declared() -> None:
         )
     if not _installed("mmcv"):
         raise ModuleNotFoundError(
-            f"MMAction2 needs mmcv: pip install mmcv-lite=={MMCV_SPOKEN} (or a full mmcv, which is left alone)",
+            f"MMAction2 needs mmcv: pip install mmcv-lite=={MMCV_SPOKEN} (or a full mmcv)",
             name="mmcv",
         )
 
@@ -94,8 +84,8 @@ def quiet_mmcv_lite() -> None:
 def accept_mmcv() -> None:
     """Let MMAction2 import beside mmcv 2.2 or later (it asserts ``< 2.2.0``).
 
-    The version is shown as 2.1.0 while ``mmaction`` is imported and put back afterwards. mmcv-lite and full mmcv are
-    both accepted; an mmcv below 2.0 still meets the host's own assertion.
+    The version is shown as 2.1.0 while ``mmaction`` is imported and put back afterwards. mmcv-lite and full
+    mmcv are both accepted; an mmcv below 2.0 still meets the host's own assertion.
     """
     if "mmaction" in sys.modules:
         return
@@ -130,8 +120,8 @@ def supply_drn() -> None:
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             raise ImportError(
-                "DRN is not there: the wheel of mmaction2 1.2.0 was built without mmaction/models/localizers/drn; "
-                "install MMAction2 from its source to use it"
+                "DRN is not there: the wheel of mmaction2 1.2.0 was built without "
+                "mmaction/models/localizers/drn; install MMAction2 from its source to use it"
             )
 
     package, module = types.ModuleType(name), types.ModuleType(f"{name}.drn")
@@ -160,11 +150,11 @@ def _checkpoint_getattr(owner: Any, name: str) -> Any:
 
 
 def allow_checkpoint_types() -> None:
-    """Allow-list the types that MMEngine's own checkpoints hold, so that resuming works with ``weights_only=True``.
+    """Allow-list the types that MMEngine's own checkpoints hold, so that they resume with ``weights_only``.
 
     These are the log buffers of the message hub (with the four statistics functions stored beside them), the
-    annealing function of a one-cycle schedule, and numpy numbers and arrays. ``getattr``, by which pickle stores
-    those functions, is answered by a look-up in a closed list. Everything else is refused as before.
+    annealing function of a one-cycle schedule, and numpy numbers and arrays. ``getattr``, by which pickle
+    stores those functions, is answered by a look-up in a closed list. Everything else is refused as before.
     """
     import numpy
     from mmengine.logging.history_buffer import HistoryBuffer
@@ -195,6 +185,36 @@ def allow_checkpoint_types() -> None:
     )
 
 
+def explain_unreadable_checkpoints() -> None:
+    """Name the file, in one line, where a local checkpoint cannot be read; the host repeats torch alone.
+
+    ``load_checkpoint`` then raises ValueError: the file is empty, cut short or no checkpoint, or it holds a
+    type that is not loaded safely, which is named too.
+    """
+    from mmengine.runner.checkpoint import CheckpointLoader
+
+    plain: Callable[..., Any] = CheckpointLoader._schemes[""]
+    if hasattr(plain, "__wrapped__"):
+        return
+
+    @functools.wraps(plain)
+    def load_from_local(filename: str, map_location: Any = None) -> Any:
+        try:
+            return plain(filename, map_location)
+        except FileNotFoundError:
+            raise
+        except (pickle.UnpicklingError, EOFError, OSError, RuntimeError) as error:
+            held = re.search(r"GLOBAL (\S+)", str(error))
+            why = (
+                f"it holds {held[1]}, which is not loaded safely"
+                if held
+                else "empty, cut short or no checkpoint"
+            )
+            raise ValueError(f"checkpoint {filename} cannot be read: {why}") from error
+
+    CheckpointLoader.register_scheme("", loader=load_from_local, force=True)
+
+
 class _TorchvisionUrls(dict[str, str]):
     def __missing__(self, name: str) -> str:
         raise PartNotRegistered(
@@ -206,8 +226,8 @@ class _TorchvisionUrls(dict[str, str]):
 def torchvision_urls() -> dict[str, str]:
     """The addresses behind ``torchvision://`` names: ResNet 18 to 152, MobileNetV2, and their second weights.
 
-    ``resnet50`` and ``resnet50.imagenet1k_v1`` are the first weights, ``.imagenet1k_v2`` the second, ``.default``
-    the newest. The plain names come from the table that MMEngine ships.
+    ``resnet50`` and ``resnet50.imagenet1k_v1`` are the first weights, ``.imagenet1k_v2`` the second,
+    ``.default`` the newest. The plain names come from the table that MMEngine ships.
     """
     import mmengine
 
@@ -222,7 +242,7 @@ def torchvision_urls() -> dict[str, str]:
 
 
 def resolve_torchvision_names() -> None:
-    """Let ``torchvision://resnet50`` work without torchvision; with torchvision the host's own look-up stays."""
+    """Let ``torchvision://resnet50`` work without torchvision; beside it the host's own look-up stays."""
     if not _installed("torchvision"):
         from mmengine.runner import checkpoint
 
@@ -231,16 +251,19 @@ def resolve_torchvision_names() -> None:
 
 def cv2_owners() -> dict[str, str]:
     """Installed packages that own the module ``cv2``, with their versions."""
-    names = metadata.packages_distributions().get("cv2", [])
-    return {name: metadata.version(name) for name in sorted(set(names))}
+    owners = {}
+    for name in CV2_PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            owners[name] = metadata.version(name)
+    return owners
 
 
 def check_cv2() -> str | None:
     """One line about ``cv2`` when several packages own it, else None.
 
-    MMEngine declares opencv-python, MMAction2 opencv-contrib-python, and each overwrites the other's files. Kept is
-    opencv-python-headless: it has all that is used here and needs no libGL. Warns when the versions differ, for then
-    the files on disk may belong to different releases.
+    MMEngine declares opencv-python, MMAction2 opencv-contrib-python, and each overwrites the other's files.
+    Kept is opencv-python-headless: it has all that is used here and needs no libGL. Warns when the versions
+    differ, for then the files on disk may belong to different releases.
     """
     owners = cv2_owners()
     if len(owners) < 2:
@@ -260,16 +283,23 @@ def find_packages_without_pkg_resources() -> None:
     if _installed("pkg_resources"):
         return
 
+    def module_of(package: str) -> str | None:
+        """The module that an installed package brings: mmaction for mmaction2."""
+        owners = metadata.packages_distributions()
+        named = (module for module, packages in owners.items() if package in packages)
+        return package if _installed(package) else next(named, None)
+
     def get_installed_path(package: str) -> str:
         """The folder of an installed package."""
-        spec = importlib.util.find_spec(package)
+        module = module_of(package)
+        spec = importlib.util.find_spec(module) if module else None
         if spec is None or spec.origin is None:
             raise ModuleNotFoundError(f"package {package!r} is not installed", name=package)
         return str(Path(spec.origin).parent)
 
     def is_installed(package: str) -> bool:
-        """Whether a package can be imported."""
-        return importlib.util.find_spec(package) is not None
+        """Whether a package is there, by its own name or its module's."""
+        return module_of(package) is not None
 
     import mmengine.config.config
     import mmengine.hub.hub
@@ -281,6 +311,14 @@ def find_packages_without_pkg_resources() -> None:
                 setattr(module, function.__name__, function)
 
 
+def our_parts() -> set[str]:
+    """The names this package registers, read from its source, for nothing of it may have been imported."""
+    registered = re.compile(r"^@\w+\.register_module\(\)\n(?:@.*\n)*class (\w+)", re.MULTILINE)
+    return {
+        name for file in Path(__file__).parent.rglob("*.py") for name in registered.findall(file.read_text())
+    }
+
+
 def _why_missing(error: KeyError) -> str | None:
     """The sentence for a part that the registry does not know, or None where there is nothing to add."""
     found = re.match(r"(\S+) is not in the (\S+) registry", str(error.args[0]) if error.args else "")
@@ -288,7 +326,7 @@ def _why_missing(error: KeyError) -> str | None:
         return None
     scope, _, name = found[1].rpartition(".")
     package = scope if scope in HOST_SCOPES else HOST_PARTS.get(name)
-    if name in OUR_PARTS:
+    if name in our_parts():
         return (
             f"{name} is a part of mmvideoiq that was not imported: add custom_imports = "
             'dict(imports=["mmvideoiq.plugin"], allow_failed_imports=False) to the config'
@@ -325,9 +363,9 @@ def explain_missing_parts() -> None:
 def fit_launcher_to_cpu(cfg: Any) -> None:
     """Change a config in place so that ``launcher="pytorch"`` works on a machine without an accelerator.
 
-    The host asks for nccl, selects a CUDA device, and hands device ids to the model wrapper; here the process group
-    is made with gloo from the launcher's environment, and the wrapper gets no device. A no-op elsewhere, and for
-    the launcher "none". Not part of ``apply()``, for it concerns one config.
+    The host asks for nccl, selects a CUDA device, and hands device ids to the model wrapper; here the process
+    group is made with gloo from the launcher's environment, and the wrapper gets no device. A no-op elsewhere
+    and for the launcher "none". Not part of ``apply()``, for it concerns one config.
     """
     import torch
     from mmengine.device import get_device
@@ -338,6 +376,7 @@ def fit_launcher_to_cpu(cfg: Any) -> None:
         "model_wrapper_cfg",
         dict(
             type="MMDistributedDataParallel",
+            device_ids=None,
             broadcast_buffers=False,
             find_unused_parameters=cfg.get("find_unused_parameters", False),
         ),
@@ -353,6 +392,7 @@ def apply() -> None:
     quiet_mmcv_lite()
     find_packages_without_pkg_resources()
     allow_checkpoint_types()
+    explain_unreadable_checkpoints()
     accept_mmcv()
     supply_drn()
     resolve_torchvision_names()

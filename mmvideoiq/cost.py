@@ -1,6 +1,6 @@
 """What a frame, a clip and a stored model cost: MACs, the paper's GFLOPs, strict BitOPs, bytes.
 
-Axes: N videos, T frames, A actions. Source of the paper's conventions: arXiv:2108.10394, section 4.
+Axes: N videos, T frames, A actions. Source of the paper's conventions: arXiv:2108.10394.
 """
 
 from __future__ import annotations
@@ -116,12 +116,15 @@ class ModelCost:
     def paper_gflops(self, mean_cost: float | np.ndarray, num_frames: int) -> Any:
         """The paper's GFLOPs of a clip, in 10^9 multiply-accumulates.
 
-        ``T * (mean_cost * quantized + float + policy)``, where ``quantized`` and ``float`` are the backbone's billed
-        MACs (:attr:`LayerCost.billed_macs`); in the paper ``float`` is the first convolution. It bills float like 8
-        bits, lets a skipped frame pay ``float``, and leaves the classifier out (below 0.01 % for ResNet-50).
+        ``T * (mean_cost * quantized + float + policy)``, where ``quantized`` and ``float`` are the backbone's
+        billed MACs (:attr:`LayerCost.billed_macs`); in the paper ``float`` is the first convolution. It bills
+        float like 8 bits, lets a skipped frame pay ``float``, and leaves the classifier out (below 0.01 % for
+        ResNet-50).
 
-        Source: arXiv:2108.10394, section 4. ResNet-50, 16 frames of 224x224: the printed 65.76 is 16 x 4.11 and the
-        first convolution's 1.92 is 16 x 0.12, both rounded per frame; unrounded counts agree to 0.01.
+        Source: arXiv:2108.10394. For ResNet-50 and 16 frames of 224x224 the paper's 65.76 and 1.92
+        (first convolution) are 16 x 4.11 and 16 x 0.12, rounded per frame. This function does not round: with
+        the paper's policy (0.898) it gives 66.65, 18.77 and 6.80 for all frames at 32, 4 and 2 bits; the
+        paper 66.66, 18.78, 6.81.
 
         Args:
             mean_cost: mean of the paper's action costs over the frames, in [0, 1], any shape.
@@ -133,8 +136,8 @@ class ModelCost:
     def bitops(self, bits_per_frame: Any) -> Any:
         """Strict BitOPs: sum of MACs x weight bits x activation bits.
 
-        Quantized layers count bits x bits; float layers, classifier (once) and policy (every frame) 32 x 32. A
-        skipped frame pays the policy only.
+        Quantized layers count bits x bits; float layers, classifier (once) and policy (every frame) 32 x 32.
+        A skipped frame pays the policy only.
 
         Args:
             bits_per_frame: (..., T) integers in 0..32; 0 is a skipped frame.
@@ -186,11 +189,11 @@ class ModelCost:
     def weight_bytes(self, precisions: Sequence[int], *, separate: bool = False) -> int:
         """Bytes of the stored model.
 
-        Quantized weights are stored once, as the parent from which the lower precisions are derived: as float32 if 32
-        is among ``precisions``, else at the highest precision, packed without gaps per layer. Float weights, biases,
-        classifier and policy take 4 bytes per element. A batch norm takes 4 float32 per channel (weight, bias, mean,
-        variance), once per precision behind a quantized layer. ``separate`` adds a float backbone and classifier.
-        Scales and clips (a few bytes per layer) are not counted.
+        Quantized weights are stored once, as the parent from which the lower precisions are derived: as
+        float32 if 32 is among ``precisions``, else at the highest precision, packed without gaps per layer.
+        Float weights, biases, classifier and policy take 4 bytes per element. A batch norm takes 4 float32
+        per channel (weight, bias, mean, variance), once per precision behind a quantized layer. ``separate``
+        adds a float backbone and classifier. Scales and clips (a few bytes per layer) are not counted.
         """
         if not precisions and not separate:
             raise ValueError("precisions is empty; weight_bytes needs at least one")
@@ -207,8 +210,8 @@ class ModelCost:
     def peak_activation_bytes(self, bits: int) -> int:
         """Bytes that one backbone layer reads and writes for one frame, at the layer where this is largest.
 
-        The input is held at ``bits`` (32 for a float layer), the output as 32-bit sums before it is quantized again.
-        Values kept for a shortcut are not counted. A skipped frame (``bits=0``) needs none.
+        The input is held at ``bits`` (32 for a float layer), the output as 32-bit sums before it is quantized
+        again. Values kept for a shortcut are not counted. A skipped frame (``bits=0``) needs none.
         """
         if not 0 <= bits <= FLOAT_BITS:
             raise ValueError(f"bits must be in 0..{FLOAT_BITS}, got {bits}")
@@ -230,19 +233,19 @@ def count_model(
 ) -> list[LayerCost]:
     """Count every convolution and linear layer of a backbone, per frame, in order of execution.
 
-    The backbone runs once on zeros, in eval mode and without gradient, on its own device and in its own dtype; its
-    training flags are restored. MACs come from ``torch.utils.flop_counter``. What runs outside of Conv2d and Linear
-    layers (an attention product, say) appears as one float row ``(other operations)``; layers that do not run come
-    last, with 0 MACs, since their weights are stored all the same.
+    The backbone runs once on zeros, in eval mode and without gradient, on its own device and in its own
+    dtype; its training flags are restored. MACs come from ``torch.utils.flop_counter``. What runs outside of
+    Conv2d and Linear layers (an attention product, say) appears as one float row ``(other operations)``;
+    layers that do not run come last, with 0 MACs, since their weights are stored all the same.
 
     Args:
         frame_shape: (C, H, W) of one frame.
         quantized_names: names, within ``backbone``, of the layers that follow the frame's precision.
         stem_name: name of the first convolution; None if there is none to single out.
-        num_frames_per_forward: frames the backbone mixes in one forward (temporal shift: its ``num_segments``).
+        num_frames_per_forward: frames the backbone mixes in one forward (temporal shift: ``num_segments``).
 
     Raises:
-        ValueError: a name that is no Conv2d or Linear of the backbone, or a shape or frame count out of range.
+        ValueError: a name that is no Conv2d or Linear of the backbone, or a shape or count out of range.
     """
     import torch
     from torch import nn

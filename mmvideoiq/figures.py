@@ -79,7 +79,8 @@ def draw_timeline(
     handles = [Patch(color=colours[name], label=_label(name)) for name in names]
     axes.legend(
         handles=handles, loc="center left", bbox_to_anchor=(0.22 / size[0], 1 - 0.72 / size[1]),
-        ncols=len(names), frameon=False, fontsize=9, handlelength=1.0, handleheight=1.0, columnspacing=1.4, labelcolor=INK,
+        ncols=len(names), frameon=False, fontsize=9, labelcolor=INK,
+        handlelength=1.0, handleheight=1.0, columnspacing=1.4,
     )  # fmt: skip
     for number, (clip, places, frames, row_kinds) in enumerate(rows):
         y = top + number * cell_h

@@ -23,17 +23,17 @@ COSTS = ("mean_cost", "gflops", "bitops")
 class ComputeCostMetric(BaseMetric):
     """Mean cost of the tested clips, and the share of each action over all their frames.
 
-    Reads ``policy_actions`` (T,) and ``cost`` from each data sample. Returns ``mean_cost``, ``gflops``, ``bitops``
-    (means over clips; see ``mmvideoiq.cost`` for their conventions), the same for whatever else ``cost`` holds
-    (``peak_activation_bytes``: the maximum over clips), and ``usage_<action name>`` in [0, 1].
+    Reads ``policy_actions`` (T,) and ``cost`` from each data sample. Returns ``mean_cost``, ``gflops``,
+    ``bitops`` (means over clips; see ``mmvideoiq.cost`` for their conventions), the same for whatever else
+    ``cost`` holds (``peak_activation_bytes``: the maximum over clips), and ``usage_<action name>`` in [0, 1].
 
     Args:
         actions: the action space of the model: a list of actions or ``dict(actions=[...], cost=...)``.
         collect_device: where ranks exchange results, ``"cpu"`` or ``"gpu"``.
         prefix: put before every name, as in ``cost/gflops``.
         trace_file: a ``.json`` file to write, whole or not at all: one object per clip with ``filename``,
-            ``frame_inds``, ``actions`` (indices, length T), ``probs`` (T, A), ``pred_label``, ``pred_score`` (of that
-            label) and ``gt_label``; what a data sample lacks is null.
+            ``frame_inds``, ``actions`` (indices, length T), ``probs`` (T, A), ``pred_label``, ``pred_score``
+            (of that label) and ``gt_label``; what a data sample lacks is null.
 
     Raises:
         ValueError: an argument is not allowed, or an action lies outside of the action space.
@@ -51,7 +51,9 @@ class ComputeCostMetric(BaseMetric):
         trace_file: str | None = None,
     ) -> None:
         if collect_device not in ("cpu", "gpu"):
-            raise ValueError(f"ComputeCostMetric collect_device must be 'cpu' or 'gpu', got {collect_device!r}")
+            raise ValueError(
+                f"ComputeCostMetric collect_device must be 'cpu' or 'gpu', got {collect_device!r}"
+            )
         if trace_file is not None and not str(trace_file).endswith(".json"):
             raise ValueError(f"ComputeCostMetric trace_file must end with .json, got {trace_file!r}")
         super().__init__(collect_device=collect_device, prefix=prefix)
@@ -68,7 +70,9 @@ class ComputeCostMetric(BaseMetric):
                     )
             missing = [key for key in COSTS if key not in sample["cost"]]
             if missing:
-                raise KeyError(f"data sample's cost lacks {', '.join(missing)}; it has {sorted(sample['cost'])}")
+                raise KeyError(
+                    f"data sample's cost lacks {', '.join(missing)}; it has {sorted(sample['cost'])}"
+                )
             indices = self.space.indices(sample["policy_actions"])
             result = {
                 "actions": indices.reshape(-1),
@@ -86,7 +90,9 @@ class ComputeCostMetric(BaseMetric):
             values = [result["cost"][key] for result in results]
             metrics[key] = float(np.max(values) if key == "peak_activation_bytes" else np.mean(values))
         usage = self.space.usage(np.concatenate([result["actions"] for result in results]))
-        metrics.update({f"usage_{name}": float(share) for name, share in zip(self.space.names, usage, strict=True)})
+        metrics.update(
+            {f"usage_{name}": float(share) for name, share in zip(self.space.names, usage, strict=True)}
+        )
         if self.trace_file is not None:
             _write_json(Path(self.trace_file), [result["trace"] for result in results])
         return metrics

@@ -1,9 +1,9 @@
-"""Registers every part of mmvideoiq with the host: ``custom_imports = dict(imports=["mmvideoiq.plugin"])``."""
+"""Registers every part of mmvideoiq with the host; configs name this module in ``custom_imports``."""
 
 from mmvideoiq import compat
 
 compat.apply()
 
-from mmvideoiq import data, hooks, metrics, models  # noqa: E402
+from mmvideoiq import data, hooks, metrics, models
 
 __all__ = ["data", "hooks", "metrics", "models"]

@@ -12,8 +12,8 @@ A recipe is a Python config file:
     fast = dict(cfg_options={"train_cfg.max_epochs": 1}, seeds=[0])  # optional, what --fast changes
 
 ``config`` is relative to the recipe. In any string of ``cfg_options``, ``{float}`` stands for the checkpoint
-of the earlier stage ``float`` (the best one where the stage saves a best one, else the last) and ``{work_dir}``
-for the work directory. A stage with ``seeds`` is trained once per seed and hands nothing over.
+of the earlier stage ``float`` (the best one where the stage saves a best one, else the last), and
+``{work_dir}`` for the work directory. A stage with ``seeds`` is trained once per seed, handing nothing over.
 
 Every stage is trained in a process of its own, from a config written to its folder (``recipe_runner.py``).
 Its ``state.json`` says whether it has finished; the ``hash`` in it covers its config and what it builds on.

@@ -28,7 +28,7 @@ def write_all(summary: dict[str, Any], work_dir: Path, *, console: Console | Non
 
     Args:
         summary: of ``recipe_runner.run_recipe``. ``traces`` and ``kinds`` in it name files; with
-            ``kinds``, the folder of a synthetic set, ``policy_quality`` is added (mean over the policy seeds).
+            ``kinds``, a synthetic set's folder, ``policy_quality`` is added (mean over the policy seeds).
     """
     console = console or Console()
     traces = [json.loads(Path(path).read_text()) for path in summary.get("traces", [])]
@@ -178,6 +178,14 @@ img { max-width: 100%; height: auto } pre { background: #f4f6f8; padding: .8rem;
 """
 
 
+NOTE = """
+Mean ± sample standard deviation over the row's runs; the host's test loop on the test list. Cost: mean over
+frames of min(bits, 8)² / 64, 0 for a skipped one. GFLOPs: the paper's formula (arXiv:2108.10394), in
+multiply-accumulates per clip. BitOPs: MACs × weight bits × activation bits per clip, float layers 32 × 32.
+Random: every action drawn independently with videoiq's own usage.
+"""
+
+
 def _html_table(columns: Sequence[Sequence[str]]) -> str:
     head = "".join(f"<th>{html.escape(column[0])}</th>" for column in columns)
     lines = [f"<tr>{head}</tr>"]
@@ -195,10 +203,7 @@ def make_page(summary: Mapping[str, Any], timeline: Figure | None) -> str:
         parts += [
             "<h2>Accuracy and cost</h2>",
             _html_table(_columns(summary["rows"])),
-            "<p><small>Mean ± sample standard deviation over the row's runs; the host's test loop on the test "
-            "list. Cost: mean over frames of min(bits, 8)² / 64, 0 for a skipped one. GFLOPs: the paper's formula "
-            "(arXiv:2108.10394), multiply-accumulates per clip. BitOPs: MACs × weight bits × activation bits per "
-            "clip; float layers count 32 × 32. Random: every action drawn with videoiq's own usage.</small></p>",
+            f"<p><small>{NOTE}</small></p>",
             _image(draw_tradeoff(summary["rows"]), "accuracy against cost"),
         ]
     if quality_lines(summary):

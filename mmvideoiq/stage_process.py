@@ -1,8 +1,8 @@
 """What runs in a process of its own: ``python -m mmvideoiq.stage_process JOB.json``.
 
 A job is ``{"task": "train", "config": path}``, ``{"task": "compare", ...}`` (see ``comparison.py``) or
-``{"task": "call", "function": dotted name, "kwargs": {...}}``; beside them ``"progress"``, the file that progress
-lines are appended to, and ``"result"``, the file the result is written to.
+``{"task": "call", "function": dotted name, "kwargs": {...}}``; beside them ``"progress"``, the file to which
+progress lines are appended, and ``"result"``, the file the result is written to.
 """
 
 from __future__ import annotations

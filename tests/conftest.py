@@ -72,7 +72,7 @@ def write_video(path: Path, frames: np.ndarray, fps: int = 10) -> None:
 
 @pytest.fixture(scope="session")
 def tiny_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of 8 videos of 8 frames (32x32), dark ones of class 0 and bright ones of class 1, and ``list.txt``."""
+    """8 videos of 8 frames (32x32), dark ones of class 0, bright ones of class 1, and a ``list.txt``."""
     folder = tmp_path_factory.mktemp("tiny_videos")
     rng = np.random.default_rng(0)
     lines = []
@@ -87,7 +87,7 @@ def tiny_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tsn_config(tiny_videos: Path) -> Path:
-    """A config of the host's own TSN (ResNet-18) on ``tiny_videos``: one epoch, nothing of this project in it."""
+    """A config of the host's TSN (ResNet-18) on ``tiny_videos``: one epoch, nothing of this project in it."""
     text = f"""
 default_scope = "mmaction"
 default_hooks = dict(
@@ -121,10 +121,10 @@ dataset = dict(
     type="VideoDataset", ann_file=r"{tiny_videos / "list.txt"}", data_prefix=dict(video=r"{tiny_videos}"),
     pipeline=pipeline,
 )
-loader = dict(batch_size=4, num_workers=0, sampler=dict(type="DefaultSampler", shuffle=False), dataset=dataset)
-train_dataloader = dict(batch_size=4, num_workers=0, sampler=dict(type="DefaultSampler", shuffle=True), dataset=dataset)
-val_dataloader = loader
-test_dataloader = loader
+sampler = dict(type="DefaultSampler", shuffle=False)
+val_dataloader = dict(batch_size=4, num_workers=0, sampler=sampler, dataset=dataset)
+test_dataloader = val_dataloader
+train_dataloader = dict(val_dataloader, sampler=dict(type="DefaultSampler", shuffle=True))
 val_evaluator = dict(type="AccMetric")
 test_evaluator = val_evaluator
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=1, val_interval=1)

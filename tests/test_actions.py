@@ -60,7 +60,13 @@ def test_the_papers_space():
 
 
 def test_separate_and_long_skips():
-    actions = [Action(bits=32, separate=True), Action(bits=32), Action(bits=8), Action(skip=1), Action(skip=4)]
+    actions = [
+        Action(bits=32, separate=True),
+        Action(bits=32),
+        Action(bits=8),
+        Action(skip=1),
+        Action(skip=4),
+    ]
     space = ActionSpace(actions, cost="bitops")
     assert space.names == ("32fp", "32", "8", "skip", "skip4")
     assert space.costs == (1.0, 1.0, 1 / 16, 0.0, 0.0)
@@ -162,7 +168,7 @@ def test_latency_table_refuses(tmp_path, content, message):
 
 
 def test_unknown_cost(tmp_path):
-    with pytest.raises(ValueError, match="'paper', 'bitops' or a path to a .json table, got 'papr'"):
+    with pytest.raises(ValueError, match=r"'paper', 'bitops' or a path to a \.json table, got 'papr'"):
         ActionSpace(PAPER, cost="papr")
     with pytest.raises(FileNotFoundError, match="does not exist"):
         ActionSpace(PAPER, cost=str(tmp_path / "none.json"))

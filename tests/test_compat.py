@@ -1,5 +1,6 @@
 """Every fault of the host, shown in a process without the mend, and its mend."""
 
+import json
 import subprocess
 import sys
 import warnings
@@ -15,25 +16,98 @@ from mmengine.registry import MODELS, Registry
 
 from mmvideoiq import compat
 
-BLOCK = """
-import importlib.abc, sys
+# Both scripts print one JSON object: what each step ended with. `absent` is what the process cannot find.
+STEPS = """
+import importlib.abc, importlib.util, json, sys, types
+absent, results = set(), {}
 class Block(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {names!r}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+        if name.split(".")[0] in absent:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Block())
-import importlib.util
 plain = importlib.util.find_spec
-importlib.util.find_spec = lambda name, *a: None if name.split(".")[0] in {names!r} else plain(name, *a)
+importlib.util.find_spec = lambda name, *a: None if name.split(".")[0] in absent else plain(name, *a)
+def step(name, function):
+    try:
+        results[name] = str(function())
+    except BaseException as error:
+        results[name] = f"{type(error).__name__}: {error}"
+def forget(package):
+    for name in [name for name in sys.modules if name.split(".")[0] == package]:
+        del sys.modules[name]
 """
-APPLY = "from mmvideoiq import compat; compat.apply()\n"
+FAULTS = """
+import mmcv
+from mmvideoiq import compat
+def beside(version):
+    mmcv.__version__, real = version, mmcv.__version__
+    try:
+        compat.accept_mmcv() if version == "1.7.0" else None
+        import mmaction
+    finally:
+        mmcv.__version__ = real
+        forget("mmaction")
+step("mmcv 2.2.0", lambda: beside("2.2.0"))
+step("mmcv 1.7.0", lambda: beside("1.7.0"))
+absent.update(["importlib_metadata", "torchvision", "pkg_resources", "mmpretrain"])
+forget("importlib_metadata")
+step("importlib_metadata", lambda: __import__("mmaction.utils.dependency"))
+absent.remove("importlib_metadata"), forget("mmaction")
+step("drn", lambda: __import__("mmaction.models"))
+from mmengine.runner.checkpoint import get_torchvision_models
+step("torchvision", get_torchvision_models)
+from mmengine.config import Config
+step("pkg_resources", lambda: Config.fromfile(CONFIG))
+for name in ("", ".drn"):
+    module = sys.modules["mmaction.models.localizers.drn" + name] = types.ModuleType("drn")
+    module.DRN, module.__path__ = None, []
+forget("mmaction.models")
+from mmengine.registry import MODELS
+from mmaction.registry import MODELS
+step("mmpretrain", lambda: MODELS.build(dict(type="MobileOneTSM")))
+step("plugin", lambda: MODELS.build(dict(type="VideoIQRecognizer")))
+print(json.dumps(results))
+"""
+MENDED = """
+import mmcv
+mmcv.__version__ = "2.2.0"
+absent.update(["torchvision", "pkg_resources", "mmpretrain"])
+from mmvideoiq import compat
+compat.apply()
+import mmaction.models
+from mmaction.registry import MODELS
+from mmengine.config import Config
+from mmengine.runner import checkpoint
+step("mmcv 2.2.0", lambda: mmcv.__version__)
+step("drn", lambda: MODELS.build(dict(type="DRN")))
+step("torchvision", lambda: checkpoint.get_torchvision_models()["resnet50"])
+step("pkg_resources", lambda: Config.fromfile(CONFIG).model.backbone.depth)
+step("mmpretrain", lambda: MODELS.build(dict(type="MobileOneTSM")))
+step("plugin", lambda: MODELS.build(dict(type="VideoIQRecognizer")))
+print(json.dumps(results))
+"""
 
 
-def run(code: str, *, absent: tuple[str, ...] = ()) -> str:
-    """The output of a process that runs ``code`` with some packages made absent; errors are part of it."""
-    code = (BLOCK.format(names=set(absent)) if absent else "") + code
+def outcomes(script: str, folder: Path) -> dict[str, str]:
+    """What each step of ``script`` ended with, in a process of its own."""
+    config = folder / "based.py"
+    config.write_text('_base_ = "mmaction::_base_/models/tsn_r50.py"\n')
+    code = f"CONFIG = {str(config)!r}\n{STEPS}{script}"
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
-    return done.stdout + done.stderr
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def faults(tmp_path_factory) -> dict[str, str]:
+    """The host as it is, met in a process that mends nothing."""
+    return outcomes(FAULTS, tmp_path_factory.mktemp("faults"))
+
+
+@pytest.fixture(scope="module")
+def mended(tmp_path_factory) -> dict[str, str]:
+    """The same host, with every fault at once, after ``apply()``."""
+    return outcomes(MENDED, tmp_path_factory.mktemp("mended"))
 
 
 def test_apply_is_idempotent_and_leaves_the_environment_alone():
@@ -51,12 +125,11 @@ def host_lacks_drn() -> bool:
 
 
 @pytest.mark.skipif(not host_lacks_drn(), reason="this host has its drn")
-def test_drn_is_supplied_and_says_why_it_cannot_be_built():
-    assert "No module named 'mmaction.models.localizers.drn'" in run("import mmaction.models")
-    from mmaction.registry import MODELS as parts
-
-    with pytest.raises(ImportError, match=r"wheel of mmaction2 1\.2\.0 was built without"):
-        parts.build(dict(type="DRN"))
+def test_drn_is_supplied_and_says_why_it_cannot_be_built(faults, mended):
+    assert "No module named 'mmaction.models.localizers.drn'" in faults["drn"]
+    assert mended["drn"].startswith(
+        "ImportError: DRN is not there: the wheel of mmaction2 1.2.0 was built without"
+    )
 
 
 def test_drn_of_a_whole_host_is_left_alone(tmp_path, monkeypatch):
@@ -69,27 +142,26 @@ def test_drn_of_a_whole_host_is_left_alone(tmp_path, monkeypatch):
     assert not any(name.startswith("mmaction") for name in sys.modules)
 
 
-@pytest.mark.parametrize(
-    ("package", "advice"),
-    [("importlib_metadata", "pip install importlib_metadata"), ("mmcv", "pip install mmcv-lite==2.1.0")],
-)
-def test_undeclared_package(package, advice):
-    fault = run("import mmaction.utils.dependency", absent=(package,))
-    assert f"No module named '{package}'" in fault and advice not in fault
-    assert advice in run(APPLY, absent=(package,))
+def test_undeclared_importlib_metadata(faults, monkeypatch):
+    assert faults["importlib_metadata"] == "ModuleNotFoundError: No module named 'importlib_metadata'"
+    monkeypatch.setattr(compat, "_installed", lambda module: module != "importlib_metadata")
+    with pytest.raises(ModuleNotFoundError, match="pip install importlib_metadata"):
+        compat.require_declared()
 
 
-@pytest.mark.parametrize("version", ["2.2.0", "2.1.0"])
-def test_mmcv_versions(version):
-    newer = f"import mmcv; mmcv.__version__ = {version!r}\n"
-    show = "import mmaction, mmaction.models; print('imported beside', mmcv.__version__)"
-    if version == "2.2.0":
-        assert "AssertionError: MMCV==2.2.0 is used but incompatible" in run(newer + show)
-    assert f"imported beside {version}" in run(newer + APPLY + show)
+def test_absent_mmcv(monkeypatch):
+    monkeypatch.setattr(compat, "_installed", lambda module: module != "mmcv")
+    with pytest.raises(ModuleNotFoundError, match=r"pip install mmcv-lite==2\.1\.0 \(or a full mmcv"):
+        compat.require_declared()
 
 
-def test_mmcv_too_old_still_meets_the_host():
-    assert "MMCV==1.7.0 is used but incompatible" in run("import mmcv; mmcv.__version__ = '1.7.0'\n" + APPLY)
+def test_newer_mmcv_is_accepted_and_keeps_its_version(faults, mended):
+    assert faults["mmcv 2.2.0"].startswith("AssertionError: MMCV==2.2.0 is used but incompatible")
+    assert mended["mmcv 2.2.0"] == "2.2.0"
+
+
+def test_too_old_mmcv_still_meets_the_host(faults):
+    assert faults["mmcv 1.7.0"].startswith("AssertionError: MMCV==1.7.0 is used but incompatible")
 
 
 @pytest.fixture
@@ -101,7 +173,11 @@ def checkpoint(tmp_path):
         dict(
             message_hub=dict(
                 log_scalars={"train/lr": buffer},
-                runtime_info={"eta": np.float64(1.5), "best_score": np.float32(0.5), "val/acc": np.array([1, 2])},
+                runtime_info={
+                    "eta": np.float64(1.5),
+                    "best_score": np.float32(0.5),
+                    "val/acc": np.array([1, 2]),
+                },
             ),
             param_schedulers=[dict(anneal_func=OneCycleParamScheduler._annealing_cos)],
             meta=dict(epoch=1, dataset_meta=dict(classes=("a", "b"))),
@@ -155,18 +231,49 @@ def test_safety_stays_on(tmp_path, reach):
         torch.load(tmp_path / "bad.pth")
 
 
-@pytest.mark.parametrize("core", ["core", "_core"])
-def test_numpy_1_and_2_names_are_read(tmp_path, core):
+class Stranger:
+    """A type that no checkpoint of the host holds."""
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda path: path.write_bytes(b""), "empty, cut short or no checkpoint"),
+        (lambda path: path.write_bytes(b"not a checkpoint"), "empty, cut short or no checkpoint"),
+        (lambda path: path.write_bytes(path.read_bytes()[:400]), "empty, cut short or no checkpoint"),
+        (lambda path: torch.save(dict(a=Stranger()), path), "Stranger, which is not loaded safely"),
+    ],
+)
+def test_unreadable_checkpoint_is_named(checkpoint, spoil, why):
+    from mmengine.runner.checkpoint import CheckpointLoader
+
+    spoil(checkpoint)
+    with pytest.raises(Exception) as fault:
+        CheckpointLoader._schemes[""].__wrapped__(str(checkpoint), "cpu")
+    assert checkpoint.name not in str(fault.value)
+    with pytest.raises(ValueError, match="^checkpoint .*checkpoint.pth cannot be read: .*" + why):
+        CheckpointLoader.load_checkpoint(str(checkpoint))
+    with pytest.raises(FileNotFoundError, match=r"no\.pth"):
+        CheckpointLoader.load_checkpoint("no.pth")
+
+
+def test_numpy_1_names_are_read(tmp_path):
     """A checkpoint written under numpy 1 names numpy.core, one written under numpy 2 numpy._core."""
-    names = compat.torch_safe_names()
-    assert f"numpy.{core}.multiarray._reconstruct" in names and f"numpy.{core}.multiarray.scalar" in names
+    path = tmp_path / "numpy2.pth"
+    torch.save(dict(a=np.arange(3), b=np.float64(2)), path, _use_new_zipfile_serialization=False)
+    old = tmp_path / "numpy1.pth"
+    assert b"numpy._core.multiarray" in path.read_bytes()
+    old.write_bytes(path.read_bytes().replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
+    for file in (path, old):
+        loaded = torch.load(file)
+        assert loaded["a"].tolist() == [0, 1, 2] and loaded["b"] == 2
 
 
-def test_torchvision_names_need_no_torchvision(monkeypatch):
+def test_torchvision_names_need_no_torchvision(faults, mended, monkeypatch):
     from mmengine.runner import checkpoint
 
-    load = "from mmengine.runner.checkpoint import get_torchvision_models as g; print(g()['resnet50'])"
-    assert "No module named 'torchvision'" in run(load, absent=("torchvision",))
+    assert "No module named 'torchvision'" in faults["torchvision"]
+    assert mended["torchvision"] == "https://download.pytorch.org/models/resnet50-0676ba61.pth"
     asked = []
     monkeypatch.setattr(checkpoint, "load_from_http", lambda url, map_location=None: asked.append(url))
     monkeypatch.setattr(checkpoint, "get_torchvision_models", compat.torchvision_urls)
@@ -185,7 +292,9 @@ def test_torchvision_names_need_no_torchvision(monkeypatch):
             "resnet50-11ad3fa6",
         ]
     ]
-    with pytest.raises(KeyError, match="torchvision://vgg16 is not known without torchvision; known are mobile"):
+    with pytest.raises(
+        KeyError, match="torchvision://vgg16 is not known without torchvision; known are mobile"
+    ):
         checkpoint.CheckpointLoader.load_checkpoint("torchvision://vgg16")
 
 
@@ -224,47 +333,38 @@ def test_cv2_owners_are_installed_packages():
     assert compat.cv2_owners() and all(name.startswith("opencv") for name in compat.cv2_owners())
 
 
-READ_DEPTH = "from mmengine.config import Config; c = Config.fromfile({path!r}); print(c.model.backbone.depth)"
+def test_host_bases_without_pkg_resources(faults, mended):
+    assert "No module named 'pkg_resources'" in faults["pkg_resources"]
+    assert mended["pkg_resources"] == "50"
 
 
-def test_host_bases_without_pkg_resources(tmp_path):
-    path = tmp_path / "based.py"
-    path.write_text('_base_ = "mmaction::_base_/models/tsn_r50.py"\n')
-    load = READ_DEPTH.format(path=str(path))
-    assert "pkg_resources" in run(load, absent=("pkg_resources",))
-    assert run(APPLY + load, absent=("pkg_resources",)).strip().endswith("50")
-    assert mmengine.Config.fromfile(path).model.backbone.depth == 50
+def test_part_of_an_absent_package_names_it(faults, mended):
+    assert "MobileOneTSM is not in the mmaction::model registry" in faults["mmpretrain"]
+    assert mended["mmpretrain"] == (
+        "PartNotRegistered: MobileOneTSM exists only when mmpretrain is installed, and mmpretrain is not: "
+        "pip install mmpretrain"
+    )
+    if not compat._installed("mmpretrain"):
+        with pytest.raises(
+            compat.PartNotRegistered, match="MobileOne exists only when mmpretrain is installed"
+        ):
+            MODELS.build(dict(type="mmpretrain.MobileOne"))
 
 
-def test_part_of_an_absent_package_names_it():
-    build = "from mmaction.registry import MODELS; import mmaction.models; MODELS.build(dict(type='MobileOneTSM'))"
-    mended = run(APPLY + build, absent=("mmpretrain",))
-    assert "MobileOneTSM exists only when mmpretrain is installed, and mmpretrain is not" in mended
-    with pytest.raises(compat.PartNotRegistered, match="MobileOne exists only when mmpretrain is installed"):
-        compat.explain_missing_parts()
-        MODELS.build(dict(type="mmpretrain.MobileOne"))
+def test_part_of_ours_says_what_to_import(faults, mended):
+    assert "VideoIQRecognizer is not in the mmaction::model registry" in faults["plugin"]
+    assert 'add custom_imports = dict(imports=["mmvideoiq.plugin"], allow_failed' in mended["plugin"]
 
 
-def test_part_of_ours_says_what_to_import():
-    build = "from mmaction.registry import MODELS; MODELS.build(dict(type='VideoIQRecognizer'))"
-    mended = run(APPLY + build)
-    assert "add custom_imports = dict(imports=[\"mmvideoiq.plugin\"], allow_failed_imports=False)" in mended
+def test_unknown_part_keeps_the_host_s_words():
     with pytest.raises(KeyError, match="NoSuchPart is not in the"):
         MODELS.build(dict(type="NoSuchPart"))
 
 
-def test_bare_registry_error_is_the_fault():
-    stub = "import sys, types\nfor n in ('', '.drn'): m = sys.modules['mmaction.models.localizers.drn' + n] = "
-    stub += "types.ModuleType('x'); m.DRN = None; m.__path__ = []\n"
-    build = "from mmaction.registry import MODELS; MODELS.build(dict(type='{}'))"
-    for name in ("MobileOneTSM", "VideoIQRecognizer"):
-        fault = run(stub + build.format(name))
-        assert f"{name} is not in the mmaction::model registry" in fault and "pip install mmpretrain" not in fault
-
-
-def test_the_list_of_our_parts_is_complete():
-    import mmvideoiq.plugin  # noqa: F401
+def test_our_parts_are_found_in_the_source():
     from mmaction import registry
+
+    import mmvideoiq.plugin  # noqa: F401
 
     ours = {
         name
@@ -273,7 +373,7 @@ def test_the_list_of_our_parts_is_complete():
         for name, part in each.module_dict.items()
         if part.__module__.startswith("mmvideoiq")
     }
-    assert ours - {"DRN"} == compat.OUR_PARTS
+    assert ours - {"DRN"} == compat.our_parts()
 
 
 def test_cpu_launcher_is_left_alone_without_a_launcher():

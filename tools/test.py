@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.model import is_model_wrapper
 from torch import nn
 
@@ -20,14 +20,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--cfg-options",
         nargs="+",
-        action=DictAction,
+        action=cli.Settings,
         help='settings that win over the config, as key=value; lists as key="[a,b]" or key=a,b',
     )
     parser.add_argument("--show-dir", help="folder for images of the predictions")
     parser.add_argument("--show", action="store_true", help="show the predictions in a window")
     parser.add_argument("--interval", type=int, default=1, help="show one of this many samples")
     parser.add_argument("--wait-time", type=float, default=2, help="seconds that a window stays")
-    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none", help="job launcher")
+    parser.add_argument(
+        "--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none", help="job launcher"
+    )
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
     args = parser.parse_args(argv)
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
@@ -44,7 +46,11 @@ def apply_flags(config: Config, args: argparse.Namespace) -> None:
                 '--show and --show-dir need visualization = dict(type="VisualizationHook") in default_hooks'
             )
         config.default_hooks.visualization.update(
-            enable=True, show=args.show, wait_time=args.wait_time, out_dir=args.show_dir, interval=args.interval
+            enable=True,
+            show=args.show,
+            wait_time=args.wait_time,
+            out_dir=args.show_dir,
+            interval=args.interval,
         )
     if args.dump is not None:
         if not args.dump.endswith((".pkl", ".pickle")):

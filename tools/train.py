@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
 from mmvideoiq import cli
 
@@ -31,10 +31,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--cfg-options",
         nargs="+",
-        action=DictAction,
+        action=cli.Settings,
         help='settings that win over the config, as key=value; lists as key="[a,b]" or key=a,b',
     )
-    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none", help="job launcher")
+    parser.add_argument(
+        "--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none", help="job launcher"
+    )
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
     args = parser.parse_args(argv)
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
@@ -63,7 +65,9 @@ def apply_flags(config: Config, args: argparse.Namespace) -> None:
     randomness = dict(seed=None, diff_rank_seed=False, deterministic=False)
     randomness.update(config.get("randomness") or {})
     given = {key: getattr(args, key) for key in ("seed", "diff_rank_seed", "deterministic")}
-    randomness.update({key: value for key, value in given.items() if value is not None and value is not False})
+    randomness.update(
+        {key: value for key, value in given.items() if value is not None and value is not False}
+    )
     config.randomness = randomness
 
 

@@ -80,6 +80,7 @@ class CheckedVideoDataset(VideoDataset):
         self.check_videos = check_videos
         self._kept: dict[int, dict] | None = {} if keep_in_memory else None
         self._left_out = 0
+        self._indices: int | Sequence[int] | None
         super().__init__(
             ann_file,
             pipeline=pipeline,
@@ -143,6 +144,9 @@ class CheckedVideoDataset(VideoDataset):
 
     def filter_data(self) -> list[dict]:
         """Of a test set, the clips whose videos decode."""
+        indices, self._indices = self._indices, None
+        if indices is not None:  # before the check, not after it as the host does
+            self.data_list = self._get_unserialized_subset(indices)
         if not (self.test_mode and self.check_videos):
             return self.data_list
         found: list[Any] = [None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def why_unreadable(path: str | Path, *, every_frame: bool = False) -> str | None
 def find_unreadable(paths: Sequence[str | Path], *, progress: bool = False) -> dict[int, str]:
     """Positions of the videos that do not decode, with the reason; several at a time."""
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        reasons = pool.map(why_unreadable, paths)
+        reasons: Iterable[str | None] = pool.map(why_unreadable, paths)
         if progress:
             reasons = track(reasons, description="checking videos", total=len(paths), transient=True)
         return {i: reason for i, reason in enumerate(reasons) if reason is not None}

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -30,7 +31,8 @@ def shrink_folder(
     already is not done again.
 
     Args:
-        short_side: height or width of the copy, whichever is smaller; even, >= 32.
+        short_side: the copy's height or width, whichever is smaller; even, >= 80: decord fails on some
+            widths below.
         crf: quality in 0..51, lower is better; 18 is visually lossless.
 
     Returns: {path: reason} of the videos that could not be scaled.
@@ -43,8 +45,8 @@ def shrink_folder(
     source, out = Path(source).resolve(), Path(out).resolve()
     if not source.is_dir():
         raise NotADirectoryError(f"{source} is not a folder")
-    if short_side < 32 or short_side % 2:
-        raise ValueError(f"short_side must be even and >= 32, got {short_side}")
+    if short_side < 80 or short_side % 2:
+        raise ValueError(f"short_side must be even and >= 80, got {short_side}")
     if not 0 <= crf <= 51:
         raise ValueError(f"crf must be in 0..51, got {crf}")
     if out == source or source in out.parents:
@@ -106,7 +108,7 @@ def _scaled(source: Path, target: Path, *, short_side: int, crf: int) -> bool:
             return False
         height, width = (2 * round(side * factor / 2) for side in (pictures.height, pictures.width))
         with av.open(str(target), "w", format="mp4") as copy:
-            rate = pictures.average_rate or 25
+            rate = pictures.average_rate or Fraction(25)
             options = dict(crf=str(crf), preset="fast", g=str(KEYFRAME_EVERY), bf="0")
             stream = copy.add_stream("libx264", rate=rate, options=options)
             stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"

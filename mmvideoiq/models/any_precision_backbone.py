@@ -80,6 +80,10 @@ class AnyPrecisionBackbone(BaseModule):
             )
         if input_range is not None and not input_range[0] < input_range[1]:
             raise ValueError(f"input_range={input_range} must go from low to high")
+        if len(backbone.get("out_indices") or ()) > 1:
+            raise ValueError(
+                f"backbone.out_indices={backbone['out_indices']}: only one feature map is supported"
+            )
         self.switch = PrecisionSwitch(precisions)
         self.input_range = input_range
         self._float_cfg = backbone
@@ -87,19 +91,26 @@ class AnyPrecisionBackbone(BaseModule):
         self.num_segments = getattr(self.net, "num_segments", None)
         devices = [] if not torch.cuda.is_available() else [torch.cuda.current_device()]
         with torch.random.fork_rng(devices):
-            sample = torch.randn(self.num_segments or 1, 3, SAMPLE_SIZE, SAMPLE_SIZE)
-        self.report = to_any_precision_(
-            self.net,
-            switch=self.switch,
-            sample=sample,
-            weight=weight,
-            activation=activation,
-            blocks=BLOCKS,
-            plain=(Conv2d, Linear),
-            include=include,
-            exclude=exclude,
-            quantize_stem=quantize_stem,
-        )
+            channels = backbone.get("in_channels", 3)
+            sample = torch.randn(self.num_segments or 1, channels, SAMPLE_SIZE, SAMPLE_SIZE)
+        try:
+            self.report = to_any_precision_(
+                self.net,
+                switch=self.switch,
+                sample=sample,
+                weight=weight,
+                activation=activation,
+                blocks=BLOCKS,
+                plain=(Conv2d, Linear),
+                include=include,
+                exclude=exclude,
+                quantize_stem=quantize_stem,
+            )
+        except RuntimeError as error:
+            raise ValueError(
+                f"backbone.type={backbone['type']!r} does not run on frames of shape {tuple(sample.shape)}: "
+                f"{str(error).splitlines()[0]}"
+            ) from error
         self.net.train(self.training)
         self._shared_stem = self._find_shared_stem()
         self.register_load_state_dict_pre_hook(_accept_float_names)

@@ -56,7 +56,9 @@ class AnyPrecisionRecognizer(Recognizer2D):
                 "wrap it as dict(type='AnyPrecisionBackbone', backbone=...)"
             )
         if teacher is not None and distill is None:
-            raise ValueError("a teacher is given but distill=None: name a distillation loss or leave the teacher out")
+            raise ValueError(
+                "a teacher is given but distill=None: name a distillation loss or leave the teacher out"
+            )
         self.distill = None if distill is None else MODELS.build(distill)
         self.teacher = None if teacher is None else build_teacher(teacher)
         self.fixed_bits: int | None = None
@@ -91,7 +93,9 @@ class AnyPrecisionRecognizer(Recognizer2D):
         """Losses and accuracies of every precision; inputs (N, T, C, H, W)."""
         num_frames = inputs.shape[1]
         features = self.backbone.forward_all(inputs.flatten(0, 1))  # bits -> (N*T, D, h, w)
-        scores = {bits: self.cls_head(f, num_segs=num_frames) for bits, f in features.items()}  # bits -> (N, K)
+        scores = {
+            bits: self.cls_head(f, num_segs=num_frames) for bits, f in features.items()
+        }  # bits -> (N, K)
         results = {}
         for bits, score in scores.items():
             for name, value in self.cls_head.loss_by_feat(score, data_samples).items():
@@ -105,7 +109,9 @@ class AnyPrecisionRecognizer(Recognizer2D):
         """Which logits (N, K) each precision learns from."""
         if self.teacher is None:
             high_to_low = list(scores)
-            return {low: scores[high].detach() for high, low in zip(high_to_low, high_to_low[1:], strict=False)}
+            return {
+                low: scores[high].detach() for high, low in zip(high_to_low, high_to_low[1:], strict=False)
+            }
         with torch.no_grad():
             features, kwargs = self.teacher.extract_feat(inputs)
             target = self.teacher.cls_head(features, **kwargs)

@@ -33,7 +33,7 @@ class FeatureCache:
     def __call__(self, clips: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
         """Rows of ``compute`` for ``clips`` (N, ...); only clips not seen before are computed."""
         keys = [hashlib.blake2b(clip.numpy().tobytes(), digest_size=16).digest() for clip in clips.cpu()]
-        missing = [i for i, key in enumerate(keys) if key not in self._rows]
+        missing = [i for i, key in enumerate(keys) if key not in self._rows and key not in keys[:i]]
         fresh: dict[bytes, Tensor] = {}
         if missing:
             rows = compute(clips[missing]).detach().cpu()

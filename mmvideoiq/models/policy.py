@@ -28,8 +28,8 @@ class PolicyOutput(NamedTuple):
 
 
 def sample_gumbel(like: Tensor) -> Tensor:
-    """Independent standard Gumbel noise, shaped like ``like``."""
-    return -torch.empty_like(like).exponential_().log()
+    """Independent standard Gumbel noise, shaped like ``like``; float32 under autocast too, where halves would tie."""
+    return -torch.empty_like(like, dtype=torch.float32).exponential_().log()
 
 
 def gumbel_one_hot(log_probs: Tensor, noise: Tensor, temperature: float) -> Tensor:
@@ -105,7 +105,9 @@ class PolicyHead(BaseModule):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """As ``forward``, where a decision holds the state of the next frames: one step per frame, all clips at once."""
         state = None
-        held = torch.zeros(len(features), dtype=torch.long, device=features.device)  # frames still to hold, (N,)
+        held = torch.zeros(
+            len(features), dtype=torch.long, device=features.device
+        )  # frames still to hold, (N,)
         outputs: list[tuple[Tensor, Tensor, Tensor]] = []
         for t in range(features.shape[1]):
             output, new_state = self.lstm(features[:, t : t + 1], state)
@@ -118,7 +120,9 @@ class PolicyHead(BaseModule):
                 hidden, decisions, log_probs = (
                     torch.where(hold, old, new) for old, new in zip(outputs[-1], step, strict=True)
                 )
-                new_state = tuple(torch.where(hold, old, new) for old, new in zip(state, new_state, strict=True))
+                new_state = tuple(
+                    torch.where(hold, old, new) for old, new in zip(state, new_state, strict=True)
+                )
             state = new_state
             chosen = self.skip_lengths[decisions.argmax(-1)]
             held = torch.where(held > 0, held - 1, (chosen - 1).clamp_min(0))
@@ -135,6 +139,7 @@ class PrecisionPolicy(BaseModule):
         head: config of the head.
         actions: the action space, supplied by the recognizer.
         input_size: side to which frames are resized (bilinear); at most the frame's own. None takes them as they are.
+        enlarge: also resize frames that are smaller than ``input_size``.
 
     Attributes:
         temperature: of the Gumbel-softmax, > 0; ``GumbelTemperatureHook`` lowers it.
@@ -147,17 +152,21 @@ class PrecisionPolicy(BaseModule):
         head: dict,
         actions: ActionSpace,
         input_size: int | None = 84,
+        enlarge: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         if input_size is not None and input_size < 1:
-            raise ValueError(f"policy input_size={input_size} must be at least 1, or None for the frame's own size")
+            raise ValueError(
+                f"policy input_size={input_size} must be at least 1, or None for the frame's own size"
+            )
         self.input_size = input_size
+        self.enlarge = enlarge
         self.temperature = 5.0
         self.backbone = MODELS.build(backbone)
         self.head = MODELS.build(head, default_args=dict(actions=actions))
 
-    def forward(self, frames: Tensor, *, sample: bool) -> PolicyOutput:
+    def forward(self, frames: Tensor, *, sample: bool = False) -> PolicyOutput:
         """Actions for clips.
 
         Args:
@@ -165,7 +174,7 @@ class PrecisionPolicy(BaseModule):
             sample: draw with Gumbel noise (training); else the most likely action.
 
         Raises:
-            ValueError: the frame is smaller than ``input_size``.
+            ValueError: the frame is smaller than ``input_size``, without ``enlarge``.
         """
         num_frames = frames.shape[1]
         small = self.resize(frames.flatten(0, 1))  # (N*T, 3, s, s)
@@ -181,7 +190,7 @@ class PrecisionPolicy(BaseModule):
         if self.input_size is None:
             return frames
         height, width = frames.shape[-2:]
-        if min(height, width) < self.input_size:
+        if min(height, width) < self.input_size and not self.enlarge:
             raise ValueError(
                 f"policy input_size={self.input_size} is larger than the frame ({height}x{width}): "
                 f"use at most {min(height, width)}"

@@ -15,10 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmvideoiq.actions import ActionSpace
+from mmvideoiq.cost import ModelCost
 from mmvideoiq.models.any_precision_backbone import AnyPrecisionBackbone
+from mmvideoiq.models.clip_cost import count_recognizer
 from mmvideoiq.models.feature_cache import FeatureCache
 from mmvideoiq.models.frozen import build_teacher, freeze_, load_teacher_
 from mmvideoiq.models.policy import PolicyOutput, one_hot_argmax
+from mmvideoiq.models.random_actions import draw_actions
 
 ALL_SKIP = ("likeliest", "zero")
 
@@ -38,7 +41,7 @@ class VideoIQRecognizer(BaseRecognizer):
     Training: features at every precision, mixed by the policy's sampled decisions.
     Testing: the most likely action per frame; frames are grouped by action, each group runs once, skips never run.
 
-    ``loss = CE + distill + sum of losses + policy_cls_weight * CE(policy classifier)``
+    ``loss = CE + distill + sum of losses + policy_cls_weight * CE(policy classifier)``; CE is the head's own loss.
 
     Args:
         backbone: config of an ``AnyPrecisionBackbone``.
@@ -100,7 +103,9 @@ class VideoIQRecognizer(BaseRecognizer):
         self.all_skip = all_skip
         self._check(backbone)
         self.feature_cache = FeatureCache() if cache_features else None
+        self.register_load_state_dict_pre_hook(_forget_features)
         self.processed = [i for i, action in enumerate(self.actions) if not action.is_skip]
+        self._model_costs: dict[tuple, ModelCost] = {}
         self._fixed: int | None = None
         self._random: tuple[Tensor, torch.Generator] | None = None
         self._freeze()
@@ -125,11 +130,13 @@ class VideoIQRecognizer(BaseRecognizer):
                 target = self.teacher.cls_head(teacher_features, **options)
             results["loss_kd"] = self.distill(logits, target)
         if self.policy_cls_weight:
-            labels = torch.stack([sample.gt_label for sample in data_samples]).squeeze(1).to(logits.device)
-            results["loss_policy_cls"] = self.policy_cls_weight * F.cross_entropy(choice.class_logits, labels)
+            classified = self.cls_head.loss_by_feat(choice.class_logits, data_samples)
+            results["loss_policy_cls"] = self.policy_cls_weight * classified["loss_cls"]
         usage = decisions.detach().mean(dim=(0, 1))  # (A,)
         results["mean_cost"] = (usage * usage.new_tensor(self.actions.costs)).sum()
-        results.update({f"usage_{name}": share for name, share in zip(self.actions.names, usage, strict=True)})
+        results.update(
+            {f"usage_{name}": share for name, share in zip(self.actions.names, usage, strict=True)}
+        )
         return results
 
     def features_of_every_action(self, inputs: Tensor) -> Tensor:
@@ -193,7 +200,9 @@ class VideoIQRecognizer(BaseRecognizer):
         """Features (M, D) of frames (M, C, H, W) under one action."""
         action = self.actions[index]
         return pool(
-            self.teacher.backbone(frames) if action.separate else self.backbone.forward_at(frames, action.bits)
+            self.teacher.backbone(frames)
+            if action.separate
+            else self.backbone.forward_at(frames, action.bits)
         )
 
     def predict(
@@ -208,10 +217,23 @@ class VideoIQRecognizer(BaseRecognizer):
             probs = F.one_hot(prediction.actions, len(self.actions)).to(inputs.dtype)
         else:
             probs = prediction.policy.log_probs.exp()
-        for sample, actions, prob in zip(samples, prediction.actions, probs, strict=True):
-            sample.set_field(actions, "policy_actions")
-            sample.set_field(prob, "policy_probs")
+        model_cost = self._model_cost(tuple(inputs.shape[2:]), with_policy=prediction.policy is not None)
+        costs = model_cost.clip_costs(prediction.actions, self.actions)  # name -> (N,)
+        for i, sample in enumerate(samples):
+            sample.set_field(prediction.actions[i], "policy_actions")
+            sample.set_field(probs[i], "policy_probs")
+            sample.set_field({name: float(values[i]) for name, values in costs.items()}, "cost")
         return samples
+
+    def _model_cost(self, frame_shape: tuple[int, int, int], with_policy: bool) -> ModelCost:
+        """What frames (C, H, W) cost; counted at the first use."""
+        key = (frame_shape, with_policy)
+        if key not in self._model_costs:
+            policy = self.policy if with_policy else None
+            self._model_costs[key] = count_recognizer(
+                self.backbone, self.cls_head.fc_cls, policy, frame_shape
+            )
+        return self._model_costs[key]
 
     def _forward(self, inputs: Tensor, **kwargs: Any) -> Tensor:
         """Class logits (N, K)."""
@@ -230,7 +252,10 @@ class VideoIQRecognizer(BaseRecognizer):
         self._fixed = None if bits is None else self.actions.index(bits)
 
     def set_random_actions(self, usage: Sequence[float] | None, seed: int = 0) -> None:
-        """Test with actions drawn independently with probabilities ``usage`` (A,); None gives back to the policy."""
+        """Test with actions drawn at random whose expected shares are ``usage`` (A,); None gives back to the policy.
+
+        As with the policy, no clip is skipped as a whole (see :func:`draw_actions`).
+        """
         self._fixed, self._random = None, None
         if usage is None:
             return
@@ -248,10 +273,9 @@ class VideoIQRecognizer(BaseRecognizer):
         if self._fixed is not None:
             return torch.full(shape, self._fixed, device=inputs.device)
         usage, generator = self._random  # type: ignore[misc]
-        drawn = torch.multinomial(usage, shape.numel(), replacement=True, generator=generator).view(shape)
-        decisions = F.one_hot(drawn, len(self.actions)).to(usage.dtype)
-        log_probs = usage.log().expand(*shape, -1)
-        return self._process_something(decisions, log_probs).argmax(-1).to(inputs.device)
+        skips = torch.tensor(self.actions.skip_mask)
+        drawn = draw_actions(usage, skips, shape, generator, never_empty=self.all_skip == "likeliest")
+        return drawn.to(inputs.device)
 
     def _process_something(self, decisions: Tensor, log_probs: Tensor) -> Tensor:
         """Where all frames of a clip are skipped, process the one most likely to be processed. (N, T, A)"""
@@ -280,6 +304,9 @@ class VideoIQRecognizer(BaseRecognizer):
     def _freeze(self) -> None:
         for name in self.frozen:
             freeze_(getattr(self, name))
+        classifier = getattr(self.policy.head, "fc_cls", None)
+        if classifier is not None and not self.policy_cls_weight:
+            freeze_(classifier)  # no loss reaches it
         if self.teacher is not None:
             freeze_(self.teacher)
 
@@ -304,11 +331,14 @@ class VideoIQRecognizer(BaseRecognizer):
             raise ValueError("an action has separate=True, but there is no teacher to run it")
         if self.distill is not None and self.teacher is None:
             raise ValueError("distill is given but there is no teacher to learn from")
-        if bool(self.policy_cls_weight) and self.policy.head.fc_cls is None:
+        if self.policy_cls_weight and getattr(self.policy.head, "fc_cls", None) is None:
             raise ValueError(f"policy_cls_weight={self.policy_cls_weight} needs policy.head.num_classes")
         allowed = ("backbone", "cls_head", "policy")
         if not set(self.frozen) <= set(allowed):
             raise ValueError(f"frozen={self.frozen} may hold only {allowed}")
+        taken = sorted({"cls", "kd", "policy_cls"} & set(self.losses))
+        if taken:
+            raise ValueError(f"losses may not be named {taken}: the recognizer logs losses of its own so")
         if self.all_skip not in ALL_SKIP:
             raise ValueError(f"all_skip={self.all_skip!r} must be one of {ALL_SKIP}")
 
@@ -316,3 +346,9 @@ class VideoIQRecognizer(BaseRecognizer):
 def pool(features: Tensor) -> Tensor:
     """Average over space: (M, D, h, w) -> (M, D)."""
     return features.flatten(2).mean(-1) if features.dim() > 2 else features
+
+
+def _forget_features(model: VideoIQRecognizer, *_: Any) -> None:
+    """Load hook: cached features belong to the weights before."""
+    if model.feature_cache is not None:
+        model.feature_cache.clear()

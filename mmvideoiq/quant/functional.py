@@ -1,13 +1,15 @@
-"""The arithmetic of quantization: codes, their truncation, the values they stand for, and straight-through gradients.
+"""The arithmetic of quantization: codes, their truncation, their values, straight-through gradients.
 
-A *code* is an integer grid value in ``[0, 2**bits)``, held in a float tensor. ``parent_bits`` is the precision
-whose codes are cut to obtain the lower ones. Source of the DoReFa and PACT rules: arXiv:2108.10394.
+A *code* is an integer grid value in ``[0, 2**bits)``, held in a float tensor. ``parent_bits`` is the
+precision whose codes are cut to obtain the lower ones. Half-precision tensors are quantized in float32,
+whose codes are exact up to 24 bits. Source of the DoReFa and PACT rules: arXiv:2108.10394.
 """
 
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -42,65 +44,116 @@ def truncate_codes(codes: Tensor, from_bits: int, to_bits: int) -> Tensor:
     """
     if not 1 <= to_bits <= from_bits:
         raise ValueError(f"cannot keep {to_bits} bits of {from_bits}-bit codes; allowed are 1..{from_bits}")
-    return torch.floor(codes * 2.0 ** (to_bits - from_bits))
+    return torch.floor(codes.detach() * 2.0 ** (to_bits - from_bits))
 
 
-# --- weights, DoReFa: u = tanh(w) / (2 max|tanh(w)|) + 1/2, uniform steps of u, cut by flooring ----------------------
+def top_code(bits: int, dtype: torch.dtype) -> float:
+    """The largest code that ``dtype`` can hold: ``2**bits - 1``, or the float just below ``2**bits``.
+
+    >>> top_code(4, torch.float32), top_code(32, torch.float32)
+    (15.0, 4294967040.0)
+    """
+    return 2.0**bits - max(1.0, 2.0**bits * torch.finfo(dtype).eps / 2)
+
+
+def _is_half(x: Tensor) -> bool:
+    return torch.finfo(x.dtype).bits < 32
+
+
+# --- weights, DoReFa: u = tanh(w) / (2 max|tanh(w)|) + 1/2, uniform steps of u, cut by flooring -----------
+
+
+class _DorefaNormalize(torch.autograd.Function):
+    """``n = t / m`` with t = tanh(w), m = max|t|. Passes over memory are what it costs, so there are few."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor) -> Tensor:
+        squashed = torch.tanh(weight)
+        top = torch.maximum(squashed.max(), -squashed.min())
+        top = top + (top == 0)
+        normalized = squashed.div_(top)
+        ctx.save_for_backward(normalized, top)
+        return normalized
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        grad = grads[0]
+        normalized, top = ctx.saved_tensors
+        # dt = (g - [|n| = 1] n sum(g n) / count) / m ; dw = dt (1 - t**2)
+        buffer = normalized * grad
+        total = buffer.sum()
+        extreme = normalized.abs().eq_(1)
+        share = total / extreme.sum().clamp_min_(1)
+        grad_squashed = extreme.mul_(normalized).mul_(-share).add_(grad)
+        slope = torch.mul(normalized, normalized, out=buffer).mul_(-top * top).add_(1)
+        return grad_squashed.mul_(slope).div_(top)
 
 
 def dorefa_normalize(weight: Tensor) -> Tensor:
-    """``tanh(w) / max|tanh(w)|``, in [-1, 1]; differentiable, the maximum included. All-zero weights stay zero."""
-    squashed = torch.tanh(weight)
-    return squashed / squashed.abs().max().clamp_min(torch.finfo(weight.dtype).tiny)
+    """``tanh(w) / max|tanh(w)|``, in [-1, 1]; the maximum has its part in the gradient. Zeros stay zero."""
+    return _DorefaNormalize.apply(weight)
+
+
+def _dorefa_parent(normalized: Tensor, parent_bits: int) -> Tensor:
+    """``round((2**B - 1) u)`` of ``2 u - 1``, kept below ``2**B`` in float32 too."""
+    parent = (normalized / 2).add_(0.5).mul_(2.0**parent_bits - 1).round_()
+    return parent.clamp_(max=top_code(parent_bits, parent.dtype))
 
 
 def dorefa_codes(weight: Tensor, bits: int, parent_bits: int) -> Tensor:
-    """``floor(round((2**B - 1) u) / 2**(B - b))`` with B = ``parent_bits``, b = ``bits``: codes in [0, 2**bits).
+    """``floor(round((2**B - 1) u) / 2**(B - b))`` with B = ``parent_bits``, b = ``bits``.
 
-    With B above 24 a float32 code is exact to 24 bits; the topmost one is held inside the grid.
+    Returns: codes in [0, 2**bits), those of ``parent_bits`` shifted right, exactly. No gradient.
     """
-    unit = dorefa_normalize(weight) / 2 + 0.5
-    codes = truncate_codes(torch.round(unit * (2.0**parent_bits - 1)), parent_bits, bits)
-    return codes.clamp_(max=2.0**bits - 1)
+    with torch.no_grad():
+        weight = weight.float() if _is_half(weight) else weight
+        return truncate_codes(_dorefa_parent(dorefa_normalize(weight), parent_bits), parent_bits, bits)
 
 
-def dorefa_weight(weight: Tensor, bits: int, parent_bits: int) -> Tensor:
+def dorefa_weight(weight: Tensor, bits: int, parent_bits: int, *, overflow: bool = False) -> Tensor:
     """The paper's weight at ``bits``, cut from ``parent_bits``: ``2 v - 1`` with mean alignment.
 
     ``v = c_b 2**(B-b) / (2**B - 1)``, then ``v <- v * mean(c_B / (2**B - 1)) / mean(v)``.
 
-    Returns: like ``weight``, at most ``2**bits`` different values. Gradient: that of ``tanh(w) / max|tanh(w)|``;
-    rounding, truncation and alignment let it pass.
+    Args:
+        overflow: let a topmost code that float32 rounded up to 2**B stay one step past the grid, as the release does.
+
+    Returns: like ``weight``, at most ``2**bits`` different values. Gradient: that of
+    ``tanh(w) / max|tanh(w)|``; rounding, truncation and alignment let it pass.
     """
-    normalized = dorefa_normalize(weight)  # in [-1, 1]
+    if _is_half(weight):
+        return dorefa_weight(weight.float(), bits, parent_bits).to(weight.dtype)
+    normalized = dorefa_normalize(weight)
     with torch.no_grad():
         steps = 2.0**parent_bits - 1
-        parent = torch.round((normalized / 2 + 0.5) * steps)
+        parent = _dorefa_parent(normalized, parent_bits)
         if bits == parent_bits:
-            values = parent / steps
+            values = parent.div_(steps)
         else:
-            codes = truncate_codes(parent, parent_bits, bits).clamp_(max=2.0**bits - 1)
-            values = codes * (2.0 ** (parent_bits - bits) / steps)
+            values = truncate_codes(parent, parent_bits, bits).mul_(2.0 ** (parent_bits - bits) / steps)
             mean = values.mean()
-            values = values * torch.where(mean > 0, (parent / steps).mean() / mean, torch.ones_like(mean))
-        hard = 2 * values - 1
+            values.mul_(torch.where(mean > 0, parent.div_(steps).mean() / mean, torch.ones_like(mean)))
+        hard = values.mul_(2).sub_(1)
     return straight_through(normalized, hard)
 
 
-# --- weights, centred nested grid: cells of [-scale, scale], each read as its middle -----------------------------------
+# --- weights, centred nested grid: cells of [-scale, scale], each read as its middle ----------------------
 
 
 def nested_codes(weight: Tensor, scale: Tensor, bits: int) -> Tensor:
-    """``clip(floor((w / scale + 1) 2**(b-1)), 0, 2**b - 1)``: the cell of ``w`` among 2**bits in [-scale, scale].
+    """``clip(floor((w / scale + 1) 2**(b-1)), 0, 2**b - 1)``: the cell of ``w`` in [-scale, scale].
 
     Codes of a lower precision are those of a higher one shifted right, exactly. No gradient.
     Deployed twin: the signed 8-bit integer ``2 code + 1 - 2**bits``.
     """
-    return torch.floor((weight / scale + 1) * 2.0 ** (bits - 1)).clamp_(0, 2.0**bits - 1)
+    with torch.no_grad():
+        ratio = weight.float() / scale.float() if _is_half(weight) else weight / scale
+        return ratio.add_(1).mul_(2.0 ** (bits - 1)).floor_().clamp_(0, top_code(bits, ratio.dtype))
 
 
 def nested_values(codes: Tensor, scale: Tensor | float, bits: int) -> Tensor:
-    """``scale * (2 code + 1 - 2**bits) / 2**bits``: odd multiples of ``scale / 2**bits``, symmetric about zero.
+    """``scale * (2 code + 1 - 2**bits) / 2**bits``: odd multiples of ``scale / 2**bits``.
 
     >>> nested_values(torch.arange(4.), 1.0, 2)
     tensor([-0.7500, -0.2500,  0.2500,  0.7500])
@@ -109,9 +162,13 @@ def nested_values(codes: Tensor, scale: Tensor | float, bits: int) -> Tensor:
 
 
 def nested_weight(weight: Tensor, scale: Tensor, bits: int) -> Tensor:
-    """Weight on the centred nested grid. Gradient to ``weight``: 1 where ``|w| <= scale``, else 0;
-    to ``scale`` (LSQ, arXiv:1902.08153, on this grid): ``value / scale - [|w| <= scale] w / scale``, times upstream.
+    """Weight on the centred nested grid.
+
+    Gradient to ``weight``: 1 where ``|w| <= scale``, else 0; to ``scale`` (LSQ, arXiv:1902.08153, on this
+    grid): ``value / scale - [|w| <= scale] w / scale``, times upstream.
     """
+    if _is_half(weight):
+        return nested_weight(weight.float(), scale.float(), bits).to(weight.dtype)
     ratio = (weight / scale).clamp(-1, 1)
     with torch.no_grad():
         hard = nested_values(nested_codes(weight, scale, bits), 1.0, bits)
@@ -123,40 +180,47 @@ def scale_gradient(x: Tensor, factor: float) -> Tensor:
     return straight_through(x * factor, x.detach())
 
 
-# --- activations, PACT ------------------------------------------------------------------------------------------------
+# --- activations, PACT ------------------------------------------------------------------------------------
+
+CLIP_FLOOR = 1e-6  # a learned clip that falls to zero or below computes as this, and may recover
 
 
 def pact_steps(bits: int, signed: bool) -> float:
-    """Steps from zero to the clip value: ``2**b - 1``, and ``2**(b-1) - 1`` (at least 1) on each side if signed."""
-    return max(2.0 ** (bits - 1) - 1, 1.0) if signed else 2.0**bits - 1
+    """Steps from zero to the clip value: ``2**b - 1``, and ``2**(b-1) - 1`` on each side if signed.
+
+    Raises:
+        ValueError: one bit, signed: zero and both signs are three levels.
+    """
+    if signed and bits < 2:
+        raise ValueError(f"{bits} bit cannot hold an activation that takes both signs; use at least 2")
+    return 2.0 ** (bits - 1) - 1 if signed else 2.0**bits - 1
 
 
 class _Pact(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, clip: Tensor, steps: float, signed: bool) -> Tensor:
-        clip = clip.to(x.dtype)
-        ctx.save_for_backward(x, clip)
-        ctx.signed = signed
-        y = torch.minimum(x, clip)
-        y = torch.maximum(y, -clip, out=y) if signed else y.clamp_(min=0)
-        return y.mul_(steps / clip).round_().mul_(clip / steps)
+    """In-place passes and float masks: fresh memory and ``torch.where`` cost more than the arithmetic."""
 
     @staticmethod
+    def forward(ctx: Any, x: Tensor, clip: Tensor, steps: float, signed: bool) -> Tensor:
+        clip = clip.to(torch.promote_types(x.dtype, torch.float32)).clamp_min(CLIP_FLOOR)
+        ctx.save_for_backward(x, clip)
+        ctx.signed = signed
+        y = torch.mul(x, steps / clip).clamp_(-steps if signed else 0.0, steps).round_().mul_(clip / steps)
+        return y.to(x.dtype)
+
+    @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x, clip = ctx.saved_tensors
-        grad = grads[0]
-        low = -clip if ctx.signed else torch.zeros_like(clip)
-        grad_clip = None
-        buffer = torch.empty_like(grad)
-        zero = grad.new_zeros(())
+        grad, grad_clip = grads[0], None
+        buffer = torch.empty_like(x)
         if ctx.needs_input_grad[1]:
-            total = torch.where(x >= clip, grad, zero, out=buffer).sum(dtype=torch.float32)
+            grad_clip = torch.ge(x, clip, out=buffer).mul_(grad).sum(dtype=clip.dtype).reshape(1)
             if ctx.signed:
-                total = total - torch.where(x <= low, grad, zero, out=buffer).sum(dtype=torch.float32)
-            grad_clip = total.reshape(1).to(clip.dtype)
+                grad_clip -= torch.le(x, -clip, out=buffer).mul_(grad).sum(dtype=clip.dtype)
         if not ctx.needs_input_grad[0]:
             return None, grad_clip, None, None
-        return torch.where((x > clip) | (x < low), zero, grad, out=buffer), grad_clip, None, None
+        low = -clip if ctx.signed else torch.zeros_like(clip)
+        return torch.clamp(x, low, clip, out=buffer).eq_(x).mul_(grad), grad_clip, None, None
 
 
 def pact(x: Tensor, clip: Tensor, bits: int, signed: bool = False) -> Tensor:
@@ -166,8 +230,8 @@ def pact(x: Tensor, clip: Tensor, bits: int, signed: bool = False) -> Tensor:
         x: any shape.
         clip: one positive value, shape (1,).
 
-    Returns: like ``x``. Gradient to ``x``: 1 inside the closed range, 0 outside; to ``clip``: the sum of upstream
-    gradients where ``x >= clip`` (``signed``: minus that where ``x <= -clip``).
+    Returns: like ``x``. Gradient to ``x``: 1 inside the closed range, 0 outside; to ``clip``: the sum of
+    upstream gradients where ``x >= clip`` (``signed``: minus that where ``x <= -clip``).
 
     >>> pact(torch.tensor([-1., .3, .5, 3.]), torch.tensor([1.]), bits=2)
     tensor([0.0000, 0.3333, 0.6667, 1.0000])

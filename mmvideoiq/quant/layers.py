@@ -1,52 +1,83 @@
 """Layers that hold one set of weights and compute at the precision their switch says."""
 
+from __future__ import annotations
+
 import copy
-from collections.abc import Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmvideoiq.quant.precision import PrecisionSwitch
+from mmvideoiq.quant.quantizers import WeightQuantizer, check_same_precisions
+
+if TYPE_CHECKING:
+    from typing import Self  # Python 3.11
 
 
 class _AnyPrecision(nn.Module):
-    """Shared by the layers below: quantize the input, and the weight once per precision while it does not change."""
+    """Shared by the layers below: quantize the input, and a weight that stays the same once per precision.
 
-    weight: nn.Parameter
+    Kept are weights that do not learn, and in eval mode all. Changes are noticed by themselves, but for those
+    behind autograd's back (``parameter.data.copy_(...)``, as exponential moving averages do; fused optimizers):
+    these need a call of ``train`` or ``eval``, which the host's loops make before they train and validate.
+    """
+
+    weight: Tensor
     switch: PrecisionSwitch
-    weight_quantizer: nn.Module
+    weight_quantizer: WeightQuantizer
     act_quantizer: nn.Module | None
-    _frozen: dict[int, tuple[tuple[Any, ...], Tensor]]
+    _frozen: dict[int, Tensor]  # bits -> quantized weight
+    _frozen_from: list[tuple[Tensor, int]]  # what it was computed from, and its version then
 
     def _adopt(
-        self, switch: PrecisionSwitch, weight_quantizer: nn.Module, act_quantizer: nn.Module | None
+        self, switch: PrecisionSwitch, weight_quantizer: WeightQuantizer, act_quantizer: nn.Module | None
     ) -> None:
         self.switch = switch
         self.weight_quantizer = weight_quantizer
         self.act_quantizer = act_quantizer
-        self._frozen = {}
+        self._thaw()
+
+    def _thaw(self) -> None:
+        self._frozen, self._frozen_from = {}, []
 
     def quantized_weight(self) -> Tensor:
-        """The weight at the active precision; kept between calls while no gradient is asked of it."""
+        """The weight at the active precision, with its gradient where one is asked for."""
         bits = self.switch.bits
         if self.weight_quantizer.is_float(bits):
             return self.weight
         sources = (self.weight, *self.weight_quantizer.parameters())
-        if torch.is_grad_enabled() and any(source.requires_grad for source in sources):
+        if any(source.requires_grad for source in sources) and (torch.is_grad_enabled() or self.training):
+            self._thaw()  # an optimizer's step may follow, and fused ones leave no trace
             return self.weight_quantizer(self.weight, bits)
-        # A parameter's version counts its in-place changes; its address changes with device and dtype.
-        state = tuple((source.data_ptr(), source._version) for source in sources)
-        kept = self._frozen.get(bits)
-        if kept is None or kept[0] != state:
-            with torch.no_grad():
-                kept = self._frozen[bits] = (state, self.weight_quantizer(self.weight, bits))
-        return kept[1]
+        # Inference tensors do not count their changes; traced ones must not outlive the trace.
+        if torch.compiler.is_compiling() or any(source.is_inference() for source in sources):
+            return self.weight_quantizer(self.weight, bits)
+        # A version counts in-place changes. Holding on to the memory keeps its address from being reused.
+        same = len(self._frozen_from) == len(sources) and all(
+            source.is_set_to(seen) and source._version == version
+            for source, (seen, version) in zip(sources, self._frozen_from, strict=True)
+        )
+        # The result must serve training too, even if the first to ask for it is in inference mode.
+        with torch.inference_mode(False), torch.no_grad():
+            if not same:
+                self._thaw()
+                self._frozen_from = [(source.detach(), source._version) for source in sources]
+            if bits not in self._frozen:
+                self._frozen[bits] = self.weight_quantizer(self.weight, bits)
+        return self._frozen[bits]
 
     def train(self, mode: bool = True) -> Self:
-        self._frozen.clear()
+        self._thaw()
         return super().train(mode)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:  # to(), cuda(), half(), ...
+        self._thaw()
+        return super()._apply(fn, recurse)
+
+    def __getstate__(self) -> dict[str, Any]:  # copies and pickles start without kept weights
+        return {**self.__dict__, "_frozen": {}, "_frozen_from": []}
 
     def _input(self, x: Tensor) -> Tensor:
         return x if self.act_quantizer is None else self.act_quantizer(x, self.switch.bits)
@@ -64,7 +95,7 @@ class AnyPrecisionConv2d(_AnyPrecision, nn.Conv2d):
         conv: nn.Conv2d,
         *,
         switch: PrecisionSwitch,
-        weight_quantizer: nn.Module,
+        weight_quantizer: WeightQuantizer,
         act_quantizer: nn.Module | None,
     ) -> Self:
         """Take over ``conv``'s hyper-parameters and its very Parameter objects."""
@@ -97,7 +128,7 @@ class AnyPrecisionLinear(_AnyPrecision, nn.Linear):
         linear: nn.Linear,
         *,
         switch: PrecisionSwitch,
-        weight_quantizer: nn.Module,
+        weight_quantizer: WeightQuantizer,
         act_quantizer: nn.Module | None,
     ) -> Self:
         """Take over ``linear``'s very Parameter objects."""
@@ -113,8 +144,8 @@ class AnyPrecisionLinear(_AnyPrecision, nn.Linear):
 class SwitchableBatchNorm2d(nn.Module):
     """One batch norm per precision; only the active one computes, and only its statistics move.
 
-    ``norms`` holds real batch norms, keyed by the precision. A state dict with the plain names of one float batch
-    norm loads too: every precision starts from it.
+    ``norms`` holds real batch norms, keyed by the precision. A state dict with the plain names of one float
+    batch norm loads too: every precision starts from it. One of another precision list is a ValueError.
     """
 
     def __init__(self, norm: nn.modules.batchnorm._BatchNorm, *, switch: PrecisionSwitch) -> None:
@@ -128,25 +159,10 @@ class SwitchableBatchNorm2d(nn.Module):
         return self.norms[str(self.switch.bits)](x)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        expand_float_norm_(state_dict, prefix, self.norms)
+        check_same_precisions(state_dict, prefix, "norms", self.norms)
+        for name in self.norms[str(self.switch.precisions[0])].state_dict():
+            if prefix + name in state_dict:
+                value = state_dict.pop(prefix + name)
+                for bits in self.norms:
+                    state_dict[f"{prefix}norms.{bits}.{name}"] = value
         super()._load_from_state_dict(state_dict, prefix, *args)
-
-
-def expand_float_norm_(state_dict: dict[str, Any], prefix: str, norms: Mapping[str, nn.Module]) -> None:
-    """Rewrite the names of one float batch norm at ``prefix`` to those of every precision in ``norms``.
-
-    Raises:
-        ValueError: the state dict holds batch norms of another precision list.
-    """
-    found = {key[len(prefix) + 6 :].split(".")[0] for key in state_dict if key.startswith(prefix + "norms.")}
-    if found and found != set(norms):
-        raise ValueError(
-            f"the checkpoint has batch norms for precisions {tuple(sorted(map(int, found), reverse=True))} at "
-            f"{prefix.rstrip('.')}, the model for {tuple(map(int, norms))}: use the precisions it was trained with"
-        )
-    plain = next(iter(norms.values())).state_dict()
-    for name in plain:
-        if prefix + name in state_dict:
-            value = state_dict.pop(prefix + name)
-            for key in norms:
-                state_dict[f"{prefix}norms.{key}.{name}"] = value

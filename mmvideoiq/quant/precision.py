@@ -7,13 +7,17 @@ FLOAT_BITS = 32
 
 
 def check_precisions(precisions: Sequence[int]) -> tuple[int, ...]:
-    """Return ``precisions`` as a tuple; ValueError unless they are whole numbers in 1..32, strictly descending."""
+    """Return ``precisions`` as a tuple; ValueError unless whole numbers in 1..32, strictly descending."""
+    if isinstance(precisions, (int, str)):
+        raise ValueError(f"precisions={precisions!r} must be a list, e.g. (32, 4, 2)")
     values = tuple(precisions)
     if not values:
         raise ValueError("precisions is empty; give at least one number of bits, e.g. (32, 4, 2)")
     for bits in values:
         if not isinstance(bits, int) or isinstance(bits, bool) or not 1 <= bits <= FLOAT_BITS:
-            raise ValueError(f"precisions={values}: {bits!r} is not a whole number of bits in 1..{FLOAT_BITS}")
+            raise ValueError(
+                f"precisions={values}: {bits!r} is not a whole number of bits in 1..{FLOAT_BITS}"
+            )
     if list(values) != sorted(set(values), reverse=True):
         raise ValueError(
             f"precisions={values} must go from high to low without repetition, "
@@ -44,7 +48,7 @@ class PrecisionSwitch:
 
     @contextmanager
     def at(self, bits: int) -> Iterator[None]:
-        """Make ``bits`` the active precision inside the ``with`` block; ValueError if it is not in the list."""
+        """Make ``bits`` the active precision inside the ``with`` block; ValueError if it is not listed."""
         if bits not in self.precisions:
             raise ValueError(f"precision {bits!r} is not one of {self.precisions}")
         before, self._bits = self._bits, bits

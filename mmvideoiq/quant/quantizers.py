@@ -1,10 +1,10 @@
 """Quantizers as modules: what is learned beside the weights, and which precision is left untouched.
 
-At 32 bits values pass unchanged, so that the converted network equals the float one there; ``quantize_32=True``
-is the paper's release, where 32 bits is a grid of 2**32 - 1 steps evaluated in float32.
+At 32 bits values pass unchanged, so that the converted network equals the float one there;
+``quantize_32=True`` is the paper's release, where 32 bits is a grid of 2**32 - 1 steps evaluated in float32.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -14,8 +14,23 @@ from mmvideoiq.quant import functional as F
 from mmvideoiq.quant.precision import FLOAT_BITS, check_precisions
 
 
-class _WeightQuantizer(nn.Module):
-    """Maps a weight to its value at ``bits``: ``forward(weight, bits)``, with the codes public in ``to_codes``."""
+def _listed(bits: Iterable[str]) -> str:
+    return f"({', '.join(sorted(bits, key=lambda b: (len(b), b), reverse=True))})"
+
+
+def check_same_precisions(state_dict: dict[str, Any], prefix: str, name: str, own: Iterable[str]) -> None:
+    """ValueError if ``state_dict`` has ``{prefix}{name}.<bits>`` for other precisions than ``own``."""
+    start = f"{prefix}{name}."
+    found = {key[len(start) :].split(".")[0] for key in state_dict if key.startswith(start)}
+    if found and found != set(own):
+        raise ValueError(
+            f"the checkpoint holds {start}* for precisions {_listed(found)}, the model for {_listed(own)}: "
+            "use the precisions it was trained with"
+        )
+
+
+class WeightQuantizer(nn.Module):
+    """Maps a weight to its value at ``bits``: ``forward(weight, bits)``; ``to_codes`` gives the codes."""
 
     def __init__(self, *, precisions: Sequence[int], weight: Tensor) -> None:
         super().__init__()
@@ -30,8 +45,8 @@ class _WeightQuantizer(nn.Module):
         return bits == FLOAT_BITS
 
 
-class Dorefa(_WeightQuantizer):
-    """The paper's weights: :func:`~mmvideoiq.quant.functional.dorefa_weight`, cut from the highest precision."""
+class Dorefa(WeightQuantizer):
+    """The paper's weights, cut from the highest precision (:func:`.functional.dorefa_weight`)."""
 
     def __init__(self, *, precisions: Sequence[int], weight: Tensor, quantize_32: bool = False) -> None:
         super().__init__(precisions=precisions, weight=weight)
@@ -44,11 +59,11 @@ class Dorefa(_WeightQuantizer):
         return F.dorefa_codes(weight, bits, self.precisions[0])
 
     def forward(self, weight: Tensor, bits: int) -> Tensor:
-        return F.dorefa_weight(weight, bits, self.precisions[0])
+        return F.dorefa_weight(weight, bits, self.precisions[0], overflow=self.quantize_32)
 
 
-class Nested(_WeightQuantizer):
-    """The centred nested grid, ``scale = max|w|`` of each output channel (taken as a constant by the gradient)."""
+class Nested(WeightQuantizer):
+    """The centred nested grid, ``scale = max|w|`` of each output channel (a constant to the gradient)."""
 
     def scale(self, weight: Tensor) -> Tensor:
         """Half the width of the grid, shape (C_out, 1, ...), positive."""
@@ -64,10 +79,11 @@ class Nested(_WeightQuantizer):
 
 
 class Lsq(Nested):
-    """Learned step size (arXiv:1902.08153) on the nested grid: ``scale = |ratio| * max|w|`` of each output channel.
+    """Learned step size (arXiv:1902.08153) on the nested grid: ``scale = |ratio| * max|w|`` of each channel.
 
-    ``ratio`` starts at 1, so float weights may be loaded at any time. One scale serves all precisions, which keeps
-    their codes nested. The gradient of ``ratio`` is multiplied by ``1 / sqrt(weights per channel * 2**(bits-1))``.
+    ``ratio`` starts at 1, so float weights may be loaded at any time. One scale serves all precisions, which
+    keeps their codes nested. The gradient of ``ratio`` is multiplied by
+    ``1 / sqrt(weights per channel * 2**(bits-1))``.
     """
 
     def __init__(self, *, precisions: Sequence[int], weight: Tensor) -> None:
@@ -101,8 +117,13 @@ class Pact(nn.Module):
         quantize_32: bool = False,
     ) -> None:
         super().__init__()
-        if not init_clip > 0:
-            raise ValueError(f"init_clip={init_clip} of the pact quantizer must be positive")
+        if not 0 < init_clip < float("inf"):
+            raise ValueError(f"init_clip={init_clip} of the pact quantizer must be a positive number")
+        if signed and 1 in precisions:
+            raise ValueError(
+                f"precisions={tuple(precisions)}: 1 bit cannot hold an activation that takes both signs; "
+                "leave 1 out, or leave the layer float with exclude"
+            )
         self.signed = signed
         self.clip = nn.ParameterDict(
             {
@@ -113,13 +134,18 @@ class Pact(nn.Module):
         )
 
     def forward(self, x: Tensor, bits: int) -> Tensor:
-        key = str(bits)
-        if key not in self.clip:
+        if str(bits) in self.clip:
+            return F.pact(x, self.clip[str(bits)], bits, self.signed)
+        if bits == FLOAT_BITS:
             return x
-        return F.pact(x, self.clip[key], bits, self.signed)
+        raise ValueError(f"no clip for {bits} bits; there are clips for {_listed(self.clip)}")
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        check_same_precisions(state_dict, prefix, "clip", self.clip)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:
-        return f"precisions={tuple(map(int, self.clip))}, signed={self.signed}"
+        return f"clips for {_listed(self.clip)}, signed={self.signed}"
 
 
 WEIGHT_QUANTIZERS: dict[str, Callable[..., nn.Module]] = {"dorefa": Dorefa, "nested": Nested, "lsq": Lsq}
@@ -145,4 +171,4 @@ def build_quantizer(field: str, cfg: dict[str, Any], **given: Any) -> nn.Module:
     try:
         return table[name](**given, **options)
     except TypeError as error:
-        raise ValueError(f"{field}=dict(type={name!r}): {error}") from error
+        raise ValueError(f"{field}={dict(cfg)}: {error}") from error

@@ -1,0 +1,5 @@
+# Fights, stage 3: the policy's MobileNetV2 as a recognizer of 84x84 frames.
+_base_ = ["../float/fights_float.py"]
+train_dataloader = dict(dataset=dict(pipeline={{_base_.policy_train_pipeline}}))
+val_dataloader = dict(dataset=dict(pipeline={{_base_.policy_test_pipeline}}))
+test_dataloader = val_dataloader

@@ -1,0 +1,42 @@
+# Demo, stage 4: the policy over a frozen any-precision network. tools/train_stages.py fills in load_from
+# (stage 2) and the policy backbone's weights (stage 3). Without augmentation the frozen features are computed
+# once.
+_base_ = ["../any_precision/demo_any_precision.py"]
+
+actions = [dict(bits=32), dict(bits=4), dict(bits=2), dict(skip=1)]
+model = dict(
+    _delete_=True,
+    type="VideoIQRecognizer",
+    backbone={{_base_.model.backbone}},
+    policy=dict(
+        type="PrecisionPolicy",
+        input_size=40,
+        backbone=dict(type="SlimResNet", base_channels=8, stage_blocks=(1, 1)),
+        head=dict(type="PolicyHead", in_channels=16, hidden=64, dropout_ratio=0.0),
+    ),
+    cls_head=dict(
+        type="FrameAverageHead",
+        num_classes=8,
+        in_channels=20,
+        dropout_ratio=0.0,
+        topk=(1,),
+    ),
+    actions=actions,
+    losses=dict(
+        efficiency=dict(type="EfficiencyLoss", weight=1.0),
+        balance=dict(type="UsageBalanceLoss", weight=0.5),
+        entropy=dict(type="PolicyEntropyLoss", weight=0.1),
+    ),
+    cache_features=True,
+    data_preprocessor={{_base_.data_preprocessor}},
+)
+
+train_cfg = dict(max_epochs=30)
+param_scheduler = [
+    dict(type="CosineAnnealingLR", T_max=30, eta_min=1e-4, by_epoch=True, convert_to_iter_based=True)
+]
+custom_hooks = [dict(type="GumbelTemperatureHook", initial=5.0, decay=0.9)]
+
+cost_metric = dict(type="ComputeCostMetric", actions=actions)
+val_evaluator = [{{_base_.val_evaluator}}, cost_metric]
+test_evaluator = val_evaluator

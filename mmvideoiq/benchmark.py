@@ -1,0 +1,273 @@
+"""Measure training and simulated evaluation beside the plain float network they are made of.
+
+Ratios are of pairs measured in one round, so that whatever else the machine does weighs on both sides. Beside
+the clock stands the processor time, which other programs disturb less.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from mmaction.registry import MODELS
+from mmaction.structures import ActionDataSample
+from mmengine.optim import OptimWrapper
+from mmengine.registry import init_default_scope
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import mmvideoiq.models  # noqa: F401  registers what the configs below name
+from mmvideoiq.quant.quantizers import WEIGHT_QUANTIZERS
+
+# name -> config of the host's backbone, width of its features
+BACKBONES: dict[str, tuple[dict[str, Any], int]] = {
+    "resnet18": (dict(type="ResNet", depth=18, pretrained=None), 512),
+    "resnet50": (dict(type="ResNet", depth=50, pretrained=None), 2048),
+    "mobilenet_v2": (dict(type="MobileNetV2", pretrained=None), 1280),
+}
+PRECISIONS = (32, 4, 2)
+USAGE = {"32": 0.2, "4": 0.3, "2": 0.2, "skip": 0.3}
+CLASSES = 200
+POLICY_SIZE = 84
+RATIOS = {"any_precision_step": "float_step", "policy_step": "float_step", "dynamic_eval": "float_eval"}
+EVALUATIONS = 3  # rounds of evaluation per round of training: they are short
+CPU_FLAGS = (
+    *("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8"),
+    *("asimd", "asimddp"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """What :func:`measure_training` measures; ``repeats`` and ``warmup`` count rounds."""
+
+    backbone: str = "resnet50"
+    weight: str = "dorefa"
+    size: int = 224
+    frames: int = 8
+    clips: int = 1
+    threads: int = 2
+    repeats: int = 7
+    warmup: int = 2
+
+    def __post_init__(self) -> None:
+        if self.backbone not in BACKBONES:
+            raise ValueError(f"backbone={self.backbone!r} must be one of {sorted(BACKBONES)}")
+        if self.weight not in WEIGHT_QUANTIZERS:
+            raise ValueError(f"weight={self.weight!r} must be one of {sorted(WEIGHT_QUANTIZERS)}")
+        for field in ("frames", "clips", "threads", "repeats", "warmup"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field}={getattr(self, field)} must be at least 1")
+        if self.size < 32:
+            raise ValueError(f"size={self.size} must be at least 32")
+
+    @property
+    def policy_size(self) -> int:
+        return min(POLICY_SIZE, self.size)
+
+
+def build_models(settings: TrainSettings) -> dict[str, nn.Module]:
+    """Of one backbone: the host's float recognizer; with a teacher, all precisions at once and VideoIQ."""
+    init_default_scope("mmaction")
+    backbone, width = BACKBONES[settings.backbone]
+    head = dict(num_classes=CLASSES, in_channels=width, topk=(1, 5), average_clips="prob")
+    float_model = dict(type="Recognizer2D", backbone=backbone, cls_head=dict(type="TSNHead", **head))
+    ours = dict(
+        backbone=dict(
+            type="AnyPrecisionBackbone",
+            backbone=backbone,
+            precisions=PRECISIONS,
+            weight=dict(type=settings.weight),
+            activation=dict(type="pact"),
+        ),
+        teacher=float_model,
+        distill=dict(type="DistillationLoss"),
+    )
+    configs = {
+        "float": float_model,
+        "any_precision": dict(type="AnyPrecisionRecognizer", cls_head=dict(type="TSNHead", **head), **ours),
+        "policy": dict(
+            type="VideoIQRecognizer",
+            cls_head=dict(type="FrameAverageHead", **head),
+            policy=dict(
+                type="PrecisionPolicy",
+                input_size=settings.policy_size,
+                backbone=dict(type="MobileNetV2", pretrained=None),
+                head=dict(type="PolicyHead", in_channels=1280),
+            ),
+            actions=[*(dict(bits=bits) for bits in PRECISIONS), dict(skip=1)],
+            frozen=("backbone",),
+            **ours,
+        ),
+    }
+    return {name: MODELS.build(cfg) for name, cfg in configs.items()}
+
+
+def make_train_step(model: nn.Module, clips: Tensor) -> Callable[[], None]:
+    """A step as the host's loop takes it, always on the same clips: forward, losses, backward, optimizer."""
+    model.train()
+    samples = [ActionDataSample().set_gt_label(i % CLASSES) for i in range(len(clips))]
+    learned = [p for p in model.parameters() if p.requires_grad]
+    optim = OptimWrapper(torch.optim.SGD(learned, lr=1e-4, momentum=0.9, weight_decay=5e-4))
+
+    def step() -> None:
+        loss, _ = model.parse_losses(model(clips, samples, mode="loss"))
+        optim.update_params(loss)
+
+    return step
+
+
+def make_evaluation(model: nn.Module, clips: Tensor) -> Callable[[], None]:
+    """Predictions of ``clips`` as the host's test loop asks for them. Puts the model in eval mode."""
+    model.eval()
+
+    @torch.no_grad()
+    def evaluate() -> None:
+        model(clips, [ActionDataSample() for _ in clips], mode="predict")
+
+    return evaluate
+
+
+class GivenUsage:
+    """Forward hook of a policy: the policy runs, then its decisions are replaced by ones of the given usage.
+
+    An untrained policy does not choose a mix of actions. All else is the shipped path, the policy's time
+    included. Each call decides whole frames, such that the mean usage over many calls is ``shares``;
+    ``counts`` adds them up.
+    """
+
+    def __init__(self, shares: Sequence[float], seed: int = 0) -> None:
+        self.bounds = torch.tensor(shares, dtype=torch.float64).cumsum(0)
+        self.counts = torch.zeros(len(shares), dtype=torch.long)
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __call__(self, policy: nn.Module, args: tuple, output: Any) -> Any:
+        clips, frames, actions = output.decisions.shape
+        total = clips * frames
+        start = torch.rand((), generator=self.generator, dtype=torch.float64)
+        points = (torch.arange(total) + start) / total * self.bounds[-1]
+        chosen = torch.searchsorted(self.bounds, points, right=True).clamp_(max=actions - 1)
+        chosen = chosen[torch.randperm(total, generator=self.generator)]
+        self.counts += torch.bincount(chosen, minlength=actions)
+        decisions = F.one_hot(chosen, actions).view(clips, frames, actions)
+        return output._replace(decisions=decisions.to(output.decisions))
+
+
+class Times(NamedTuple):
+    """Seconds of one run in each round: by the clock, and of all threads of this process."""
+
+    clock: list[float]
+    processor: list[float]
+
+
+def interleave(
+    runs: Mapping[str, Callable[[], None]],
+    *,
+    warmup: int,
+    repeats: int,
+    advance: Callable[[], None] = lambda: None,
+) -> dict[str, Times]:
+    """Time each run in each of ``repeats`` rounds; every other round goes through them backwards."""
+    times = {name: Times([], []) for name in runs}
+    for turn in range(warmup + repeats):
+        for name in list(runs)[:: 1 if turn % 2 == 0 else -1]:
+            clock, processor = time.perf_counter(), time.process_time()
+            runs[name]()
+            if turn >= warmup:
+                times[name].clock.append(time.perf_counter() - clock)
+                times[name].processor.append(time.process_time() - processor)
+            advance()
+    return times
+
+
+def paired(ours: Sequence[float], base: Sequence[float]) -> dict[str, Any]:
+    """Ratios of the pairs of each round: their median, quartiles, range, and all of them."""
+    pairs = [a / b for a, b in zip(ours, base, strict=True)]
+    low, middle, high = statistics.quantiles(pairs, method="inclusive") if len(pairs) > 1 else pairs * 3
+    return dict(median=middle, quartiles=[low, high], range=[min(pairs), max(pairs)], pairs=pairs)
+
+
+def describe_environment() -> dict[str, Any]:
+    """Kind of processor and versions; nothing that names the machine."""
+    info = Path("/proc/cpuinfo")
+    words = set(info.read_text().split()) if info.is_file() else set()
+    return dict(
+        cpu=dict(
+            architecture=platform.machine(),
+            cores=os.cpu_count(),
+            torch_capability=torch.backends.cpu.get_cpu_capability(),
+            flags=[flag for flag in CPU_FLAGS if flag in words],
+        ),
+        versions=dict(
+            python=platform.python_version(),
+            **{name: version(name) for name in ("torch", "mmaction2", "mmengine", "numpy")},
+        ),
+    )
+
+
+def measure_training(
+    settings: TrainSettings, *, begin: Callable[[str, int], Callable[[], None]] | None = None
+) -> dict[str, Any]:
+    """The any-precision step and the policy step over the float step, dynamic over float evaluation.
+
+    Args:
+        begin: called with a label and a number of runs before they start; gives what is called after each.
+
+    Returns: medians of paired ratios, their spread, and everything they depend on; ready for JSON.
+    """
+    torch.manual_seed(0)
+    torch.set_num_threads(settings.threads)
+    begin = begin or (lambda label, total: lambda: None)
+    models = build_models(settings)
+    usage = GivenUsage(tuple(USAGE.values()))
+    clips = torch.randn(settings.clips, settings.frames, 3, settings.size, settings.size)
+
+    def time_all(label: str, runs: Mapping[str, Callable[[], None]], repeats: int) -> dict[str, Times]:
+        advance = begin(label, (settings.warmup + repeats) * len(runs))
+        return interleave(runs, warmup=settings.warmup, repeats=repeats, advance=advance)
+
+    steps = {f"{name}_step": make_train_step(model, clips) for name, model in models.items()}
+    times = time_all("training steps", steps, settings.repeats)
+    models["policy"].policy.register_forward_hook(usage)
+    evaluations = {
+        "float_eval": make_evaluation(models["float"], clips),
+        "dynamic_eval": make_evaluation(models["policy"], clips),
+    }
+    times |= time_all("evaluation", evaluations, EVALUATIONS * settings.repeats)
+    clock, processor = (
+        {f"{name}_ratio": paired(times[name][i], times[base][i]) for name, base in RATIOS.items()}
+        for i in (0, 1)
+    )
+    return dict(
+        **{name: ratio["median"] for name, ratio in clock.items()},
+        processor_time={name: ratio["median"] for name, ratio in processor.items()},
+        spread=clock,
+        seconds={name: statistics.median(values.clock) for name, values in times.items()},
+        backbone=settings.backbone,
+        input_size=settings.size,
+        frames=settings.frames,
+        clips=settings.clips,
+        classes=CLASSES,
+        precisions=list(PRECISIONS),
+        quantizers=dict(weight=settings.weight, activation="pact"),
+        teacher="frozen float network of the same backbone, in the any-precision step and the policy step",
+        policy=dict(backbone="MobileNetV2", input_size=settings.policy_size),
+        usage=dict(
+            asked=USAGE,
+            run=dict(zip(USAGE, (usage.counts / usage.counts.sum()).tolist(), strict=True)),
+            how="the policy runs and is timed; then its decisions are replaced by this usage",
+        ),
+        repeats=dict(
+            steps=settings.repeats, evaluations=EVALUATIONS * settings.repeats, warmup=settings.warmup
+        ),
+        threads=settings.threads,
+        **describe_environment(),
+    )

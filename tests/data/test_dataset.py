@@ -1,0 +1,289 @@
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from mmvideoiq.data import dataset as dataset_file
+from mmvideoiq.data.dataset import CheckedVideoDataset
+from mmvideoiq.data.probe import find_unreadable, why_unreadable
+from mmvideoiq.data.synthetic import write_lossless
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*FileClient:DeprecationWarning")
+
+
+def pipeline(segments: int = 4, **sampling) -> list[dict]:
+    return [
+        dict(type="mmaction.DecordInit"),
+        dict(type="mmaction.SampleFrames", clip_len=1, frame_interval=1, num_clips=segments, **sampling),
+        dict(type="mmaction.DecordDecode"),
+        dict(type="mmaction.FormatShape", input_format="NCHW"),
+        dict(type="mmaction.PackActionInputs", meta_keys=("filename", "frame_inds")),
+    ]
+
+
+def write(path: Path, frames: int, *, level: int = 0) -> Path:
+    """A clip of 32x32 whose frame t has the level ``level + t``."""
+    clip = (
+        np.zeros((frames, 32, 32, 3), np.uint8)
+        + np.arange(frames, dtype=np.uint8)[:, None, None, None]
+        + level
+    )
+    write_lossless(path, clip, rate=5)
+    return path
+
+
+def write_corrupt(path: Path, kind: str) -> Path:
+    if kind == "text":
+        path.write_text("this is no video " * 50)
+    elif kind == "nothing":
+        path.write_bytes(b"")
+    elif kind == "sound":
+        with av.open(str(path), "w", format="mp4") as container:
+            stream = container.add_stream("aac", rate=8000)
+            sound = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.float32), format="fltp", layout="mono")
+            sound.rate = 8000
+            container.mux(stream.encode(sound))
+            container.mux(stream.encode(None))
+    elif kind == "cut":  # opens, but the second half of its frames is gone
+        options = dict(movflags="faststart")
+        with av.open(str(path), "w", format="mp4", options=options) as container:
+            stream = container.add_stream("libx264", rate=10)
+            stream.height = stream.width = 32
+            stream.pix_fmt = "yuv420p"
+            for noise in np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(noise, format="rgb24")))
+            container.mux(stream.encode(None))
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return path
+
+
+CORRUPT = ("text", "nothing", "sound", "cut")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Twelve clips of which four are corrupt, each in its own way: numbers 1, 4, 7 and 10."""
+    lines = []
+    for i in range(12):
+        if i % 3 == 1:
+            write_corrupt(tmp_path / f"{i}.mp4", CORRUPT[i // 3])
+        else:
+            write(tmp_path / f"{i}.mp4", 8, level=i)
+        lines.append(f"{i}.mp4 {i % 2}\n")
+    (tmp_path / "list.txt").write_text("".join(lines))
+    return tmp_path
+
+
+def build(folder: Path, **changes) -> CheckedVideoDataset:
+    given = dict(
+        ann_file="list.txt",
+        data_root=str(folder),
+        pipeline=pipeline(test_mode=True),
+        num_classes=2,
+    )
+    return CheckedVideoDataset(**{**given, **changes})
+
+
+@pytest.fixture
+def said(monkeypatch) -> list[str]:
+    messages: list[str] = []
+    monkeypatch.setattr(dataset_file, "print_log", lambda message, logger, level: messages.append(message))
+    return messages
+
+
+# lists
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "says"),
+    [
+        (None, FileNotFoundError, r"list.txt does not exist; set .*DATA_ROOT"),
+        ("", ValueError, r"list.txt is empty"),
+        ("\n \n", ValueError, r"list.txt is empty"),
+        ("0.mp4 0\n0.mp4\n", ValueError, r"list.txt, line 2: '0.mp4' is not a path and a class number"),
+        ("0.mp4 one\n", ValueError, r"line 1: '0.mp4 one' is not a path"),
+        ("0.mp4,1\n", ValueError, r"line 1: '0.mp4,1' is not a path"),
+        ("0.mp4 0\n\n0.mp4 2\n", ValueError, r"line 3: label 2 is outside 0..1 \(num_classes=2\)"),
+        ("0.mp4 -1\n", ValueError, r"line 1: label -1 is outside 0..1"),
+        ("0.mp4 0\nx.mp4 0\ny.mp4 1\n", FileNotFoundError, r"line 2: no video .*x.mp4 \(2 of 3"),
+    ],
+)
+def test_bad_lists_give_one_line_before_training(tmp_path: Path, text, error, says):
+    write(tmp_path / "0.mp4", 2)
+    if text is not None:
+        (tmp_path / "list.txt").write_text(text)
+    with pytest.raises(error, match=says) as caught:
+        build(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [0, None, 2.0])
+def test_num_classes_is_checked(folder: Path, value):
+    with pytest.raises(ValueError, match="num_classes must be an int >= 1"):
+        build(folder, num_classes=value)
+
+
+def test_unknown_arguments_are_refused(folder: Path):
+    with pytest.raises(TypeError, match="num_clases"):
+        build(folder, num_clases=2)
+
+
+def test_spaces_delimiters_and_missing_endings(tmp_path: Path):
+    write(tmp_path / "a b.mp4", 3)
+    (tmp_path / "list.txt").write_text("a b.mp4 1\na b 0\n")
+    data = build(tmp_path)
+    assert [data[i]["data_samples"].gt_label.item() for i in range(2)] == [1, 0]
+    (tmp_path / "list.txt").write_text("a b.mp4,1\n")
+    assert len(build(tmp_path, delimiter=",")) == 1
+
+
+def test_several_labels(tmp_path: Path):
+    write(tmp_path / "a.mp4", 3)
+    (tmp_path / "list.txt").write_text("a.mp4 0 3\n")
+    data = build(tmp_path, num_classes=4, multi_class=True)
+    assert data[0]["data_samples"].gt_label.tolist() == [1, 0, 0, 1]
+    (tmp_path / "list.txt").write_text("a.mp4 0 4\n")
+    with pytest.raises(ValueError, match=r"label 4 is outside 0..3"):
+        build(tmp_path, num_classes=4, multi_class=True)
+
+
+# corrupt videos
+
+
+@pytest.mark.parametrize("kind", CORRUPT)
+def test_corrupt_videos_are_found(tmp_path: Path, kind):
+    path = write_corrupt(tmp_path / "bad.mp4", kind)
+    for every_frame in (False, True):
+        reason = why_unreadable(path, every_frame=every_frame)
+        assert reason and "\n" not in reason
+    good = write(tmp_path / "good.mp4", 3)
+    assert why_unreadable(good) is None and why_unreadable(good, every_frame=True) is None
+    assert list(find_unreadable([good, path, good, tmp_path / "none.mp4"])) == [1, 3]
+
+
+def test_a_test_set_leaves_them_out_before_it_runs(folder: Path, said: list[str]):
+    data = build(folder, test_mode=True)
+    assert len(data) == 8 and data.unreadable == 4
+    assert [int(Path(data.get_data_info(i)["filename"]).stem) % 3 for i in range(8)] == [0, 2] * 4
+    assert said[-1].startswith("4 of 12 videos of") and "left out" in said[-1]
+    assert [any(f"{i}.mp4 cannot be read" in m for m in said) for i in (1, 4, 7, 10)] == [True] * 4
+    assert len(list(DataLoader(data, batch_size=None, num_workers=2))) == 8
+
+
+def test_only_the_clips_in_use_are_checked(folder: Path, said: list[str]):
+    data = build(folder, test_mode=True, indices=3)
+    assert len(data) == 2 and data.unreadable == 1
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_training_replaces_them_counts_them_and_goes_on(folder: Path, workers):
+    data = build(folder)
+    assert len(data) == 12 and data.unreadable == 0
+    seen = []
+    for _ in range(3):
+        loader = DataLoader(data, batch_size=None, num_workers=workers, shuffle=True)
+        seen += [Path(d["data_samples"].filename).stem for d in loader]
+    assert len(seen) == 36 and not {"1", "4", "7", "10"} & set(seen)
+    assert data.unreadable == 4  # also when workers found them
+
+
+def test_each_is_logged_once_with_the_count(folder: Path, said: list[str]):
+    data = build(folder)
+    for _ in range(3):
+        for i in range(12):
+            data[i]
+    assert len(said) == 4
+    assert "so far 4 of 12" in said[-1]
+
+
+def test_a_late_failure_in_testing_has_a_stand_in_and_says_so(folder: Path, said: list[str]):
+    data = build(folder, test_mode=True)
+    write_corrupt(folder / "3.mp4", "text")  # sample 2, between clips 2 and 5
+    files = [Path(data[i]["data_samples"].filename).stem for i in range(8)]
+    assert files == ["0", "2", "5", "5", "6", "8", "9", "11"]
+    assert data.unreadable == 5
+    assert "5.mp4 stands in and counts twice" in said[-1]
+
+
+def test_unchecked_test_set_still_survives(folder: Path, said: list[str]):
+    data = build(folder, test_mode=True, check_videos=False)
+    assert len(data) == 12 and not said
+    assert len([data[i] for i in range(12)]) == 12 and data.unreadable == 4
+
+
+@pytest.mark.parametrize("test_mode", [False, True])
+def test_nothing_readable_at_all(tmp_path: Path, test_mode):
+    for i in range(2):
+        write_corrupt(tmp_path / f"{i}.mp4", "text")
+    (tmp_path / "list.txt").write_text("0.mp4 0\n1.mp4 1\n")
+    with pytest.raises(RuntimeError, match="none of the 2 videos"):
+        build(tmp_path, test_mode=test_mode)[0]
+    if test_mode:
+        with pytest.raises(RuntimeError, match="none of the 2 videos"):
+            build(tmp_path, test_mode=True, check_videos=False)[0]
+
+
+def test_a_fault_of_the_pipeline_is_not_blamed_on_the_video(folder: Path):
+    def broken(results: dict) -> dict:
+        raise RuntimeError("a transform of mine")
+
+    data = build(folder, pipeline=[broken])
+    with pytest.raises(RuntimeError, match="a transform of mine"):
+        data[0]
+    assert data.unreadable == 0
+
+
+def _checked_by_one_of_two(rank: int, folder: str) -> None:
+    from mmvideoiq import compat
+
+    compat.apply()
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    if rank == 1:  # only the first process looks
+        dataset_file.find_unreadable = None
+    data = build(Path(folder), test_mode=True)
+    assert len(data) == 8 and data.unreadable == 4
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_all_processes_leave_out_the_same(folder: Path):
+    torch.multiprocessing.spawn(_checked_by_one_of_two, args=(str(folder),), nprocs=2)
+
+
+# memory and short clips
+
+
+def test_kept_clips_are_equal_and_independent(folder: Path, monkeypatch):
+    plain, kept = build(folder, test_mode=True), build(folder, test_mode=True, keep_in_memory=True)
+    first = kept[0]
+    assert torch.equal(first["inputs"], plain[0]["inputs"])
+    first["inputs"] += 1
+    first["data_samples"].gt_label += 1
+    again = kept[0]
+    assert torch.equal(again["inputs"], plain[0]["inputs"])
+    assert torch.equal(again["data_samples"].gt_label, plain[0]["data_samples"].gt_label)
+    monkeypatch.setattr(kept.pipeline, "transforms", [lambda results: pytest.fail("prepared again")])
+    kept[0]
+
+
+@pytest.mark.parametrize("frames", [1, 3, 7, 8, 9, 15, 20])
+@pytest.mark.parametrize("test_mode", [False, True])
+def test_clips_shorter_than_the_segments_stay_in_order(tmp_path: Path, frames, test_mode):
+    write(tmp_path / "a.mp4", frames)
+    (tmp_path / "list.txt").write_text("a.mp4 0\n")
+    sampling = dict(test_mode=True) if test_mode else dict(keep_tail_frames=True)
+    data = build(tmp_path, pipeline=pipeline(8, **sampling), test_mode=test_mode)
+    ever = set()
+    for _ in range(1 if test_mode else 30):
+        sample = data[0]
+        inds = sample["data_samples"].frame_inds
+        assert len(inds) == 8 and inds.min() >= 0 and inds.max() < frames
+        assert (np.diff(inds) >= 0).all()
+        assert sample["inputs"].shape == (8, 3, 32, 32)
+        assert (sample["inputs"][:, 0, 0, 0].numpy() == inds).all()
+        ever |= set(inds.tolist())
+    if frames <= 8 or not test_mode:
+        assert ever == set(range(frames))

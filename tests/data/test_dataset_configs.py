@@ -1,0 +1,108 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mmaction.registry import METRICS, MODELS
+from mmengine import Config
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
+
+import mmvideoiq.data  # noqa: F401  registers the dataset
+from mmvideoiq.data.folder import make_lists
+from mmvideoiq.data.synthetic import make_clip, make_synthetic, write_lossless
+
+
+@pytest.fixture(autouse=True)
+def _scope():
+    with DefaultScope.overwrite_default_scope("mmaction"):
+        yield
+
+
+def load(repo: Path, name: str, data_root: Path, monkeypatch) -> Config:
+    monkeypatch.setenv("DATA_ROOT", str(data_root))
+    return Config.fromfile(repo / "configs/_base_/datasets" / f"{name}.py")
+
+
+def first_batch(config: Config, split: str, *, batch_size: int = 2, **changes):
+    loader = config[f"{split}_dataloader"].copy()
+    loader.update(batch_size=batch_size, num_workers=0, persistent_workers=False)
+    loader["dataset"].update(changes)
+    batches = iter(Runner.build_dataloader(loader))
+    return MODELS.build(config.data_preprocessor)(next(batches))
+
+
+@pytest.mark.parametrize("name", ["synthetic", "scenes", "fights", "folder"])
+def test_configs_load_without_data_and_survive_being_saved(repo: Path, name, tmp_path: Path, monkeypatch):
+    monkeypatch.delenv("DATA_ROOT", raising=False)
+    config = Config.fromfile(repo / "configs/_base_/datasets" / f"{name}.py")
+    config.dump(tmp_path / "saved.py")
+    assert Config.fromfile(tmp_path / "saved.py").to_dict() == config.to_dict()
+    for split in ("train", "val", "test"):
+        data = config[f"{split}_dataloader"].dataset
+        assert data.num_classes == config.num_classes == len(data.metainfo.classes)
+        assert data.pipeline[1].num_clips == config.num_frames
+        assert data.get("test_mode", False) == (split != "train")
+    for evaluator in (config.val_evaluator, config.test_evaluator):
+        METRICS.build(evaluator)
+
+
+def test_synthetic(repo: Path, tmp_path: Path, monkeypatch):
+    make_synthetic(tmp_path / "data", train=4, val=3, test=2)
+    config = load(repo, "synthetic", tmp_path / "data", monkeypatch)
+    for split in ("train", "val", "test"):
+        batch = first_batch(config, split)
+        assert batch["inputs"].shape == (2, 6, 3, 40, 40)
+        assert batch["inputs"].min() >= 0 and 0.5 < batch["inputs"].max() <= 1
+        assert batch["inputs"].median() == pytest.approx(1 / 3, abs=0.02)
+        assert [s.frame_inds.tolist() for s in batch["data_samples"]] == [list(range(6))] * 2
+        assert all(Path(s.filename).is_file() for s in batch["data_samples"])
+
+
+@pytest.mark.parametrize(("name", "classes"), [("scenes", 18), ("fights", 2)])
+def test_real_clips(repo: Path, shared_dir: Path, name, classes, monkeypatch):
+    config = load(repo, name, shared_dir / "data/fights", monkeypatch)
+    assert config.num_classes == classes
+    for split in ("train", "val"):
+        batch = first_batch(config, split, indices=2)
+        assert batch["inputs"].shape == (2, 8, 3, 112, 112)
+        assert batch["inputs"].min() >= -1 and batch["inputs"].max() <= 1
+        assert batch["inputs"].std() > 0.1
+        assert all(0 <= s.gt_label.item() < classes for s in batch["data_samples"])
+
+
+def test_own_folder(repo: Path, tmp_path: Path, large_clip, monkeypatch):
+    for name in ("eat", "run", "sleep"):
+        (tmp_path / name).mkdir()
+        for i in range(2):
+            write_lossless(tmp_path / name / f"{i}.mkv", large_clip, rate=5)
+    make_lists(tmp_path)
+    config = load(repo, "folder", tmp_path, monkeypatch)
+    assert config.num_classes == 3 and config.classes == ["eat", "run", "sleep"]
+    for split in ("train", "val", "test"):
+        assert first_batch(config, split)["inputs"].shape == (2, 8, 3, 112, 112)
+
+
+@pytest.fixture
+def large_clip():
+    return make_clip(np.random.default_rng(0), label=0, kind="bold", frames=4, size=90)[0]
+
+
+def test_a_leaf_can_insert_a_resize(repo: Path, tmp_path: Path, monkeypatch):
+    """What a stage at another input size writes."""
+    make_synthetic(tmp_path / "data", train=4, val=3, test=2)
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path / "data"))
+    base = repo / "configs/_base_/datasets/synthetic.py"
+    (tmp_path / "leaf.py").write_text(
+        f'_base_ = ["{base}"]\n'
+        'resize = dict(type="Resize", scale=(20, 20), keep_ratio=False)\n'
+        "pipeline = [*_base_.train_pipeline[:-2], resize, *_base_.train_pipeline[-2:]]\n"
+        "train_dataloader = dict(dataset=dict(pipeline=pipeline))\n"
+    )
+    config = Config.fromfile(tmp_path / "leaf.py")
+    assert first_batch(config, "train")["inputs"].shape == (2, 6, 3, 20, 20)
+
+
+def test_a_wrong_data_root_is_named(repo: Path, tmp_path: Path, monkeypatch):
+    config = load(repo, "scenes", tmp_path / "nowhere", monkeypatch)
+    with pytest.raises(FileNotFoundError, match=r"nowhere/scenes_train.txt does not exist; set .*DATA_ROOT"):
+        first_batch(config, "train")

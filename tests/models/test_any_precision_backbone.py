@@ -1,0 +1,303 @@
+import copy
+
+import pytest
+import torch
+from mmaction.models.backbones.resnet import BasicBlock
+from mmaction.registry import MODELS
+from torch import nn
+
+from tests.models.toys import any_precision, build, clips, lived_in, slim
+
+SLOW = pytest.mark.slow
+FAMILIES = [  # config, converted layers (all convolutions but the first), residual blocks, shape of the features
+    pytest.param(slim(), 5, 2, (16, 16, 16), id="SlimResNet"),
+    pytest.param(dict(type="ResNet", depth=18), 19, 8, (512, 1, 1), id="ResNet18"),
+    pytest.param(dict(type="ResNet", depth=34), 35, 16, (512, 1, 1), id="ResNet34"),
+    pytest.param(dict(type="ResNet", depth=50), 52, 16, (2048, 1, 1), id="ResNet50"),
+    pytest.param(dict(type="ResNet", depth=101), 103, 33, (2048, 1, 1), id="ResNet101", marks=SLOW),
+    pytest.param(dict(type="ResNet", depth=152), 154, 50, (2048, 1, 1), id="ResNet152", marks=SLOW),
+    pytest.param(dict(type="ResNetTSM", depth=18, num_segments=4), 19, 8, (512, 1, 1), id="ResNetTSM18"),
+    pytest.param(
+        dict(type="ResNetTSM", depth=50, num_segments=4), 52, 16, (2048, 1, 1), id="ResNetTSM50", marks=SLOW
+    ),
+    pytest.param(dict(type="MobileNetV2"), 51, 17, (1280, 1, 1), id="MobileNetV2"),
+    pytest.param(dict(type="MobileNetV2TSM", num_segments=4), 51, 17, (1280, 1, 1), id="MobileNetV2TSM"),
+]
+
+
+def frames(num: int = 4, size: int = 32) -> torch.Tensor:
+    return clips(1, num, size).flatten(0, 1)
+
+
+@pytest.mark.parametrize("cfg, converted, blocks, shape", FAMILIES)
+def test_family_converts_and_equals_the_float_network_at_32_bits(cfg, converted, blocks, shape):
+    reference = lived_in(MODELS.build(copy.deepcopy(cfg)))
+    ours = MODELS.build(any_precision(cfg))
+    missing, unexpected = ours.load_state_dict(reference.state_dict(), strict=False)
+    assert not unexpected
+    assert all(".clip." in name for name in missing)
+
+    assert len(ours.report.converted) == converted == len(set(ours.report.converted))
+    assert len(ours.report.norms) == converted
+    assert len(ours.report.block_inputs) == blocks
+    assert set(ours.report.left) == {"conv1.conv", "conv1.bn"}
+
+    x = frames()
+    for mode in (False, True):
+        reference.train(mode)
+        ours.train(mode)
+        with torch.no_grad():
+            expected = reference(x)
+            assert torch.equal(ours(x), expected)
+            assert ours.forward_all(x)[32].equal(expected)
+    ours.eval()
+    with torch.no_grad():
+        for bits, features in ours.forward_all(x).items():
+            assert torch.isfinite(features).all(), bits
+            assert features.shape == (4, *([shape[0], 8, 8] if cfg["type"] == "SlimResNet" else shape))
+
+
+def test_precisions_differ_from_one_another():
+    ours = lived_in(build(any_precision())).eval()
+    with torch.no_grad():
+        features = ours.forward_all(frames())
+    assert list(features) == [32, 4, 2]
+    for high, low in ((32, 4), (4, 2), (32, 2)):
+        assert (features[high] - features[low]).abs().max() > 0.1
+
+
+def test_gradients_at_32_bits_equal_the_float_networks():
+    reference = lived_in(build(slim()))
+    ours = build(any_precision())
+    ours.load_state_dict(reference.state_dict(), strict=False)
+    x = frames()
+    reference(x).square().sum().backward()
+    ours(x).square().sum().backward()
+    grads = {name: parameter.grad for name, parameter in ours.net.named_parameters()}
+    for name, parameter in reference.named_parameters():
+        leaf = name if name in grads else name.replace("bn.", "bn.norms.32.")
+        assert torch.equal(grads[leaf], parameter.grad), name
+
+
+def test_init_weights_keeps_the_optimizers_parameters():
+    """The host builds its optimizer before ``init_weights``, which must fill the same Parameter objects."""
+    ours = MODELS.build(any_precision())
+    held = {name: id(p) for name, p in ours.named_parameters()}
+    before = ours.net.stages[0][0].conv1.conv.weight.clone()
+    ours.init_weights()
+    assert {name: id(p) for name, p in ours.named_parameters()} == held
+    assert not torch.equal(ours.net.stages[0][0].conv1.conv.weight, before)
+
+
+@pytest.mark.parametrize("bits", [4, 2])
+def test_block_input_is_quantized_once_for_convolution_and_shortcut(bits):
+    ours = lived_in(build(any_precision())).eval()
+    block = ours.net.stages[1][0]
+    assert isinstance(block, BasicBlock) and block.downsample is not None
+    seen = {}
+    for name in ("conv1.conv", "conv2.conv", "downsample.conv"):
+        block.get_submodule(name).register_forward_pre_hook(
+            lambda module, args, name=name: seen.__setitem__(name, args[0])
+        )
+    with torch.no_grad():
+        ours.forward_at(frames(), bits)
+    assert seen["conv1.conv"] is seen["downsample.conv"]
+    clip = block.input_quantizer.clip[str(bits)]
+    steps = seen["conv1.conv"] / clip * (2**bits - 1)
+    torch.testing.assert_close(steps, steps.round(), atol=1e-4, rtol=0)
+    assert len(seen["conv1.conv"].unique()) <= 2**bits
+    assert seen["conv2.conv"].unique().numel() > 2**bits  # this one its own quantizer reads
+    assert block.conv1.conv.act_quantizer is None and block.conv2.conv.act_quantizer is not None
+
+
+def test_state_dict_names():
+    """A contract with the checkpoint converter and with users' checkpoints."""
+    names = set(MODELS.build(any_precision(dict(type="ResNet", depth=18))).state_dict())
+    for name in (
+        "net.conv1.conv.weight",
+        "net.conv1.bn.running_mean",
+        "net.layer1.0.conv1.conv.weight",
+        "net.layer1.0.conv1.bn.norms.32.running_mean",
+        "net.layer1.0.conv1.bn.norms.2.weight",
+        "net.layer1.0.input_quantizer.clip.4",
+        "net.layer1.0.conv2.conv.act_quantizer.clip.4",
+        "net.layer2.0.downsample.conv.weight",
+        "net.layer2.0.downsample.bn.norms.4.weight",
+    ):
+        assert name in names, name
+    assert not any("clip.32" in name for name in names)
+
+
+# --- forward_all --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize(
+    "cfg", [slim(), dict(type="MobileNetV2", widen_factor=0.35)], ids=["slim", "mobilenet"]
+)
+def test_forward_all_shares_the_stem_and_equals_separate_passes(cfg, training):
+    ours = lived_in(build(any_precision(cfg))).train(training)
+    twin = copy.deepcopy(ours)
+    runs = []
+    ours.net.conv1.register_forward_hook(lambda *_: runs.append(1))
+    x = frames(8, 48)
+    together = ours.forward_all(x)
+    assert len(runs) == 1
+    apart = {bits: twin.forward_at(x, bits) for bits in twin.precisions}
+    for bits in apart:
+        assert torch.equal(together[bits], apart[bits]), bits
+
+    sum(f.square().mean() for f in together.values()).backward()
+    sum(f.square().mean() for f in apart.values()).backward()
+    expected = {name: parameter.grad for name, parameter in twin.named_parameters()}
+    for name, parameter in ours.named_parameters():
+        assert parameter.grad is not None, name
+        scale = expected[name].abs().max()
+        torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-4, atol=1e-5 * float(scale) + 1e-7)
+
+
+def test_forward_all_of_some_precisions():
+    ours = build(any_precision(precisions=(8, 4, 2))).eval()
+    with torch.no_grad():
+        assert list(ours.forward_all(frames(), (8, 2))) == [8, 2]
+
+
+def test_stem_is_back_after_a_failure_inside_forward_all():
+    ours = build(any_precision())
+    stem = ours.net.conv1
+    with pytest.raises(ValueError, match="precision 3"):
+        ours.forward_all(frames(), (32, 3))
+    assert ours.net.conv1 is stem
+    assert ours.switch.bits == 32
+
+
+def test_quantized_stem_is_not_shared_and_quantizes_the_frame():
+    ours = lived_in(build(any_precision(quantize_stem=True, input_range=(-2.0, 2.0)))).eval()
+    assert ours.report.converted[0] == ours.report.stem == "conv1.conv"
+    seen = []
+    ours.net.conv1.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    x = frames()
+    with torch.no_grad():
+        ours.forward_all(x)
+    assert torch.equal(seen[0], x)
+    assert [values.unique().numel() for values in seen[1:]] == [16, 4]
+
+
+def test_only_the_active_batch_norms_statistics_move():
+    ours = build(any_precision())
+    norm = ours.net.stages[0][0].conv1.bn
+    before = {bits: norm.norms[bits].running_mean.clone() for bits in norm.norms}
+    ours.forward_at(frames(), 4)
+    moved = {bits for bits in norm.norms if not torch.equal(norm.norms[bits].running_mean, before[bits])}
+    assert moved == {"4"}
+
+
+# --- options of the host that live inside -----------------------------------------------------------------------------
+
+
+def test_norm_eval_and_frozen_stages_of_the_host_work_inside():
+    cfg = dict(type="ResNet", depth=18, norm_eval=True, frozen_stages=1)
+    ours = MODELS.build(any_precision(cfg)).train()
+    norms = [m for m in ours.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    assert len(norms) == 1 + 19 * 3
+    assert not any(norm.training for norm in norms)
+    frozen = {name for name, parameter in ours.net.named_parameters() if not parameter.requires_grad}
+    assert frozen == {n for n, _ in ours.net.named_parameters() if n.startswith(("conv1.", "layer1."))}
+    assert ours.net.layer2[0].conv1.conv.training
+
+    before = {name: buffer.clone() for name, buffer in ours.named_buffers()}
+    sum(f.mean() for f in ours.forward_all(frames()).values()).backward()
+    assert all(torch.equal(buffer, before[name]) for name, buffer in ours.named_buffers())
+    assert ours.net.layer1[0].conv1.conv.weight.grad is None
+    assert ours.net.layer2[0].conv1.conv.weight.grad is not None
+
+
+def test_without_norm_eval_batch_norms_train():
+    ours = MODELS.build(any_precision(dict(type="ResNet", depth=18, norm_eval=False))).train()
+    assert all(m.training for m in ours.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
+
+
+def test_channels_last_gives_the_same():
+    ours = lived_in(build(any_precision())).eval()
+    x = frames()
+    with torch.no_grad():
+        plain = ours.forward_all(x)
+        last = ours.to(memory_format=torch.channels_last).forward_all(x.to(memory_format=torch.channels_last))
+    torch.testing.assert_close(plain[32], last[32], rtol=1e-4, atol=1e-4)
+    for bits in (4, 2):  # a sum in another order may land on the other side of a rounding step
+        assert ((plain[bits] - last[bits]).abs() > 1e-3).float().mean() < 0.02
+
+
+def test_a_copy_is_independent_of_its_original():
+    ours = lived_in(build(any_precision())).eval()
+    x = frames()
+    with torch.no_grad():
+        before = ours.forward_all(x)
+        twin = copy.deepcopy(ours)
+        assert twin.switch is not ours.switch
+        assert len({id(m.switch) for m in twin.modules() if hasattr(m, "switch")}) == 1
+        twin.load_state_dict(lived_in(build(slim(), seed=5), seed=6).state_dict(), strict=False)
+        after = ours.forward_all(x)
+        assert not torch.allclose(twin.forward_all(x)[2], before[2])
+    assert all(torch.equal(before[bits], after[bits]) for bits in before)
+
+
+def test_frames_of_more_channels():
+    ours = build(any_precision(slim(in_channels=10)))
+    assert ours(torch.randn(2, 10, 24, 24)).shape[:2] == (2, 16)
+
+
+# --- refusals ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "backbone, message",
+    [
+        (dict(type="ResNet", depth=18, with_cp=True), "backbone.with_cp=True .*gradient checkpointing"),
+        (dict(type="ResNet", depth=18, partial_bn=True), "backbone.partial_bn=True .*counts batch norms"),
+        (
+            dict(type="ResNet", depth=18, out_indices=(2, 3)),
+            r"backbone.out_indices=\(2, 3\).*one feature map",
+        ),
+        (
+            dict(
+                type="ResNet3d",
+                depth=18,
+                num_stages=1,
+                out_indices=(0,),
+                spatial_strides=(1,),
+                temporal_strides=(1,),
+                dilations=(1,),
+            ),
+            "backbone.type='ResNet3d' does not run on frames",
+        ),
+    ],
+)
+def test_refused_by_name(backbone, message):
+    with pytest.raises(ValueError, match=message):
+        MODELS.build(any_precision(backbone))
+
+
+def test_unknown_backbone_is_named():
+    with pytest.raises(KeyError, match="NoSuchNet is not in the .*registry"):
+        MODELS.build(any_precision(dict(type="NoSuchNet")))
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (dict(precisions=()), "precisions is empty"),
+        (dict(precisions=(2, 4, 32)), r"precisions=\(2, 4, 32\) must go from high to low"),
+        (dict(precisions=(32, 4, 4)), r"precisions=\(32, 4, 4\) must go .* without repetition"),
+        (dict(precisions=(64, 4)), "64 is not a whole number of bits in 1..32"),
+        (dict(weight=dict(type="magic")), r"weight=dict\(type='magic'\): unknown quantizer"),
+        (dict(activation=dict(type="relu9")), r"activation=dict\(type='relu9'\): unknown quantizer"),
+        (dict(quantize_stem=True), "quantize_stem=True and input_range=None"),
+        (dict(input_range=(0, 1)), "quantize_stem=False and input_range"),
+        (dict(quantize_stem=True, input_range=(1, 1)), r"input_range=\(1, 1\) must go from low to high"),
+        (dict(exclude=("layer9*",)), "'layer9\\*' .*matches no layer"),
+    ],
+)
+def test_bad_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        MODELS.build(any_precision(**options))

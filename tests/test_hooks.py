@@ -1,0 +1,108 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmaction.registry import HOOKS
+from mmengine.hooks import Hook
+from mmengine.logging import MessageHub
+from mmengine.model import BaseModel
+from mmengine.registry import MODEL_WRAPPERS
+from mmengine.runner import Runner
+from torch import nn
+
+from mmvideoiq.hooks import GumbelTemperatureHook
+
+
+class Policy(nn.Module):
+    temperature = 1.0
+
+
+class Model(BaseModel):
+    def __init__(self):
+        super().__init__()
+        self.policy = Policy()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, inputs, data_samples=None, mode="tensor"):
+        return dict(loss=self.weight.sum())
+
+
+class Seen(Hook):
+    def __init__(self):
+        self.temperatures = []
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.temperatures.append(runner.model.policy.temperature)
+
+
+def train(work_dir, name, epochs, seen, resume=False):
+    dataset = [dict(inputs=torch.ones(1))] * 2
+    runner = Runner(
+        model=Model(),
+        work_dir=str(work_dir),
+        experiment_name=f"{work_dir}-{name}",
+        train_dataloader=dict(
+            dataset=dataset, batch_size=1, sampler=dict(type="DefaultSampler", shuffle=False)
+        ),
+        train_cfg=dict(by_epoch=True, max_epochs=epochs),
+        optim_wrapper=dict(optimizer=dict(type="SGD", lr=0.1)),
+        custom_hooks=[HOOKS.build(dict(type="GumbelTemperatureHook", initial=5.0, decay=0.5)), seen],
+        resume=resume,
+        default_scope="mmaction",
+        log_level="ERROR",
+    )
+    runner.train()
+    return runner
+
+
+def test_schedule_in_the_runner_and_after_resuming(tmp_path):
+    seen = Seen()
+    runner = train(tmp_path, "first", 2, seen)
+    assert seen.temperatures == [5.0, 5.0, 2.5, 2.5]
+    assert runner.message_hub.get_scalar("train/temperature").current() == 2.5
+    seen = Seen()
+    train(tmp_path, "second", 4, seen, resume=True)
+    assert seen.temperatures == [1.25, 1.25, 0.625, 0.625]
+
+
+def test_the_papers_schedule():
+    hook = GumbelTemperatureHook()
+    assert [hook.temperature(e) for e in (0, 1, 49)] == pytest.approx([5.0, 4.78, 0.5513], abs=1e-3)
+
+
+def test_reaches_through_a_wrapper():
+    @MODEL_WRAPPERS.register_module(name="TemperatureTestWrapper", force=True)
+    class Wrapper(nn.Module):
+        def __init__(self, module):
+            super().__init__()
+            self.module = module
+
+    model = Model()
+    hub = MessageHub.get_instance("temperature through a wrapper")
+    runner = SimpleNamespace(model=Wrapper(model), epoch=2, message_hub=hub)
+    hook = GumbelTemperatureHook(initial=8, decay=0.5)
+    hook.before_train(runner)
+    hook.before_train_epoch(runner)
+    assert model.policy.temperature == 2.0
+
+
+def test_a_model_without_policy_is_refused_before_training():
+    with pytest.raises(AttributeError, match="needs a model with a policy, got Linear"):
+        GumbelTemperatureHook().before_train(SimpleNamespace(model=nn.Linear(1, 1)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (dict(initial=0), ValueError, "initial must be > 0, got 0"),
+        (dict(initial=float("nan")), ValueError, "initial must be > 0, got nan"),
+        (dict(initial=float("inf")), ValueError, "initial must be > 0, got inf"),
+        (dict(decay=0.0), ValueError, r"decay must be in \(0, 1\], got 0.0"),
+        (dict(decay=1.01), ValueError, r"decay must be in \(0, 1\], got 1.01"),
+        (dict(initial="5"), TypeError, "initial must be a number, got '5'"),
+        (dict(decay=True), TypeError, "decay must be a number, got True"),
+    ],
+)
+def test_refuses(arguments, error, message):
+    with pytest.raises(error, match=message):
+        GumbelTemperatureHook(**arguments)

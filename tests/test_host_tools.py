@@ -1,0 +1,249 @@
+"""tools/train.py and tools/test.py: the host's TSN trains, tests, saves, resumes; wrong input is one line."""
+
+import json
+import os
+import pickle
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from torch import nn
+
+from mmvideoiq import cli
+
+
+@pytest.fixture(scope="module")
+def train(load_tool):
+    return load_tool("train.py")
+
+
+@pytest.fixture(scope="module")
+def test(load_tool):
+    return load_tool("test.py")
+
+
+def scalars(work_dir: Path) -> list[dict]:
+    """All lines of the host's JSON logs in the order of time."""
+    logs = sorted(work_dir.glob("*/vis_data/scalars.json"))
+    return [json.loads(line) for log in logs for line in log.read_text().splitlines()]
+
+
+def error_line(capsys: pytest.CaptureFixture[str], main, *argv: str) -> str:
+    """The one line that a command ends with when its arguments are wrong."""
+    with pytest.raises(SystemExit) as ended:
+        main([str(arg) for arg in argv])
+    assert ended.value.code == 2
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_missing_config(train, test, capsys):
+    assert error_line(capsys, train.main, "no.py").endswith("error: config not found: no.py")
+    assert error_line(capsys, test.main, "no.py", "no.pth").endswith("error: config not found: no.py")
+
+
+def test_missing_checkpoint(train, test, tsn_config, tmp_path, capsys):
+    where = ("--work-dir", tmp_path)
+    for main, argv in [
+        (test.main, (tsn_config, "no.pth")),
+        (train.main, (tsn_config, "--resume", "no.pth")),
+        (train.main, (tsn_config, "--cfg-options", "load_from=no.pth")),
+    ]:
+        assert error_line(capsys, main, *argv, *where).endswith("error: checkpoint not found: no.pth")
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("model.backbone.depth", "--cfg-options takes key=value, got 'model.backbone.depth'"),
+        ("model.backbone.depth.x=1", "--cfg-options model.backbone.depth.x=1 does not fit"),
+        ("train_dataloader.dataset.pipeline.9.type=X", "--cfg-options train_dataloader.dataset.pipeline.9"),
+        ("model.backbone.type=NoNet", "NoNet is not in the mmaction::model registry"),
+        ("model.backbone.type=MobileOneTSM", "MobileOneTSM exists only when mmpretrain is installed"),
+        ("model.backbone.dept=18", "unexpected keyword argument 'dept'"),
+        ("model.backbone.depth=19", "invalid depth 19 for resnet"),
+        ("train_dataloader.dataset.ann_file=no.txt", "no.txt"),
+        ("load_from=https:/no.pth", "checkpoint not found: https:/no.pth"),
+    ],
+)
+def test_wrong_settings_end_in_one_line(train, tsn_config, tmp_path, capsys, option, message):
+    line = error_line(capsys, train.main, tsn_config, "--work-dir", tmp_path, "--cfg-options", option)
+    assert "error: " in line and message in line
+
+
+def test_unreadable_config_and_checkpoint(train, test, tsn_config, tmp_path, capsys):
+    broken = tmp_path / "broken.py"
+    broken.write_text("model = dict(")
+    assert "broken.py" in error_line(capsys, train.main, broken)
+    absent = tmp_path / "absent.py"
+    absent.write_text('custom_imports = dict(imports=["mmvideoiq.nothing"], allow_failed_imports=False)\n')
+    assert "No module named 'mmvideoiq.nothing'" in error_line(capsys, train.main, absent)
+    garbage = tmp_path / "garbage.pth"
+    garbage.write_bytes(b"not a checkpoint")
+    line = error_line(capsys, test.main, tsn_config, garbage, "--work-dir", tmp_path)
+    assert f"checkpoint {garbage} cannot be read" in line
+
+
+def test_flags_that_need_something(train, test, tsn_config, tmp_path, capsys):
+    weights = tmp_path / "weights.pth"
+    torch.save({}, weights)
+    where = ("--work-dir", tmp_path)
+    assert "--auto-scale-lr needs auto_scale_lr" in error_line(
+        capsys, train.main, tsn_config, *where, "--auto-scale-lr"
+    )
+    assert "--dump must end in .pkl or .pickle, got x.json" in error_line(
+        capsys, test.main, tsn_config, weights, *where, "--dump", "x.json"
+    )
+    assert "--show and --show-dir need visualization" in error_line(
+        capsys, test.main, tsn_config, weights, *where, "--show"
+    )
+    assert "--precision 4: Recognizer2D has no precisions to choose from" in error_line(
+        capsys, test.main, tsn_config, weights, *where, "--precision", "4"
+    )
+
+
+def test_errors_in_the_run_keep_their_traceback(capsys):
+    with pytest.raises(ValueError, match="in training"), cli.one_line_errors() as begun:
+        begun.before_train(None)
+        raise ValueError("in training")
+    with pytest.raises(ZeroDivisionError), cli.one_line_errors():
+        1 / 0  # noqa: B018
+    with pytest.raises(SystemExit), cli.one_line_errors():
+        raise ValueError("while\n  building")
+    assert capsys.readouterr().err.endswith("error: while building\n")
+
+
+def test_traceback_on_request(monkeypatch):
+    monkeypatch.setenv(cli.TRACEBACK, "1")
+    with pytest.raises(ValueError, match="wanted"), cli.one_line_errors():
+        raise ValueError("wanted")
+
+
+def test_train_flags_reach_the_config(train, tsn_config):
+    config = Config.fromfile(tsn_config)
+    config.auto_scale_lr = dict(base_batch_size=8)
+    argv = [
+        str(tsn_config),
+        "--no-validate",
+        "--amp",
+        "--auto-scale-lr",
+        "--seed",
+        "0",
+        "--deterministic",
+        "--resume",
+    ]
+    train.apply_flags(config, train.parse_args(argv))
+    assert config.val_cfg is config.val_dataloader is config.val_evaluator is None
+    assert config.optim_wrapper.type == "AmpOptimWrapper" and config.optim_wrapper.loss_scale == "dynamic"
+    assert config.auto_scale_lr.enable and config.resume is True and config.load_from is None
+    assert config.randomness == dict(seed=0, deterministic=True, diff_rank_seed=False)
+    plain = Config.fromfile(tsn_config)
+    train.apply_flags(plain, train.parse_args([str(tsn_config)]))
+    assert plain.randomness.seed == 3 and "resume" not in plain
+
+
+def test_test_flags_reach_the_config(test, tsn_config, tmp_path):
+    (tmp_path / "a.pth").touch()
+    config = Config.fromfile(tsn_config)
+    config.default_hooks.visualization = dict(type="VisualizationHook")
+    argv = [str(tsn_config), str(tmp_path / "a.pth"), "--dump", "x.pkl", "--show-dir", "s", "--interval", "3"]
+    test.apply_flags(config, test.parse_args(argv))
+    assert config.load_from == str(tmp_path / "a.pth")
+    assert config.test_evaluator[1] == dict(type="DumpResults", out_file_path="x.pkl")
+    shown = config.default_hooks.visualization
+    assert (shown.enable, shown.show, shown.out_dir, shown.interval, shown.wait_time) == (
+        True,
+        False,
+        "s",
+        3,
+        2,
+    )
+
+
+def test_work_dir_follows_the_host(tsn_config):
+    read = {
+        name: cli.read_config(str(tsn_config), options=None, work_dir=name, launcher="none")
+        for name in (None, "w")
+    }
+    assert read[None].work_dir == os.path.join("work_dirs", "tsn") and read["w"].work_dir == "w"
+
+
+class Precise(nn.Module):
+    def set_fixed_action(self, *, bits: int | None) -> None:
+        if bits not in (32, 4):
+            raise ValueError(f"bits must be one of 32, 4, got {bits}")
+        self.bits = bits
+
+
+def test_precision_is_set_on_the_model(test):
+    model = Precise()
+    test.fix_precision(model, 4)
+    assert model.bits == 4
+    with pytest.raises(ValueError, match="bits must be one of 32, 4, got 3"):
+        test.fix_precision(model, 3)
+
+
+@pytest.mark.slow
+def test_tsn_trains_saves_resumes_and_tests(train, test, tsn_config, tmp_path):
+    """Two epochs give the same weights as one epoch that is resumed; the checkpoint can be tested."""
+
+    def argv(name: str) -> list[str]:
+        options = ["--cfg-options", "train_cfg.max_epochs=2", f"experiment_name={name}"]
+        return [str(tsn_config), "--work-dir", str(tmp_path / name), *options]
+
+    train.main(argv("whole"))
+    assert list((tmp_path / "whole").glob("best_acc_top1_epoch_*.pth"))
+    (tmp_path / "resumed").mkdir()
+    first = shutil.copy(tmp_path / "whole/epoch_1.pth", tmp_path / "resumed")
+    (tmp_path / "resumed/last_checkpoint").write_text(str(first))
+    train.main([*argv("resumed"), "--resume"])
+    whole, resumed = (torch.load(tmp_path / name / "epoch_2.pth") for name in ("whole", "resumed"))
+    assert [line["epoch"] for line in scalars(tmp_path / "resumed") if "loss" in line] == [2, 2]
+    assert resumed["meta"]["epoch"] == whole["meta"]["epoch"] == 2 and resumed["meta"]["iter"] == 4
+    assert (
+        resumed["optimizer"]["param_groups"][0]["lr"] == whole["optimizer"]["param_groups"][0]["lr"] == 0.005
+    )
+    for name, value in whole["state_dict"].items():
+        torch.testing.assert_close(resumed["state_dict"][name], value, msg=name)
+
+    out = tmp_path / "predictions.pkl"
+    checkpoint = str(tmp_path / "resumed/epoch_2.pth")
+    test.main([str(tsn_config), checkpoint, "--work-dir", str(tmp_path / "tested"), "--dump", str(out)])
+    predictions = pickle.loads(out.read_bytes())
+    assert len(predictions) == 8
+    right = sum(int(p["pred_label"]) == int(p["gt_label"]) for p in predictions) / 8
+    (metrics,) = (tmp_path / "tested").glob("*/*.json")
+    assert json.loads(metrics.read_text())["acc/top1"] == pytest.approx(right)
+
+
+@pytest.mark.slow
+def test_two_processes_on_cpu(tsn_config, tmp_path, repo):
+    """``--launcher pytorch`` on a machine without an accelerator: two processes train and agree."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    argv = [str(tsn_config), "--work-dir", str(tmp_path), "--launcher", "pytorch", "--no-validate"]
+    if torch.cuda.is_available():
+        pytest.skip("this machine has an accelerator; the mend concerns machines without one")
+    running = [
+        subprocess.Popen(
+            [sys.executable, "tools/train.py", *argv],
+            cwd=repo,
+            env={
+                **os.environ,
+                **dict(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1"),
+                **dict(MASTER_PORT=str(port), OMP_NUM_THREADS="1", PYTHONPATH=str(repo)),
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    said = [process.communicate(timeout=300)[0] for process in running]
+    assert [process.returncode for process in running] == [0, 0], "\n".join(said)
+    assert torch.load(tmp_path / "epoch_1.pth")["meta"]["iter"] == 1

@@ -1,0 +1,186 @@
+"""Which room may import what (the table below), and that importing the package is light."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+HOST = frozenset({"mmengine", "mmcv", "mmaction", "torch", "numpy"})
+VIDEO = frozenset({"av", "cv2", "decord"})
+ANY = frozenset({"*"})
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a room may import: rooms of ours, packages, and packages only inside functions."""
+
+    rooms: frozenset[str] = frozenset()
+    packages: frozenset[str] = frozenset()
+    inside_functions: frozenset[str] = field(default=frozenset())
+
+
+def rule(rooms: str = "", packages: frozenset[str] = frozenset(), inside: str = "") -> Rule:
+    return Rule(frozenset(rooms.split()), packages, frozenset(inside.split()))
+
+
+NUMBERS = frozenset({"numpy"})
+RUN = rule("actions cost compat cli recipe recipe_runner stage_process comparison", HOST | {"rich"})
+RULES = {
+    "__init__": rule(),
+    "quant": rule("quant", frozenset({"torch"})),
+    "actions": rule("actions cost", NUMBERS, "torch"),
+    "cost": rule("actions cost", NUMBERS, "torch"),
+    "models": rule("quant actions cost models", HOST),
+    "hooks": rule("actions cost hooks", HOST),
+    "metrics": rule("actions cost metrics", HOST),
+    "data": rule("actions cost data", HOST | VIDEO | {"rich"}),
+    "recipe": RUN,
+    "recipe_runner": RUN,
+    "stage_process": RUN,
+    "comparison": RUN,
+    "checkpoint": rule("checkpoint", frozenset({"torch"})),
+    "compat": rule("", HOST),
+    "cli": rule("compat", HOST),
+    "deploy": rule("actions deploy", NUMBERS | {"safetensors"}, "onnxruntime openvino"),
+    "deploy/export": rule("*", ANY),
+    "report": rule("*", ANY),
+    "figures": rule("actions figures", NUMBERS | VIDEO | {"matplotlib"}),
+    "benchmark": rule("*", ANY),
+    "plugin": rule("*", ANY),
+}
+NOBODY_IMPORTS = ("plugin", "tools")
+
+
+def room_of(path: Path) -> str:
+    """The room of a file given below the package: ``quant`` for ``quant/layers.py``."""
+    whole = path.with_suffix("").as_posix()
+    return whole if whole in RULES else path.parts[0].removesuffix(".py")
+
+
+def imports(tree: ast.Module, module: str) -> Iterator[tuple[str, bool, int]]:
+    """Each imported module with its full name, whether a function holds the import, and its line.
+
+    ``from mmvideoiq import plugin`` counts as ``mmvideoiq.plugin``; what stands under ``if TYPE_CHECKING``
+    does not run and is left out. ``module`` is the importing module's name, for relative imports.
+    """
+
+    def visit(node: ast.AST, inside: bool) -> Iterator[tuple[str, bool, int]]:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            return
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, inside, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                base = ".".join(module.split(".")[: -node.level] + ([base] if base else []))
+            if base == "mmvideoiq":
+                yield from ((f"{base}.{alias.name}", inside, node.lineno) for alias in node.names)
+            else:
+                yield base, inside, node.lineno
+        inside = inside or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        for child in ast.iter_child_nodes(node):
+            yield from visit(child, inside)
+
+    yield from visit(tree, False)
+
+
+def violations(path: Path, source: str) -> list[str]:
+    """What a file of the package imports against the table; ``path`` is given below the package."""
+    room = room_of(path)
+    if room not in RULES:
+        return [f"{path}: no rule for the room {room!r}"]
+    allowed, found = RULES[room], []
+    module = ".".join(("mmvideoiq", *path.with_suffix("").parts))
+    for name, inside, line in imports(ast.parse(source), module):
+        parts = name.split(".")
+        if parts[0] in sys.stdlib_module_names or name in ("mmvideoiq", "mmvideoiq.__version__"):
+            continue
+        if parts[0] == "mmvideoiq":
+            target = parts[1]
+            fine = target not in NOBODY_IMPORTS and (target in allowed.rooms or "*" in allowed.rooms)
+            fine = fine and not (parts[1:3] == ["deploy", "export"] and "*" not in allowed.rooms)
+        elif parts[0] == "tools":
+            fine = False
+        else:
+            packages = allowed.packages | (allowed.inside_functions if inside else frozenset())
+            fine = parts[0] in packages or "*" in packages
+        if not fine:
+            found.append(f"{path}:{line}: {room} may not import {name}{'' if inside else ' at module level'}")
+    return found
+
+
+def files(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", files("mmvideoiq"), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_rooms_import_only_what_they_may(path):
+    assert violations(path.relative_to(ROOT / "mmvideoiq"), path.read_text()) == []
+
+
+@pytest.mark.parametrize("path", files("tools"), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_tools_import_neither_the_plugin_nor_each_other(path):
+    names = {name for name, _, _ in imports(ast.parse(path.read_text()), path.stem)}
+    siblings = {other.stem for other in files("tools")}
+    tops = {name.split(".")[0] for name in names}
+    assert not tops & (siblings | {"tools"}) and "mmvideoiq.plugin" not in names
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "forbidden"),
+    [
+        ("quant/layers.py", "import mmengine", "mmengine"),
+        ("quant/layers.py", "import numpy as np", "numpy"),
+        ("quant/layers.py", "from ..models import losses", "mmvideoiq.models"),
+        ("quant/layers.py", "from . import functional\nfrom .. import cost", "mmvideoiq.cost"),
+        ("actions.py", "import torch", "torch at module level"),
+        ("cost.py", "class A:\n    import torch", "torch at module level"),
+        ("models/policy.py", "from mmvideoiq.hooks import GumbelTemperatureHook", "mmvideoiq.hooks"),
+        ("models/policy.py", "def f():\n    import scipy", "scipy"),
+        ("hooks.py", "from mmvideoiq import models", "mmvideoiq.models"),
+        ("metrics.py", "from mmvideoiq.models.losses import x", "mmvideoiq.models.losses"),
+        ("checkpoint.py", "import mmengine", "mmengine"),
+        ("report.py", "import mmvideoiq.plugin", "mmvideoiq.plugin"),
+        ("plugin.py", "from tools import train", "tools"),
+        ("deploy/session.py", "import torch", "torch"),
+        ("deploy/session.py", "from mmvideoiq.deploy.export import x", "mmvideoiq.deploy.export"),
+        ("deploy/engines.py", "import onnxruntime", "onnxruntime at module level"),
+        ("recipe.py", "from mmvideoiq.models import VideoIQRecognizer", "mmvideoiq.models"),
+        ("__init__.py", "import torch", "torch"),
+        ("utils/helper.py", "import os", "no rule"),
+    ],
+)
+def test_the_checker_finds(path, source, forbidden):
+    found = violations(Path(path), source)
+    assert len(found) == 1 and forbidden in found[0], found
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        (
+            "quant/layers.py",
+            "import math\nfrom torch import nn\nfrom .functional import f\nfrom mmvideoiq.quant import g",
+        ),
+        ("cost.py", "import numpy\nfrom mmvideoiq.actions import Action\ndef f():\n    import torch"),
+        ("cost.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch"),
+        ("models/policy.py", "from mmaction.registry import MODELS\nfrom mmvideoiq.quant.layers import x"),
+        ("deploy/engines.py", "def f():\n    import onnxruntime"),
+        ("deploy/export.py", "import torch\nfrom mmvideoiq.models import x"),
+        ("report.py", "import matplotlib\nimport mmvideoiq"),
+    ],
+)
+def test_the_checker_leaves(path, source):
+    assert violations(Path(path), source) == []
+
+
+def test_importing_the_package_is_light():
+    code = "import sys, mmvideoiq; print(mmvideoiq.__version__, *sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    heavy = {"torch", "numpy", "mmengine", "mmcv", "mmaction"} & set(done.stdout.split())
+    assert not heavy

@@ -1,0 +1,334 @@
+"""Recipes: reading, the hashes that say what is done, hand-over of checkpoints, interruption and resume."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmvideoiq import recipe_runner, stage_process
+from mmvideoiq.recipe import (
+    RecipeError,
+    check_runs,
+    check_work_dir,
+    fill,
+    find_checkpoint,
+    plan,
+    read_json,
+    read_recipe,
+    write_json,
+)
+from mmvideoiq.recipe_runner import Interrupted, run_recipe
+
+ROOT = Path(__file__).resolve().parents[1]
+
+TOY_MODULE = '''
+import time
+import torch
+from mmengine.model import BaseModel
+from mmengine.registry import DATASETS, MODELS
+
+@DATASETS.register_module(force=True)
+class ToyClips(torch.utils.data.Dataset):
+    def __init__(self, ann_file):
+        self.points = torch.linspace(-1, 1, 12)
+    def __len__(self):
+        return len(self.points)
+    def __getitem__(self, i):
+        return dict(inputs=self.points[i])
+
+@MODELS.register_module(force=True)
+class ToyModel(BaseModel):
+    """Learns y = 3x through noise, so that a resumed training has to draw the same noise."""
+    def __init__(self, seconds=0.0, teacher=None, width=1):
+        super().__init__()
+        if width < 1:
+            raise ValueError(f"width={width} must be at least 1")
+        self.seconds = seconds
+        self.layer = torch.nn.Linear(1, 1)
+    def forward(self, inputs, mode="loss"):
+        time.sleep(self.seconds)
+        inputs = torch.stack(inputs)
+        noisy = inputs + 0.1 * torch.randn(len(inputs))
+        return dict(loss=(self.layer(noisy[:, None])[:, 0] - 3 * inputs).square().mean())
+'''
+
+TOY_CONFIG = """
+custom_imports = dict(imports=["toy_stage"], allow_failed_imports=False)
+default_scope = "mmengine"
+model = dict(type="ToyModel")
+train_dataloader = dict(
+    batch_size=4, num_workers=0, sampler=dict(type="DefaultSampler", shuffle=True),
+    dataset=dict(type="ToyClips", ann_file={ann_file!r}),
+)
+train_cfg = dict(by_epoch=True, max_epochs=4)
+optim_wrapper = dict(optimizer=dict(type="SGD", lr=0.1, momentum=0.9))
+default_hooks = dict(checkpoint=dict(type="CheckpointHook", interval=1, max_keep_ckpts=2))
+"""
+
+TOY_RECIPE = """
+name = "toy"
+stages = [
+    dict(name="first", config="stage.py"),
+    dict(name="second", config="stage.py", cfg_options={"load_from": "{first}"}, seeds=[0, 1]),
+]
+fast = dict(cfg_options={"train_cfg.max_epochs": 1}, seeds=[5], stages={"second": {"model.width": 2}})
+"""
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    """A folder with a recipe of two stages on a model of two parameters; returns the recipe's path."""
+    (tmp_path / "toy_stage.py").write_text(TOY_MODULE)
+    (tmp_path / "list.txt").write_text("a 0\n")
+    (tmp_path / "stage.py").write_text(TOY_CONFIG.format(ann_file=str(tmp_path / "list.txt")))
+    (tmp_path / "recipe.py").write_text(TOY_RECIPE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "toy_stage", raising=False)
+    return tmp_path / "recipe.py"
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Run the stages' jobs in this process; returns the list of folders trained in."""
+    trained = []
+
+    def run(job, folder, console):
+        trained.append(folder)
+        return stage_process.train(job["config"], lambda text, done=None: None)
+
+    monkeypatch.setattr(recipe_runner, "_run_process", run)
+    return trained
+
+
+def write_recipe(toy: Path, text: str) -> Path:
+    toy.write_text(textwrap.dedent(text))
+    return toy
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name = 'x'", "'stages' is missing"),
+        ("name = 'x'\nstages = []", "'stages' is empty"),
+        ("name = 'x'\nstages = [dict(name='a', config='stage.py')]\nspeed = 3", "unknown key 'speed'"),
+        ("name = 'x'\nstages = [dict(name='a', config='gone.py')]", "config gone.py does not exist"),
+        ("name = 'x'\nstages = [dict(name='a', config='stage.py', seeds=[])]", "seeds must be different"),
+        ("name = 'x'\nstages = [dict(name='a', config='stage.py', seeds=[1, 1])]", "seeds must be different"),
+        ("name = 'x'\nstages = [dict(name='data', config='stage.py')]", "no other stage or folder"),
+        ("name = 'x'\nstages = [dict(name='a', config='stage.py')] * 2", "no other stage or folder"),
+        (
+            "name = 'x'\nstages = [dict(name='a', config='stage.py', cfg_options=dict(load_from='{b}'))]",
+            "'{b}' names no earlier stage",
+        ),
+        (
+            "name = 'x'\nstages = [dict(name='a', config='stage.py', seeds=[0, 1]),"
+            "dict(name='b', config='stage.py', cfg_options=dict(m=[dict(c='{a}')]))]",
+            "'{a}' has several seeds",
+        ),
+        ("name = 'x'\nstages = [", "cannot be read"),
+    ],
+)
+def test_unfit_recipes_are_refused(toy, text, message):
+    with pytest.raises(RecipeError, match=message) as fault:
+        read_recipe(write_recipe(toy, text))
+    assert "\n" not in str(fault.value)
+
+
+def test_missing_recipe_is_refused(tmp_path):
+    with pytest.raises(RecipeError, match="no such file"):
+        read_recipe(tmp_path / "gone.py")
+
+
+def test_fast_changes_what_it_names_and_nothing_else(toy):
+    slow, fast = read_recipe(toy), read_recipe(toy, fast=True)
+    assert [stage.seeds for stage in fast.stages] == [None, (5,)]
+    assert fast.stages[0].cfg_options == {"train_cfg.max_epochs": 1}
+    assert fast.stages[1].cfg_options == {
+        "load_from": "{first}",
+        "train_cfg.max_epochs": 1,
+        "model.width": 2,
+    }
+    assert [stage.config for stage in fast.stages] == [stage.config for stage in slow.stages]
+    assert not slow.fast and fast.fast
+
+
+def test_fast_without_its_section_is_refused(toy):
+    write_recipe(toy, "name = 'x'\nstages = [dict(name='a', config='stage.py')]")
+    with pytest.raises(RecipeError, match="no 'fast' section"):
+        read_recipe(toy, fast=True)
+
+
+def test_fill_reaches_every_string_and_leaves_other_braces():
+    value = {"a": "{float}", "b": ["x/{float}/y", ("{work_dir}", 3)], "c": "{other} {}"}
+    filled = fill(value, {"float": "f.pth", "work_dir": "w"})
+    assert filled == {"a": "f.pth", "b": ["x/f.pth/y", ("w", 3)], "c": "{other} {}"}
+    assert fill("{float}", {"float": None}) is None
+
+
+def test_hashes_follow_the_stages_built_on(toy, tmp_path):
+    def hashes(text=TOY_RECIPE, folder="a"):
+        return [run.hash for run in plan(read_recipe(write_recipe(toy, text)), tmp_path / folder)]
+
+    before = hashes()
+    assert len(set(before)) == 3  # one for the first stage, one per seed of the second
+    assert hashes(folder="b") == before
+    second = hashes(TOY_RECIPE.replace('"{first}"', '"{first}", "model.width": 3'))
+    assert second[0] == before[0] and not set(second[1:]) & set(before)
+    first = hashes(
+        TOY_RECIPE.replace('"first", config="stage.py"', '"first", config="stage.py", cfg_options={"x": 1}')
+    )
+    assert not set(first) & set(before)
+
+
+def test_all_models_and_lists_are_checked_before_training(toy, tmp_path):
+    runs = plan(read_recipe(toy), tmp_path / "work")
+    check_runs(runs, tmp_path / "work")
+    bad_model = TOY_RECIPE.replace('"{first}"', '"{first}", "model.width": 0')
+    with pytest.raises(RecipeError, match=r"stage 'second/seed0'.*width=0 must be at least 1"):
+        check_runs(plan(read_recipe(write_recipe(toy, bad_model)), tmp_path), tmp_path)
+    bad_file = TOY_RECIPE.replace('"{first}"', '"gone.pth"')
+    with pytest.raises(RecipeError, match=r"load_from gone.pth does not exist"):
+        check_runs(plan(read_recipe(write_recipe(toy, bad_file)), tmp_path), tmp_path)
+    (tmp_path / "list.txt").unlink()
+    with pytest.raises(RecipeError, match=r"stage 'first'.*list.txt does not exist"):
+        check_runs(runs, tmp_path / "work")
+
+
+def test_the_best_checkpoint_goes_before_the_last(tmp_path):
+    with pytest.raises(RecipeError, match="no checkpoint was saved"):
+        find_checkpoint(tmp_path)
+    (tmp_path / "epoch_3.pth").touch()
+    (tmp_path / "last_checkpoint").write_text(str(tmp_path / "epoch_3.pth"))
+    assert find_checkpoint(tmp_path).name == "epoch_3.pth"
+    (tmp_path / "best_acc_epoch_2.pth").touch()
+    assert find_checkpoint(tmp_path).name == "best_acc_epoch_2.pth"
+
+
+def test_stages_run_in_order_and_finished_ones_are_not_repeated(toy, tmp_path, in_process):
+    work = tmp_path / "work"
+    recipe = read_recipe(toy)
+    summary = run_recipe(recipe, work)
+    names = ["first", "second/seed0", "second/seed1"]
+    assert [stage["name"] for stage in summary["stages"]] == names
+    assert in_process == [work / name for name in names]
+    # the second stage begins from the first one's last checkpoint
+    handed_over = Config.fromfile(work / "second/seed0/stage_config.py")
+    assert handed_over.load_from == str(work / "first/epoch_4.pth")
+    assert Config.fromfile(work / "second/seed1/stage_config.py").randomness.seed == 1
+
+    with pytest.raises(RecipeError, match="3 of 3 trainings finished: go on with --resume"):
+        run_recipe(recipe, work)
+    run_recipe(recipe, work, resume=True)
+    assert len(in_process) == 3
+    # what is gone is trained again, and only that
+    (work / "second/seed1/state.json").unlink()
+    run_recipe(recipe, work, resume=True)
+    assert in_process[3:] == [work / "second/seed1"]
+
+
+def test_a_work_dir_of_other_settings_is_refused(toy, tmp_path, in_process):
+    work = tmp_path / "work"
+    run_recipe(read_recipe(toy), work)
+    fast = read_recipe(toy, fast=True)
+    with pytest.raises(RecipeError, match="holds recipe 'toy': choose another --work-dir"):
+        check_work_dir(fast, plan(fast, work), work, resume=True)
+    changed = read_recipe(write_recipe(toy, TOY_RECIPE.replace('"{first}"', '"{first}", "model.width": 3')))
+    with pytest.raises(RecipeError, match=r"stage 'second/seed0'.*another config"):
+        check_work_dir(changed, plan(changed, work), work, resume=True)
+
+
+def test_interrupted_and_resumed_equals_uninterrupted(toy, tmp_path, in_process, monkeypatch):
+    recipe = read_recipe(toy)
+    run_recipe(recipe, tmp_path / "whole")
+
+    after_train_iter = stage_process.StageHook.after_train_iter
+    stopped = []
+
+    def stop_within_the_third_epoch(self, runner, *args, **kwargs):
+        if "second" in runner.work_dir and runner.iter == 7 and not stopped:  # 3 iterations an epoch
+            stopped.append(runner.epoch)
+            raise KeyboardInterrupt
+        after_train_iter(self, runner, *args, **kwargs)
+
+    monkeypatch.setattr(stage_process.StageHook, "after_train_iter", stop_within_the_third_epoch)
+    with pytest.raises(Interrupted, match=r"Interrupted in stage 'second/seed0'. Go on with: .*--resume$"):
+        run_recipe(recipe, tmp_path / "parts")
+    assert read_json(tmp_path / "parts/second/seed0/state.json")["seconds"] > 0
+    summary = run_recipe(recipe, tmp_path / "parts", resume=True)
+    assert stopped == [2] and len(summary["stages"]) == 3
+    for name in ("first", "second/seed0", "second/seed1"):
+        whole, parts = (
+            torch.load(tmp_path / folder / name / "epoch_4.pth", weights_only=False)["state_dict"]
+            for folder in ("whole", "parts")
+        )
+        for key in whole:
+            assert torch.equal(whole[key], parts[key]), (name, key)
+
+
+def test_json_is_replaced_whole(tmp_path):
+    path = tmp_path / "deep/state.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    assert read_json(path) == {"a": 1}
+    assert read_json(tmp_path / "gone.json") is None
+
+
+@pytest.mark.slow
+def test_ctrl_c_and_resume_on_the_command_line(toy, tmp_path):
+    slow = TOY_RECIPE.replace('"{first}"', '"{first}", "model.seconds": 0.3')
+    write_recipe(toy, slow)
+    work = tmp_path / "work"
+    command = [sys.executable, str(ROOT / "tools/train_stages.py"), str(toy), "--work-dir", str(work)]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    options = dict(env=environment, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    process = subprocess.Popen(command, **options)
+    progress = work / "second/seed0/progress.jsonl"
+    deadline = time.monotonic() + 90
+    while not (progress.is_file() and "epoch 2/4" in progress.read_text()):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert (
+        errors.strip().splitlines()[-1].startswith("Interrupted in stage 'second/seed0'. Go on with: python")
+    )
+    first = (work / "first/state.json").stat().st_mtime_ns
+
+    again = subprocess.run(command, **options, timeout=60)
+    assert again.returncode == 2 and "--resume" in again.stderr and "Traceback" not in again.stderr
+
+    resumed = subprocess.run([*command, "--resume"], **options, timeout=120)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "going on from its last checkpoint" in resumed.stdout
+    assert (work / "first/state.json").stat().st_mtime_ns == first
+    assert len(json.loads((work / "summary.json").read_text())["stages"]) == 3
+
+
+@pytest.mark.slow
+def test_a_failing_stage_shows_the_end_of_its_log(toy, tmp_path):
+    module = tmp_path / "toy_stage.py"
+    module.write_text(
+        module.read_text().replace("time.sleep(self.seconds)", "raise RuntimeError('no more memory')")
+    )
+    command = [
+        sys.executable,
+        str(ROOT / "tools/train_stages.py"),
+        str(toy),
+        "--work-dir",
+        str(tmp_path / "work"),
+    ]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(command, env=environment, cwd=ROOT, text=True, capture_output=True, timeout=90)
+    assert result.returncode == 1
+    assert "no more memory" in result.stderr and "log.txt" in result.stderr

@@ -4,8 +4,8 @@ A ``Layer`` is one convolution with its batch norm and knows its name in every l
 list which tensor goes where. Names of ours: ``backbone.net.<host name>``, ``policy.*``, ``cls_head.*``, ``teacher.*``.
 """
 
+import json
 import pickle
-import pprint
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,10 +24,18 @@ RESNETS = {  # depth -> (convolutions per block, blocks per stage)
     101: (3, (3, 4, 23, 3)),
     152: (3, (3, 8, 36, 3)),
 }
-MOBILENET_V2 = ((1, 16, 1), (6, 24, 2), (6, 32, 3), (6, 64, 4), (6, 96, 3), (6, 160, 3), (6, 320, 1))  # expand, C, n
+MOBILENET_V2 = (
+    (1, 16, 1),
+    (6, 24, 2),
+    (6, 32, 3),
+    (6, 64, 4),
+    (6, 96, 3),
+    (6, 160, 3),
+    (6, 320, 1),
+)  # expand, C, n
 TEACHER = "32fp"
 IMAGENET = dict(
-    type="ActionDataPreprocessor",
+    type="mmaction.ActionDataPreprocessor",  # with its scope: the host looks it up in the engine's registry
     mean=[123.675, 116.28, 103.53],
     std=[58.395, 57.12, 57.375],
     format_shape="NCHW",
@@ -102,10 +110,14 @@ def resnet_layers(depth: int) -> Iterator[Layer]:
             sizes = (channels, *[width] * (convs - 1), out)
             for i, k in enumerate(kernels, start=1):
                 shape = (sizes[i], sizes[i - 1], k, k)
-                yield Layer(host=f"{name}.conv{i}", conv=f"{name}.conv{i}", norm=f"{name}.bn{i}", shape=shape, index=i)
+                yield Layer(
+                    host=f"{name}.conv{i}", conv=f"{name}.conv{i}", norm=f"{name}.bn{i}", shape=shape, index=i
+                )
             if block == 0 and (channels != out or stage > 0):
                 shortcut = f"{name}.downsample"
-                yield Layer(host=shortcut, conv=f"{shortcut}.0", norm=f"{shortcut}.1", shape=(out, channels, 1, 1))
+                yield Layer(
+                    host=shortcut, conv=f"{shortcut}.0", norm=f"{shortcut}.1", shape=(out, channels, 1, 1)
+                )
             channels = out
 
 
@@ -139,7 +151,9 @@ def unwrap(checkpoint: Mapping, name: str = "checkpoint") -> dict[str, Tensor]:
     """
     state = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, Mapping) else None
     if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ValueError(f"{name}: unknown layout: neither a state dict nor a dict with one under 'state_dict'")
+        raise ValueError(
+            f"{name}: unknown layout: neither a state dict nor a dict with one under 'state_dict'"
+        )
     return {str(key).removeprefix("module."): value for key, value in state.items()}
 
 
@@ -181,7 +195,9 @@ def read_release(
     actions = state["policy_net.linear.weight"].shape[0]
     teacher = any(TEACHER in name for name in state)
     if separate_fp32_action and not teacher:
-        raise ValueError("a separate FP32 action needs the FP32 network (names with 32fp), which the file lacks")
+        raise ValueError(
+            "a separate FP32 action needs the FP32 network (names with 32fp), which the file lacks"
+        )
     count = actions - len(order) - separate_fp32_action
     skips = tuple(skip_list) if skip_list is not None else (1,) * min(max(count, 0), 1)
     if len(skips) != count:
@@ -233,7 +249,9 @@ def read_float(state: State) -> FloatSpec:
     num_classes = len(state[head["weight"]]) if head else None
     tsm = "TSM" if any(".net." in source for source in body.values()) else ""
     if "layer4.0.conv1.conv.weight" in body or "layer4.0.conv1.weight" in body:
-        return FloatSpec(backbone=f"ResNet{tsm}", depth=_resnet_depth(body, "layer{}."), num_classes=num_classes)
+        return FloatSpec(
+            backbone=f"ResNet{tsm}", depth=_resnet_depth(body, "layer{}."), num_classes=num_classes
+        )
     if "conv2.conv.weight" in body or "features.18.0.weight" in body:
         return FloatSpec(backbone=f"MobileNetV2{tsm}", depth=None, num_classes=num_classes)
     raise ValueError(f"unknown layout: neither a ResNet nor a MobileNetV2; the first names are {_few(state)}")
@@ -304,7 +322,7 @@ def load_state(path: str | Path) -> dict[str, Tensor]:
             f"{path} holds an object of {found[1]}, which safe loading refuses: "
             "save its state dict alone, as {'state_dict': ...}"
         ) from error
-    except (EOFError, RuntimeError) as error:
+    except Exception as error:  # junk makes the unpickler raise almost anything
         raise ValueError(f"{path} is not a checkpoint that torch can read") from error
     return unwrap(checkpoint, str(path))
 
@@ -341,7 +359,12 @@ def release_model(spec: ReleaseSpec) -> dict[str, Any]:
 
 
 def float_model(
-    spec: FloatSpec, precisions: Sequence[int], *, weight: str, num_frames: int, num_classes: int | None = None
+    spec: FloatSpec,
+    precisions: Sequence[int],
+    *,
+    weight: str,
+    num_frames: int,
+    num_classes: int | None = None,
 ) -> dict[str, Any]:
     """Config of the ``AnyPrecisionRecognizer`` that ``convert_float`` fills.
 
@@ -379,8 +402,24 @@ def write_config(model: Mapping[str, Any], *, num_frames: int, source: str) -> s
         'default_scope = "mmaction"\n'
         'custom_imports = dict(imports=["mmvideoiq.plugin"], allow_failed_imports=False)\n'
         f"num_frames = {num_frames}\n"
-        f"model = {pprint.pformat(dict(model), sort_dicts=False, width=110)}\n"
+        f"model = {_python(model)}\n"
     )
+
+
+def _python(value: Any, indent: str = "") -> str:
+    """Config values as the host's configs write them: ``dict(type="ResNet", depth=18)``, short ones on one line."""
+    if isinstance(value, Mapping):
+        parts = [f"{key}={_python(item, indent + '    ')}" for key, item in value.items()]
+        opening, closing = "dict(", ")"
+    elif isinstance(value, (list, tuple)):
+        parts = [_python(item, indent + "    ") for item in value]
+        opening, closing = "[", "]"
+    else:
+        return json.dumps(value) if isinstance(value, str) else repr(value)
+    line = f"{opening}{', '.join(parts)}{closing}"
+    if "\n" not in line and len(indent) + len(line) < 80:
+        return line
+    return "\n".join([opening, *(f"{indent}    {part}," for part in parts), f"{indent}{closing}"])
 
 
 def _release_entries(spec: ReleaseSpec) -> Iterator[Entry]:
@@ -395,7 +434,9 @@ def _release_entries(spec: ReleaseSpec) -> Iterator[Entry]:
         target = f"backbone.net.{layer.host}"
         yield Entry(f"{target}.conv.weight", convs, layer.shape)
         for bits in spec.precisions:
-            norm = layer.norm.replace("downsample", f"downsample_{bits}") if shortcut else f"{layer.norm}_{bits}"
+            norm = (
+                layer.norm.replace("downsample", f"downsample_{bits}") if shortcut else f"{layer.norm}_{bits}"
+            )
             yield from _norm_entries(f"{target}.bn.norms.{bits}", f"backbone.{norm}", layer)
             if not shortcut:
                 block = layer.host.rpartition(".")[0]
@@ -407,7 +448,9 @@ def _release_entries(spec: ReleaseSpec) -> Iterator[Entry]:
         yield from _entries(f"policy.backbone.{layer.host}", *names, layer)
     features, hidden = _resnet_features(spec.depth), spec.hidden
     for side, width in (("ih", 1280), ("hh", hidden)):
-        yield Entry(f"policy.head.lstm.weight_{side}_l0", (f"policy_net.rnn.weight_{side}",), (4 * hidden, width))
+        yield Entry(
+            f"policy.head.lstm.weight_{side}_l0", (f"policy_net.rnn.weight_{side}",), (4 * hidden, width)
+        )
         yield Entry(f"policy.head.lstm.bias_{side}_l0", (f"policy_net.rnn.bias_{side}",), (4 * hidden,))
     yield from _linear_entries("policy.head.fc_policy", "policy_net.linear", len(spec.rows), hidden)
     if spec.policy_classifier:
@@ -416,8 +459,12 @@ def _release_entries(spec: ReleaseSpec) -> Iterator[Entry]:
     if spec.teacher:
         for layer in layers:
             conv, norm = (_teacher_name(n) for n in (layer.conv, layer.norm))
-            yield from _entries(f"teacher.backbone.{layer.host}", f"backbone.{conv}", f"backbone.{norm}", layer)
-        yield from _linear_entries("teacher.cls_head.fc_cls", f"backbone.fc_{TEACHER}", spec.num_classes, features)
+            yield from _entries(
+                f"teacher.backbone.{layer.host}", f"backbone.{conv}", f"backbone.{norm}", layer
+            )
+        yield from _linear_entries(
+            "teacher.cls_head.fc_cls", f"backbone.fc_{TEACHER}", spec.num_classes, features
+        )
 
 
 def _teacher_name(name: str) -> str:
@@ -449,14 +496,18 @@ def _collect(state: State, entries: Sequence[Entry]) -> dict[str, Tensor]:
     _require(state, [s for e in entries for s in e.sources if not s.endswith(".num_batches_tracked")])
     out = {}
     for entry in entries:
-        found = [state[s] if s in state else torch.tensor(0) for s in entry.sources]  # batches: absent before torch 0.4.1
+        found = [
+            state[s] if s in state else torch.tensor(0) for s in entry.sources
+        ]  # batches: absent before torch 0.4.1
         value = found[0]
         if entry.shape == (1,) and value.ndim == 0:
             found = [value := value.reshape(1)]
         if tuple(value.shape) != entry.shape:
             raise ValueError(f"{entry.sources[0]} has shape {tuple(value.shape)}, expected {entry.shape}")
         if any(not torch.equal(value, other) for other in found[1:]):
-            raise ValueError(f"{entry.sources[0]} is shared by all precisions, but the file holds different values")
+            raise ValueError(
+                f"{entry.sources[0]} is shared by all precisions, but the file holds different values"
+            )
         out[entry.target] = value.detach().clone()
     return out
 
@@ -479,7 +530,9 @@ def _resnet_depth(names: Iterable[str], prefix: str) -> int:
     for depth, shape in RESNETS.items():
         if shape == (convs, blocks):
             return depth
-    raise ValueError(f"unknown depth: {blocks} blocks of {convs} convolutions; known are ResNets {list(RESNETS)}")
+    raise ValueError(
+        f"unknown depth: {blocks} blocks of {convs} convolutions; known are ResNets {list(RESNETS)}"
+    )
 
 
 def _resnet_features(depth: int) -> int:

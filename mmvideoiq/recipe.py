@@ -303,8 +303,9 @@ def check_runs(runs: list[Run], work_dir: Path) -> None:
             continue
         seen.add(run.stage.name)
         config = Config(fill(run.config.to_dict(), names))
-        if config.get("load_from") and "://" not in config.load_from and not Path(config.load_from).is_file():
-            raise RecipeError(f"stage '{run.name}': load_from {config.load_from} does not exist")
+        for key, path in _weight_files(config.to_dict()):
+            if "://" not in path and not Path(path).is_file():
+                raise RecipeError(f"stage '{run.name}': {key} {path} does not exist")
         for key in ("train_dataloader", "val_dataloader", "test_dataloader"):
             _check_lists(run.name, key, config.get(key))
         try:
@@ -313,6 +314,15 @@ def check_runs(runs: list[Run], work_dir: Path) -> None:
         except Exception as fault:
             reason = f"{type(fault).__name__}: {fault}"
             raise RecipeError(f"stage '{run.name}': the model cannot be built: {reason}") from fault
+
+
+def _weight_files(value: Any) -> Iterator[tuple[str, str]]:
+    """Name and path of every file of weights that a config asks for."""
+    for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
+        if key in ("load_from", "checkpoint", "pretrained") and isinstance(item, str):
+            yield key, item
+        elif isinstance(item, Mapping | list | tuple):
+            yield from _weight_files(item)
 
 
 def _check_lists(stage: str, key: str, loader: Mapping | None) -> None:

@@ -109,9 +109,9 @@ def _prepare(recipe: Recipe, work_dir: Path, console: Console) -> None:
     marker = work_dir / "data_state.json"
     done = read_json(marker)
     if done and done["data"] == data:
-        console.print("[dim]data: made before[/]")
+        _say(console, "[dim]data: made before[/]")
         return
-    console.print("[bold]data[/]  " + data["function"])
+    _say(console, "[bold]data[/]  " + data["function"])
     started = time.monotonic()
     job = {"task": "call", "function": data["function"], "kwargs": data.get("kwargs", {})}
     _run_process(job, work_dir / "data_log", console)
@@ -121,7 +121,7 @@ def _prepare(recipe: Recipe, work_dir: Path, console: Console) -> None:
 
 def _train(run: Run, runs: list[Run], work_dir: Path, count: str, console: Console) -> None:
     if run.state:
-        console.print(f"[dim]{count} {run.name}: finished before[/]")
+        _say(console, f"[dim]{count} {run.name}: finished before[/]")
         return
     checkpoints = {other.stage.name: other.state["checkpoint"] for other in runs if other.state}
     before = run.started or {}
@@ -130,7 +130,7 @@ def _train(run: Run, runs: list[Run], work_dir: Path, count: str, console: Conso
     )
     config = write_stage_config(run, checkpoints, work_dir)
     going_on = " (going on from its last checkpoint)" if "resume = True" in config.read_text() else ""
-    console.print(f"[bold]{count} {run.name}[/]  {os.path.relpath(run.stage.config)}{going_on}")
+    _say(console, f"[bold]{count} {run.name}[/]  {os.path.relpath(run.stage.config)}{going_on}")
     started = time.monotonic()
     try:
         metrics = _run_process({"task": "train", "config": str(config)}, run.folder, console)
@@ -170,9 +170,9 @@ def _evaluate(recipe: Recipe, runs: list[Run], work_dir: Path, console: Console)
     hashes = [run.hash for run in runs]
     state = read_json(folder / "state.json")
     if state and state["job"] == job and state["hashes"] == hashes:
-        console.print("[dim]evaluation: finished before[/]")
+        _say(console, "[dim]evaluation: finished before[/]")
         return state["result"]
-    console.print("[bold]evaluation[/]  float, each fixed precision, random, videoiq")
+    _say(console, "[bold]evaluation[/]  float, each fixed precision, random, videoiq")
     started = time.monotonic()
     result = _run_process(job, folder, console)
     if evaluate.get("kinds"):
@@ -183,10 +183,12 @@ def _evaluate(recipe: Recipe, runs: list[Run], work_dir: Path, console: Console)
     return result
 
 
+def _say(console: Console, text: str) -> None:
+    console.print(text, highlight=False, soft_wrap=True)
+
+
 def _finished(console: Console, name: str, seconds: float, figures: str) -> None:
-    console.print(
-        f"  [green]done[/] {name} in {seconds // 60:.0f}:{seconds % 60:02.0f}  {figures}", highlight=False
-    )
+    _say(console, f"  [green]done[/] {name} in {seconds // 60:.0f}:{seconds % 60:02.0f}  {figures}")
 
 
 def _run_process(job: dict[str, Any], folder: Path, console: Console) -> Any:
@@ -252,5 +254,5 @@ def _follow(process: subprocess.Popen, path: Path, console: Console) -> None:
                 bar.update(task, description=entry["text"], completed=entry["done"] or 0.0)
                 if not console.is_terminal and int(4 * (entry["done"] or 0.0)) > quarter:
                     quarter = int(4 * entry["done"])
-                    console.print(f"  {entry['text']}  ({time.monotonic() - started:.0f} s)", highlight=False)
+                    _say(console, f"  {entry['text']}  ({time.monotonic() - started:.0f} s)")
             read = len(lines)

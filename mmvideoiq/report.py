@@ -45,7 +45,11 @@ def write_all(summary: dict[str, Any], work_dir: Path, *, console: Console | Non
     _replace(work_dir / "report.html", make_page(summary, timeline).encode())
     print_table(summary, console)
     files = [name for name in ("summary.json", "timeline.png", "report.html") if (work_dir / name).is_file()]
-    console.print(f"wrote {', '.join(os.path.relpath(work_dir / name) for name in files)}", highlight=False)
+    console.print(
+        f"wrote {', '.join(os.path.relpath(work_dir / name) for name in files)}",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def mean_quality(traces: Sequence[list[dict]], root: str, names: Sequence[str]) -> dict[str, Any]:
@@ -112,10 +116,12 @@ def print_table(summary: Mapping[str, Any], console: Console) -> None:
             table.add_row(*cells, style="bold" if cells[0] == "videoiq" else None)
         console.print(table)
     for line in quality_lines(summary):
-        console.print(line, highlight=False)
+        console.print(line, highlight=False, soft_wrap=True)
     for stage in summary["stages"]:
         console.print(
-            f"[dim]{stage['name']}: {_clock(stage['seconds'])}  {stage['checkpoint']}[/]", highlight=False
+            f"[dim]{stage['name']}: {_clock(stage['seconds'])}  {stage['checkpoint']}[/]",
+            highlight=False,
+            soft_wrap=True,
         )
 
 

@@ -197,6 +197,9 @@ def test_all_models_and_lists_are_checked_before_training(toy, tmp_path):
     bad_file = TOY_RECIPE.replace('"{first}"', '"gone.pth"')
     with pytest.raises(RecipeError, match=r"load_from gone.pth does not exist"):
         check_runs(plan(read_recipe(write_recipe(toy, bad_file)), tmp_path), tmp_path)
+    bad_init = TOY_RECIPE.replace('"{first}"', '"{first}", "model.teacher": [dict(checkpoint="gone2.pth")]')
+    with pytest.raises(RecipeError, match=r"checkpoint gone2.pth does not exist"):
+        check_runs(plan(read_recipe(write_recipe(toy, bad_init)), tmp_path), tmp_path)
     (tmp_path / "list.txt").unlink()
     with pytest.raises(RecipeError, match=r"stage 'first'.*list.txt does not exist"):
         check_runs(runs, tmp_path / "work")

@@ -1,22 +1,11 @@
-"""Convert a float zoo checkpoint or one of the authors' release: writes DST.pth, and DST.py whose model loads it."""
+"""Convert a float checkpoint or the authors' release to DST.pth, and DST.py whose ``model`` loads it."""
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
 
-from mmvideoiq import cli
-from mmvideoiq.checkpoint import (
-    complete,
-    convert_float,
-    convert_release,
-    float_model,
-    is_release,
-    load_state,
-    read_float,
-    read_release,
-    release_model,
-    write_config,
-)
+from mmvideoiq import checkpoint, cli
 
 QUANTIZERS = ("quantizer.",)  # parts of names that a float file lacks; a new model's values stand in
 
@@ -29,18 +18,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("src", type=Path, help="checkpoint to read")
     parser.add_argument(
-        "dst", type=Path, help="checkpoint to write, *.pth; the config goes beside it as *.py"
+        "dst", type=Path, help="checkpoint to write (*.pth); beside it goes its config (*.py)"
     )
     parser.add_argument("--num-frames", type=int, default=16, help="frames per clip (16)")
-    parser.add_argument(
-        "--precisions", type=numbers, help="high to low, e.g. 32,4,2; a release file tells its own"
-    )
-    parser.add_argument(
-        "--weight", choices=["dorefa", "nested", "lsq"], default="dorefa", help="for float files"
-    )
-    parser.add_argument(
-        "--skip-list", type=numbers, help="frames that each skip action leaves out, e.g. 1,2,4"
-    )
+    parser.add_argument("--precisions", type=numbers, help="e.g. 32,4,2 (default for float files)")
+    parser.add_argument("--weight", choices=["dorefa", "nested", "lsq"], default="dorefa")
+    parser.add_argument("--skip-list", type=numbers, help="frames each skip action leaves out, e.g. 1,2,4")
     parser.add_argument("--separate-fp32-action", action="store_true", help="one action is the float network")
     parser.add_argument("--num-classes", type=int, help="for a float backbone without classifier")
     args = parser.parse_args(argv)
@@ -52,37 +35,43 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def convert(args: argparse.Namespace) -> tuple[str, dict, dict, tuple[str, ...]]:
-    """What was read, the model's config, the converted state, and which parts of names a new model may supply."""
-    state = load_state(args.src)
-    if is_release(state):
-        spec = read_release(
+    """What was read, the model's config, the converted state, what a new model may supply (parts of names)."""
+    state = checkpoint.load_state(args.src)
+    if checkpoint.is_release(state):
+        spec = checkpoint.read_release(
             state,
             skip_list=args.skip_list,
             precisions=args.precisions,
             separate_fp32_action=args.separate_fp32_action,
         )
-        return f"the authors' release, {spec}", release_model(spec), convert_release(state, spec), ()
-    if args.skip_list or args.separate_fp32_action:
-        raise ValueError(
-            f"{args.src} is a float network: --skip-list and --separate-fp32-action do not apply"
+        return (
+            f"the authors' release, {spec}",
+            checkpoint.release_model(spec),
+            checkpoint.convert_release(state, spec),
+            (),
         )
-    found = read_float(state)
+    if args.skip_list or args.separate_fp32_action:
+        raise ValueError(f"{args.src} is a float network: it takes no --skip-list, --separate-fp32-action")
+    found = checkpoint.read_float(state)
     precisions = args.precisions or [32, 4, 2]
-    model = float_model(
+    model = checkpoint.float_model(
         found, precisions, weight=args.weight, num_frames=args.num_frames, num_classes=args.num_classes
     )
     allow = QUANTIZERS if found.num_classes else (*QUANTIZERS, "cls_head.")
-    return f"a float network, {found}", model, convert_float(state, found, precisions), allow
+    return f"a float network, {found}", model, checkpoint.convert_float(state, found, precisions), allow
 
 
-def save(path: Path, write) -> None:
-    """Write beside ``path``, then rename: the file appears whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+def save(writers: dict[Path, Callable[[Path], object]]) -> None:
+    """Write every file beside its place, then rename them all: each appears whole or not at all."""
+    parts = {path: path.with_name(f".{path.name}.{os.getpid()}.part") for path in writers}
     try:
-        write(part)
-        part.replace(path)
+        for path, write in writers.items():
+            write(parts[path])
+        for path, part in parts.items():
+            part.replace(path)
     finally:
-        part.unlink(missing_ok=True)
+        for part in parts.values():
+            part.unlink(missing_ok=True)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -93,19 +82,18 @@ def main(argv: list[str] | None = None) -> None:
         from mmaction.registry import MODELS
         from mmengine.config import Config
 
-        text = write_config(model_config, num_frames=args.num_frames, source=args.src.name)
+        text = checkpoint.write_config(model_config, num_frames=args.num_frames, source=args.src.name)
         config = Config.fromstring(text, ".py")
         model = MODELS.build(config.model)
-        state = complete(converted, model.state_dict(), allow)
+        state = checkpoint.complete(converted, model.state_dict(), allow)
         model.load_state_dict(state, strict=True)
         args.dst.parent.mkdir(parents=True, exist_ok=True)
-        save(
-            args.dst, lambda part: torch.save({"meta": {"source": args.src.name}, "state_dict": state}, part)
+        beside, content = (
+            args.dst.with_suffix(".py"),
+            dict(meta=dict(source=args.src.name), state_dict=state),
         )
-        save(args.dst.with_suffix(".py"), lambda part: part.write_text(text))
-        print(
-            f"{args.src}: {what}\nwrote {args.dst} ({len(state)} tensors) and {args.dst.with_suffix('.py')}"
-        )
+        save({beside: lambda p: p.write_text(text), args.dst: lambda p: torch.save(content, p)})
+        print(f"{args.src}: {what}\nwrote {args.dst} ({len(state)} tensors) and {beside}")
 
 
 if __name__ == "__main__":

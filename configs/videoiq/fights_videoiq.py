@@ -1,5 +1,5 @@
-# Fights, stage 4: the policy over the frozen network of stage 2 (load_from), its backbone from stage 3. There is no
-# augmentation, so that the frozen features are computed once.
+# Fights, stage 4: the policy over the frozen network of stage 2 (load_from), its backbone from stage 3.
+# There is no augmentation, so that the frozen features are computed once.
 _base_ = [
     "../_base_/default_runtime.py",
     "../_base_/datasets/fights.py",

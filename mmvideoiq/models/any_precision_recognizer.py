@@ -3,6 +3,7 @@
 Axes: N videos, T frames, C H W, D features, K classes.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import torch

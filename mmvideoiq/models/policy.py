@@ -103,7 +103,7 @@ class PolicyHead(BaseModule):
     def _step_by_step(
         self, features: Tensor, noise: Tensor | None, temperature: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """As ``forward``, where a decision holds the state of the next frames: one step per frame, all clips at once."""
+        """As ``forward`` where decisions hold the state of later frames: a step per frame, all clips at once."""
         state = None
         held = torch.zeros(
             len(features), dtype=torch.long, device=features.device

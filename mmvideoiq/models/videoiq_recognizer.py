@@ -252,7 +252,7 @@ class VideoIQRecognizer(BaseRecognizer):
         self._fixed = None if bits is None else self.actions.index(bits)
 
     def set_random_actions(self, usage: Sequence[float] | None, seed: int = 0) -> None:
-        """Test with actions drawn at random whose expected shares are ``usage`` (A,); None gives back to the policy.
+        """Test with random actions of expected shares ``usage`` (A,); None gives the choice back to the policy.
 
         As with the policy, no clip is skipped as a whole (see :func:`draw_actions`).
         """

@@ -95,10 +95,10 @@ def dorefa_normalize(weight: Tensor) -> Tensor:
     return _DorefaNormalize.apply(weight)
 
 
-def _dorefa_parent(normalized: Tensor, parent_bits: int) -> Tensor:
-    """``round((2**B - 1) u)`` of ``2 u - 1``, kept below ``2**B`` in float32 too."""
+def _dorefa_parent(normalized: Tensor, parent_bits: int, overflow: bool = False) -> Tensor:
+    """``round((2**B - 1) u)`` of ``2 u - 1``; float32 rounds ``2**B - 1`` up for B > 24, which is undone here."""
     parent = (normalized / 2).add_(0.5).mul_(2.0**parent_bits - 1).round_()
-    return parent.clamp_(max=top_code(parent_bits, parent.dtype))
+    return parent if overflow else parent.clamp_(max=top_code(parent_bits, parent.dtype))
 
 
 def dorefa_codes(weight: Tensor, bits: int, parent_bits: int) -> Tensor:
@@ -117,17 +117,18 @@ def dorefa_weight(weight: Tensor, bits: int, parent_bits: int, *, overflow: bool
     ``v = c_b 2**(B-b) / (2**B - 1)``, then ``v <- v * mean(c_B / (2**B - 1)) / mean(v)``.
 
     Args:
-        overflow: let a topmost code that float32 rounded up to 2**B stay one step past the grid, as the release does.
+        overflow: as the release does, let the largest weight, whose code float32 rounds up to ``2**B`` for
+            B > 24, stand one step past the grid (one more value).
 
     Returns: like ``weight``, at most ``2**bits`` different values. Gradient: that of
     ``tanh(w) / max|tanh(w)|``; rounding, truncation and alignment let it pass.
     """
     if _is_half(weight):
-        return dorefa_weight(weight.float(), bits, parent_bits).to(weight.dtype)
+        return dorefa_weight(weight.float(), bits, parent_bits, overflow=overflow).to(weight.dtype)
     normalized = dorefa_normalize(weight)
     with torch.no_grad():
         steps = 2.0**parent_bits - 1
-        parent = _dorefa_parent(normalized, parent_bits)
+        parent = _dorefa_parent(normalized, parent_bits, overflow)
         if bits == parent_bits:
             values = parent.div_(steps)
         else:

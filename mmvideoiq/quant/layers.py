@@ -20,8 +20,8 @@ class _AnyPrecision(nn.Module):
     """Shared by the layers below: quantize the input, and a weight that stays the same once per precision.
 
     Kept are weights that do not learn, and in eval mode all. Changes are noticed by themselves, but for those
-    behind autograd's back (``parameter.data.copy_(...)``, as exponential moving averages do; fused optimizers):
-    these need a call of ``train`` or ``eval``, which the host's loops make before they train and validate.
+    behind autograd's back (``parameter.data.copy_(...)``, as exponential moving averages do; fused
+    optimizers): these need a call of ``train`` or ``eval``, which the host's loops make where they begin.
     """
 
     weight: Tensor

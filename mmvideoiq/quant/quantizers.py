@@ -46,7 +46,10 @@ class WeightQuantizer(nn.Module):
 
 
 class Dorefa(WeightQuantizer):
-    """The paper's weights, cut from the highest precision (:func:`.functional.dorefa_weight`)."""
+    """The paper's weights, cut from the highest precision (:func:`.functional.dorefa_weight`).
+
+    ``quantize_32`` follows the release: a grid at 32 bits too, whose largest code overflows in ``forward``.
+    """
 
     def __init__(self, *, precisions: Sequence[int], weight: Tensor, quantize_32: bool = False) -> None:
         super().__init__(precisions=precisions, weight=weight)

@@ -9,10 +9,10 @@ from torch import nn
 from tests.models.toys import any_precision, build, clips, lived_in, slim
 
 SLOW = pytest.mark.slow
-FAMILIES = [  # config, converted layers (all convolutions but the first), residual blocks, shape of the features
+FAMILIES = [  # config, converted layers (every convolution but the first), residual blocks, features
     pytest.param(slim(), 5, 2, (16, 16, 16), id="SlimResNet"),
     pytest.param(dict(type="ResNet", depth=18), 19, 8, (512, 1, 1), id="ResNet18"),
-    pytest.param(dict(type="ResNet", depth=34), 35, 16, (512, 1, 1), id="ResNet34"),
+    pytest.param(dict(type="ResNet", depth=34), 35, 16, (512, 1, 1), id="ResNet34", marks=SLOW),
     pytest.param(dict(type="ResNet", depth=50), 52, 16, (2048, 1, 1), id="ResNet50"),
     pytest.param(dict(type="ResNet", depth=101), 103, 33, (2048, 1, 1), id="ResNet101", marks=SLOW),
     pytest.param(dict(type="ResNet", depth=152), 154, 50, (2048, 1, 1), id="ResNet152", marks=SLOW),
@@ -128,7 +128,7 @@ def test_state_dict_names():
     assert not any("clip.32" in name for name in names)
 
 
-# --- forward_all --------------------------------------------------------------------------------------------------
+# --- forward_all ---
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -192,7 +192,7 @@ def test_only_the_active_batch_norms_statistics_move():
     assert moved == {"4"}
 
 
-# --- options of the host that live inside -----------------------------------------------------------------------------
+# --- options of the host that live inside ---
 
 
 def test_norm_eval_and_frozen_stages_of_the_host_work_inside():
@@ -247,7 +247,7 @@ def test_frames_of_more_channels():
     assert ours(torch.randn(2, 10, 24, 24)).shape[:2] == (2, 16)
 
 
-# --- refusals ------------------------------------------------------------------------------------------------------
+# --- refusals ---
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ def test_refused_by_name(backbone, message):
 
 
 def test_unknown_backbone_is_named():
-    with pytest.raises(KeyError, match="NoSuchNet is not in the .*registry"):
+    with pytest.raises(KeyError, match=r"NoSuchNet is not in the .*registry"):
         MODELS.build(any_precision(dict(type="NoSuchNet")))
 
 

@@ -130,6 +130,16 @@ def test_dorefa_reads_every_grid_point_as_its_own_code(bits):
     assert torch.equal(F.dorefa_codes(weight, bits, bits), codes)
 
 
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_the_largest_code_overflows_only_if_asked_to(bits):
+    weight = torch.linspace(-1.5, 1.5, 5001)
+    kept, past = (F.dorefa_weight(weight, bits, 32, overflow=flag) for flag in (False, True))
+    assert kept.unique().numel() == 2**bits
+    assert past.unique().numel() == 2**bits + 1  # 2**32 - 1 is 2**32 in float32
+    torch.testing.assert_close(past.unique().diff().max(), past.unique().diff().min(), rtol=1e-3, atol=0)
+    assert torch.equal(*(F.dorefa_weight(weight, bits, 8, overflow=flag) for flag in (False, True)))
+
+
 def test_two_bits_of_dorefa_are_the_uniform_grid():
     out = F.dorefa_weight(torch.randn(10000), 2, 32)
     torch.testing.assert_close(out.unique(), torch.tensor([-1, -1 / 3, 1 / 3, 1]), rtol=0, atol=0.02)

@@ -1,4 +1,4 @@
-"""VideoIQ at test time, slow and obvious: one clip, one frame, one LSTM step at a time; every precision on every frame.
+"""VideoIQ at test time, slow and obvious: one clip and one frame at a time, every precision on every frame.
 
 The oracle of the grouped, vectorized recognizer. Axes: T frames, A actions, K classes.
 """

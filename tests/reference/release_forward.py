@@ -87,7 +87,9 @@ def policy_features(s: State, frames: Tensor) -> Tensor:
     return F.relu6(norm(s, "policy_net.conv.1", F.conv2d(x, s["policy_net.conv.0.weight"]))).mean((2, 3))
 
 
-def run_release(s: State, clips: Tensor, precisions: tuple[int, ...], skips: tuple[int, ...]) -> dict[str, Tensor]:
+def run_release(
+    s: State, clips: Tensor, precisions: tuple[int, ...], skips: tuple[int, ...]
+) -> dict[str, Tensor]:
     """Everything the fixture holds, for clips (N, T, 3, S, S). Action rows: precisions, then skips."""
     n, t = clips.shape[:2]
     frames, top = clips.flatten(0, 1), precisions[0]
@@ -100,7 +102,9 @@ def run_release(s: State, clips: Tensor, precisions: tuple[int, ...], skips: tup
         out["teacher_logits"] = F.linear(mean, s["backbone.fc_32fp.weight"], s["backbone.fc_32fp.bias"])
     seen = policy_features(s, frames).view(n, t, -1)
     cell = torch.nn.LSTMCell(seen.shape[-1], s["policy_net.rnn.weight_hh"].shape[1])
-    cell.load_state_dict({k: s[f"policy_net.rnn.{k}"] for k in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")})
+    cell.load_state_dict(
+        {k: s[f"policy_net.rnn.{k}"] for k in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
+    )
     decisions = torch.zeros(n, t, dtype=torch.long)
     log_probs = torch.zeros(n, t, s["policy_net.linear.weight"].shape[0])
     states = torch.zeros(n, t, cell.hidden_size)

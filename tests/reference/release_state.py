@@ -87,7 +87,10 @@ def release_shapes(
     if teacher:
         out += [("backbone.conv1_32fp.weight", (64, 3, 7, 7)), *batch_norm("backbone.bn1_32fp", 64)]
         out += residual_stages(depth, precisions, "_32fp")
-        out += [("backbone.fc_32fp.weight", (num_classes, features)), ("backbone.fc_32fp.bias", (num_classes,))]
+        out += [
+            ("backbone.fc_32fp.weight", (num_classes, features)),
+            ("backbone.fc_32fp.bias", (num_classes,)),
+        ]
     out += [("policy_net.temperature", (1,)), *mobilenet_v2()]
     out += [("policy_net.rnn.weight_ih", (2048, 1280)), ("policy_net.rnn.weight_hh", (2048, 512))]
     out += [("policy_net.rnn.bias_ih", (2048,)), ("policy_net.rnn.bias_hh", (2048,))]

@@ -1,7 +1,6 @@
-# Real clips, small enough for a CPU: frames of 112x112 (84x84 for the policy's backbone as a recognizer), 8 per video;
-# the recognizers train on 4, which sees more videos per minute.
-# What to read stands in scenes.py, fights.py and folder.py. Small copies of the videos decode some six times
-# faster (tools/data/shrink_videos.py).
+# Real clips, small enough for a CPU: 8 frames per video of 112x112 (84x84 for the policy's backbone as a
+# recognizer); the recognizers train on 4, which sees more videos per minute. What to read stands in scenes.py,
+# fights.py and folder.py. Small copies of the videos decode some six times faster (tools/data/shrink_videos.py).
 num_frames = 8
 num_train_frames = 4
 resize_side = 128

@@ -1,5 +1,5 @@
-# Fine-tuning on hundreds of clips: AdamW with one cosine, the pretrained backbone at a twentieth of the rate of the
-# new layers, activation clips without weight decay. Set max_epochs and T_max together.
+# Fine-tuning on hundreds of clips: AdamW with one cosine, the pretrained backbone at a twentieth of the rate
+# of the new layers, activation clips without weight decay. Set max_epochs and T_max together.
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=15, val_begin=1, val_interval=5)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")

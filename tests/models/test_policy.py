@@ -1,0 +1,170 @@
+import pytest
+import torch
+from mmaction.registry import MODELS
+
+from mmvideoiq.actions import ActionSpace
+from mmvideoiq.models.policy import gumbel_one_hot, one_hot_argmax, sample_gumbel
+from tests.models.toys import build, clips, policy
+from tests.reference.dense_videoiq import choose
+
+SKIPS = [(1,), (1, 2, 4), (3,)]
+
+
+def space(skips=(1,)):
+    return ActionSpace([dict(bits=32), dict(bits=4), dict(bits=2), *(dict(skip=k) for k in skips)])
+
+
+def head(skips=(1,), **options):
+    options = dict(in_channels=6, hidden=10, dropout_ratio=0.0) | options
+    made = MODELS.build(dict(type="PolicyHead", actions=space(skips), **options))
+    with torch.no_grad():
+        made.fc_policy.weight.normal_(0, 4)  # opinions, so that every action is chosen somewhere
+    return made
+
+
+@pytest.mark.parametrize("skips", SKIPS, ids=str)
+@pytest.mark.parametrize("noisy", [False, True])
+def test_equals_the_oracle_clip_by_clip(skips, noisy):
+    ours = head(skips)
+    features = 3 * torch.randn(30, 9, 6)
+    noise = sample_gumbel(torch.empty(30, 9, 3 + len(skips))) if noisy else None
+    with torch.no_grad():
+        result = ours(features, noise, temperature=1.0)
+    chosen = result.decisions.argmax(-1)
+    assert set(chosen.unique().tolist()) == set(range(3 + len(skips)))
+    for n in range(30):
+        actions, log_probs, _ = choose(
+            ours, space(skips).skip_lengths, features[n], noise[n] if noisy else None
+        )
+        assert chosen[n].tolist() == actions
+        torch.testing.assert_close(result.log_probs[n], log_probs, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(result.decisions.sum(-1), torch.ones(30, 9))
+
+
+@pytest.mark.parametrize("noisy", [False, True])
+def test_the_fast_path_equals_the_stepwise_one_where_nothing_is_held(noisy):
+    ours = head()
+    assert not ours.holds
+    features = torch.randn(7, 6, 6)
+    noise = sample_gumbel(torch.empty(7, 6, 4)) if noisy else None
+    fast = ours(features, noise, temperature=2.0)
+    ours.holds = True
+    slow = ours(features, noise, temperature=2.0)
+    for one, other in zip(fast[:2], slow[:2], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+    grads = [torch.autograd.grad(out.decisions[..., 0].sum() + out.log_probs.square().sum(), ours.lstm.weight_hh_l0)
+             for out in (fast, slow)]  # fmt: skip
+    torch.testing.assert_close(*grads, rtol=1e-4, atol=1e-5)
+
+
+def test_held_frames_repeat_decision_and_probabilities():
+    ours = head((4,))
+    with torch.no_grad():
+        ours.fc_policy.bias.copy_(torch.tensor([0.0, 0.0, 0.0, 1e4]))
+        result = ours(torch.randn(3, 6, 6), None, 1.0)
+        free = head((1,))
+        free.load_state_dict(ours.state_dict())
+        plain = free(torch.randn(3, 6, 6), None, 1.0)
+    assert (result.decisions.argmax(-1) == 3).all()
+    for t in (1, 2, 3):
+        assert torch.equal(result.log_probs[:, t], result.log_probs[:, 0])
+    assert torch.equal(result.log_probs[:, 5], result.log_probs[:, 4])
+    assert plain.log_probs.shape == result.log_probs.shape
+
+
+def test_temperature_to_zero_is_the_arg_max_under_the_same_noise():
+    log_probs = torch.randn(50, 4).log_softmax(-1).requires_grad_()
+    noise = sample_gumbel(log_probs.detach())
+    wanted = one_hot_argmax(log_probs.detach() + noise)
+    for temperature in (5.0, 1.0, 1e-3):
+        assert torch.equal(gumbel_one_hot(log_probs, noise, temperature).round(), wanted)
+    torch.testing.assert_close(((log_probs + noise) / 1e-4).softmax(-1), wanted, atol=1e-3, rtol=0)
+
+
+def test_gradient_is_that_of_the_softened_sample():
+    log_probs = torch.randn(5, 4, dtype=torch.float64).log_softmax(-1).requires_grad_()
+    noise, upstream = sample_gumbel(log_probs.detach()), torch.randn(5, 4)
+    tau = 0.7
+    gumbel_one_hot(log_probs, noise, tau).backward(upstream.double())
+    p = ((log_probs.detach() + noise) / tau).softmax(-1)
+    expected = p * (upstream - (p * upstream).sum(-1, keepdim=True)) / tau
+    torch.testing.assert_close(log_probs.grad, expected)
+
+
+def test_samples_follow_the_probabilities():
+    probs = torch.tensor([0.5, 0.3, 0.15, 0.05])
+    drawn = gumbel_one_hot(probs.log().expand(40000, 4), sample_gumbel(torch.empty(40000, 4)), 5.0)
+    torch.testing.assert_close(drawn.mean(0), probs, atol=0.01, rtol=0)  # 4 standard deviations
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_noise_is_finite_and_fine_in_half_precision(dtype):
+    noise = sample_gumbel(torch.empty(200000, dtype=dtype))
+    assert torch.isfinite(noise).all()
+    assert noise.unique().numel() > 100000
+
+
+@pytest.mark.parametrize("skips", SKIPS, ids=str)
+def test_gradient_reaches_every_parameter(skips):
+    ours = build(dict(policy(num_classes=3), actions=space(skips))).train()
+    out = ours(clips(6, 5), sample=True)
+    (out.decisions[..., 0].sum() + out.class_logits.sum()).backward()
+    for name, parameter in ours.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+
+
+def test_classifier_reads_the_mean_lstm_output():
+    ours = head((1, 2), num_classes=3)
+    features = torch.randn(4, 6, 6)
+    with torch.no_grad():
+        result = ours(features, None, 1.0)
+        for n in range(4):
+            mean = choose(ours, space((1, 2)).skip_lengths, features[n])[2]
+            expected = ours.fc_cls.weight @ mean + ours.fc_cls.bias
+            torch.testing.assert_close(result.class_logits[n], expected, rtol=1e-4, atol=1e-5)
+    assert head()(features, None, 1.0).class_logits is None
+
+
+def test_without_sampling_it_is_deterministic_and_with_sampling_it_follows_the_seed():
+    ours = build(dict(policy(), actions=space())).eval()
+    x = clips(5)
+    assert torch.equal(ours(x, sample=False).decisions, ours(x, sample=False).decisions)
+    drawn = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        drawn.append(ours(x, sample=True).decisions)
+    assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
+
+
+def test_order_of_the_frames_matters_and_later_frames_do_not_change_earlier_choices():
+    ours = build(dict(policy(), actions=space((1, 2)))).eval()
+    x = clips(3, 6)
+    with torch.no_grad():
+        whole, start = ours(x, sample=False), ours(x[:, :4], sample=False)
+        other = ours(x.flip(1), sample=False)
+    torch.testing.assert_close(whole.log_probs[:, :4], start.log_probs, rtol=1e-4, atol=1e-6)
+    assert not torch.allclose(whole.log_probs[:, -1], other.log_probs[:, 0], atol=1e-4)
+
+
+# --- input size ---
+
+
+def test_frames_are_resized_bilinearly_and_not_touched_at_their_own_size():
+    ours = build(dict(policy(input_size=12), actions=space()))
+    x = torch.arange(24.0).expand(1, 3, 24, 24)
+    torch.testing.assert_close(ours.resize(x)[0, 0, 0], torch.arange(12) * 2 + 0.5)
+    ours.input_size = None
+    assert ours.resize(x) is x
+
+
+@pytest.mark.parametrize("shape", [(20, 40), (40, 20)])
+def test_input_larger_than_the_frame(shape):
+    ours = build(dict(policy(input_size=32), actions=space()))
+    message = f"policy input_size=32 is larger than the frame \\({shape[0]}x{shape[1]}\\): use at most 20"
+    with pytest.raises(ValueError, match=message):
+        ours(torch.zeros(1, 2, 3, *shape), sample=False)
+
+
+def test_input_size_below_one():
+    with pytest.raises(ValueError, match="policy input_size=0 must be at least 1"):
+        MODELS.build(dict(policy(input_size=0), actions=space()))

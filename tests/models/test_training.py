@@ -1,0 +1,130 @@
+"""Both recognizers under the host's runner: what stands still, what moves, and the host's optim wrappers."""
+
+import pytest
+import torch
+from mmaction.registry import MODELS
+
+from tests.models.toy_runs import config, train
+from tests.models.toys import (
+    CLASSES,
+    any_precision_recognizer,
+    build,
+    float_recognizer,
+    lived_in,
+    policy,
+    videoiq,
+)
+
+
+@pytest.fixture
+def teacher(tmp_path):
+    model = lived_in(build(float_recognizer(), seed=2), seed=2)
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / "teacher.pth")
+    return dict(float_recognizer(), checkpoint=str(tmp_path / "teacher.pth"))
+
+
+def with_dropout(cfg):
+    """The recognizer config with dropout in every head, the teacher's too."""
+    for part in (cfg, cfg.get("teacher") or {}):
+        if "cls_head" in part:
+            part["cls_head"] = dict(part["cls_head"], dropout_ratio=0.5)
+    return cfg
+
+
+def moved_parts(cfg, tmp_path, **options):
+    """Names of the top modules of which any parameter or buffer changed in one epoch."""
+    start = lived_in(build(cfg))
+    torch.save(dict(state_dict=start.state_dict()), tmp_path / "start.pth")
+    runner, steps = train(config(cfg, tmp_path, load_from=str(tmp_path / "start.pth"), **options))
+    before = start.state_dict()
+    after = runner.model.state_dict()
+    assert set(after) == set(before) and len(steps) > 0
+    moved = {name for name in after if not torch.equal(after[name], before[name])}
+    return {name.split(".")[0] for name in moved}, moved
+
+
+def test_policy_stage_moves_the_policy_and_the_classifier_alone(tmp_path, teacher):
+    cfg = with_dropout(videoiq(teacher=teacher, distill=dict(type="DistillationLoss")))
+    parts, _ = moved_parts(cfg, tmp_path)
+    assert parts == {"policy", "cls_head"}
+
+
+def test_frozen_parts_give_the_same_output_while_training(teacher):
+    """Their dropout and batch norm are off, in the middle of training too."""
+    frozen = ("backbone", "cls_head")
+    cfg = with_dropout(videoiq(teacher=teacher, distill=dict(type="DistillationLoss"), frozen=frozen))
+    model = lived_in(build(cfg))
+    features, processed = torch.randn(2, 3, 16), torch.ones(2, 3)
+    for mode in (True, False, True):
+        model.train(mode)
+        for part in (model.backbone, model.cls_head, model.teacher):
+            assert not any(module.training for module in part.modules())
+        assert model.policy.training is mode
+        assert torch.equal(model.cls_head(features, processed), model.cls_head(features, processed))
+
+
+def test_frozen_classifier_stands_still(tmp_path):
+    parts, _ = moved_parts(with_dropout(videoiq(frozen=("backbone", "cls_head"))), tmp_path)
+    assert parts == {"policy"}
+
+
+def test_joint_training_moves_everything(tmp_path):
+    parts, moved = moved_parts(videoiq(frozen=()), tmp_path, epochs=2)
+    assert parts == {"policy", "cls_head", "backbone"}
+    for kind in ("conv1.conv.weight", "norms.2.running_mean", "norms.32.weight", "clip.2", "clip.4"):
+        assert any(name.startswith("backbone.") and kind in name for name in moved), kind
+
+
+def test_any_precision_stage_moves_everything_but_the_teacher(tmp_path, teacher):
+    parts, moved = moved_parts(with_dropout(any_precision_recognizer(teacher=teacher)), tmp_path)
+    assert parts == {"backbone", "cls_head"}
+    still = set(MODELS.build(any_precision_recognizer()).state_dict()) - moved
+    assert not {name for name in still if "clip" not in name}
+
+
+def test_cached_features_train_the_same_network(tmp_path):
+    weights = []
+    for cached in (False, True):
+        runner, _ = train(config(videoiq(cache_features=cached), tmp_path / str(cached), epochs=2))
+        weights.append(runner.model.state_dict())
+        if cached:
+            assert len(runner.model.feature_cache) == 8
+    for name, value in weights[0].items():
+        torch.testing.assert_close(value, weights[1][name], rtol=1e-3, atol=1e-4, msg=name)
+
+
+STAGES = [
+    pytest.param(any_precision_recognizer(), id="any-precision"),
+    pytest.param(videoiq(), id="policy"),
+    pytest.param(videoiq(frozen=(), policy=policy(num_classes=CLASSES), policy_cls_weight=0.1), id="joint"),
+]
+
+
+@pytest.mark.parametrize("cfg", STAGES)
+def test_mixed_precision_of_the_host(cfg, tmp_path):
+    wrapper = dict(type="AmpOptimWrapper", dtype="bfloat16", optimizer=dict(type="SGD", lr=0.02))
+    runner, steps = train(config(cfg, tmp_path, optim_wrapper=wrapper))
+    assert all(torch.isfinite(torch.tensor(list(step.values()))).all() for step in steps)
+    assert all(torch.isfinite(value).all() for value in runner.model.state_dict().values())
+    plain, exact = train(config(cfg, tmp_path / "plain", optim_wrapper=wrapper | dict(dtype=None)))
+    assert steps[0]["loss"] == pytest.approx(exact[0]["loss"], rel=0.1)
+    before = runner.model.backbone.net.conv1.conv.weight.dtype
+    assert before == torch.float32 == plain.model.backbone.net.conv1.conv.weight.dtype
+
+
+@pytest.mark.parametrize("cfg", STAGES)
+def test_gradient_accumulation_of_the_host(cfg, tmp_path):
+    """Two half steps move the weights once, by the mean of their gradients."""
+    wrapper = dict(type="OptimWrapper", accumulative_counts=2, optimizer=dict(type="SGD", lr=0.1))
+    start = lived_in(build(cfg))
+    torch.save(dict(state_dict=start.state_dict()), tmp_path / "start.pth")
+    runner, steps = train(config(cfg, tmp_path, optim_wrapper=wrapper, load_from=str(tmp_path / "start.pth")))
+    assert len(steps) == 2
+    before = dict(start.named_parameters())
+    for name, parameter in runner.model.named_parameters():
+        if parameter.requires_grad:
+            expected = before[name] - 0.1 * parameter.grad  # not cleared before the next epoch's first step
+            if parameter.grad.abs().sum() > 0:
+                torch.testing.assert_close(parameter, expected, rtol=1e-4, atol=1e-6, msg=name)
+    moved = [name for name, p in runner.model.named_parameters() if not torch.equal(p, before[name])]
+    assert moved

@@ -1,0 +1,122 @@
+"""A ResNet-18 of the authors' release, converted by the tool, against numbers computed with the release itself."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from mmaction.registry import MODELS
+from mmengine.config import Config
+
+from tests.reference.release_forward import run_release
+from tests.reference.release_state import filled_state, parity_input, release_shapes
+
+TOLERANCE = 1e-3  # of the largest value
+
+
+def build_converted(load_tool, folder, state, *flags):
+    """Write ``state`` as the release does, run the tool, build what it wrote."""
+    torch.save(
+        {"state_dict": {f"module.{k}": v for k, v in state.items()}, "epoch": 1}, folder / "release.pth"
+    )
+    dst = folder / "ours.pth"
+    load_tool("convert_checkpoint.py").main([str(folder / "release.pth"), str(dst), *flags])
+    model = MODELS.build(Config.fromfile(dst.with_suffix(".py")).model)
+    model.load_state_dict(torch.load(dst, weights_only=True)["state_dict"], strict=True)
+    return model.eval()
+
+
+@torch.no_grad()
+def outputs(model, clips):
+    """Everything the fixture holds, from our model."""
+    policy = model.policy(clips, sample=False)
+    samples = model(clips, mode="predict")
+    out = dict(
+        logits=model(clips, mode="tensor"),
+        decisions=torch.stack([sample.policy_actions for sample in samples]),
+        log_probs=policy.log_probs,
+    )
+    if policy.class_logits is not None:
+        out["policy_logits"] = policy.class_logits
+    if model.teacher is not None:
+        features, options = model.teacher.extract_feat(clips)
+        out["teacher_logits"] = model.teacher.cls_head(features, **options)
+    for bits in model.actions.precisions:
+        model.set_fixed_action(bits=bits)
+        out[f"logits_{bits}bit"] = model(clips, mode="tensor")
+    model.set_fixed_action(None)
+    return out
+
+
+def assert_near(got, want, name):
+    error = (got - want).abs().max() / want.abs().max()
+    assert error < TOLERANCE, f"{name}: off by {error:.1e} of the largest value"
+
+
+@pytest.fixture(scope="module")
+def fixture(shared_dir):
+    folder = shared_dir / "parity"
+    setup = json.loads((folder / "r18_b32-4-2_s1.json").read_text())
+    with np.load(folder / "r18_b32-4-2_s1.npz") as file:
+        numbers = {name: torch.from_numpy(file[name]) for name in file.files}
+    shapes = [(name, tuple(shape)) for name, shape in setup["state_dict"]]
+    assert shapes == release_shapes()
+    state = filled_state(shapes)
+    bias = "policy_net.linear.bias"
+    state[bias] = numbers.pop(f"override/{bias}")
+    clips = parity_input(setup["input_seed"], setup["num_frames"], setup["input_size"])
+    return SimpleNamespace(numbers=numbers, state=state, clips=clips)
+
+
+@pytest.fixture(scope="module")
+def converted(fixture, load_tool, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("parity")
+    model = build_converted(load_tool, folder, fixture.state, "--num-frames", "8", "--skip-list", "1")
+    return outputs(model, fixture.clips)
+
+
+def test_decisions_are_those_of_the_release(fixture, converted):
+    assert converted["decisions"].tolist() == fixture.numbers["decisions"].tolist()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "logits",
+        "log_probs",
+        "policy_logits",
+        "teacher_logits",
+        "logits_32bit",
+        "logits_4bit",
+        "logits_2bit",
+    ],
+)
+def test_numbers_are_those_of_the_release(fixture, converted, name):
+    assert_near(converted[name], fixture.numbers[name], name)
+
+
+@pytest.mark.parametrize(
+    ("options", "precisions", "skips"),
+    [
+        (dict(depth=18, precisions=(8, 4, 2), actions=6), (8, 4, 2), (1, 2, 4)),
+        (dict(depth=50, precisions=(4, 2), actions=3, teacher=False, policy_classifier=False), (4, 2), (2,)),
+    ],
+)
+def test_other_settings_agree_with_the_slow_forward(load_tool, tmp_path, options, precisions, skips):
+    """Where the precisions are integers, our model computes what the paper's formulas say, skips included."""
+    state = filled_state(release_shapes(**options))
+    # of the filling rule's weights a network amplifies rounding: smaller gains make numbers comparable
+    for name in state:
+        if ".bn" in name and name.endswith(".running_var"):
+            state[name] = state[name] * 50
+    actions = options["actions"]
+    state["policy_net.linear.bias"] = torch.zeros(actions)
+    clips = parity_input(1, 8, 96)[:, :, :, :90, :90]
+    flags = ["--skip-list", ",".join(map(str, skips))]
+    model = build_converted(load_tool, tmp_path, state, *flags)
+    got = outputs(model, clips)
+    want = run_release(state, clips, precisions, skips)
+    assert got["decisions"].tolist() == want.pop("decisions").tolist()
+    for name in want:
+        assert_near(got[name], want[name], name)

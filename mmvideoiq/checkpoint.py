@@ -1,4 +1,4 @@
-"""Checkpoints of others as ours: the authors' release and float zoo weights. Pure functions from state dict to state dict.
+"""Checkpoints of others as ours: float zoo weights and the authors' release, from state dict to state dict.
 
 A ``Layer`` is one convolution with its batch norm and knows its name in every layout; the readers below only
 list which tensor goes where. Names of ours: ``backbone.net.<host name>``, ``policy.*``, ``cls_head.*``, ``teacher.*``.
@@ -84,7 +84,7 @@ class ReleaseSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class FloatSpec:
-    """What a float file holds: the host's backbone, its depth (None: it has one size), classes (None: no classifier)."""
+    """What a float file holds: the host's backbone; depth None: it has one size; classes None: no classifier."""
 
     backbone: str
     depth: int | None

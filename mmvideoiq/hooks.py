@@ -1,13 +1,14 @@
-"""The schedule of the policy's Gumbel-softmax temperature."""
+"""What happens around epochs: the Gumbel-softmax temperature, the seed, and calibration before the first."""
 
 from __future__ import annotations
 
+import functools
 import math
 
 from mmaction.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner
+from mmengine.runner import Runner, set_random_seed
 
 
 @HOOKS.register_module()
@@ -52,37 +53,60 @@ class GumbelTemperatureHook(Hook):
         runner.message_hub.update_scalar("train/temperature", temperature)
 
 
+@HOOKS.register_module()
+class EpochSeedHook(Hook):
+    """Before each training epoch seed everything from the run's seed, the epoch and the rank.
+
+    The host restores no random state on resuming: without this hook a resumed training draws other noise (Gumbel,
+    dropout, augmentation) than an uninterrupted one. Workers of the loader are seeded anew too where they are
+    started each epoch; with ``persistent_workers=True`` their augmentations still depend on when they started.
+    """
+
+    priority = "VERY_HIGH"
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        seed = (runner.seed + 10007 * (runner.epoch + 1)) % 2**31
+        set_random_seed(seed, diff_rank_seed=True)
+        init = runner.train_dataloader.worker_init_fn
+        if isinstance(init, functools.partial) and "seed" in init.keywords:
+            runner.train_dataloader.worker_init_fn = functools.partial(
+                init.func, *init.args, **{**init.keywords, "seed": seed}
+            )
+
+
 def _unwrapped(runner: Runner):
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
 @HOOKS.register_module()
-class ClipCalibrationHook(Hook):
-    """Before the first epoch, fit the backbone's activation clips to some training frames.
+class CalibrationHook(Hook):
+    """Before the first epoch, fit an any-precision backbone's clips and batch norms to some training frames.
 
-    Runs after ``load_from``, at the highest precision; a resumed training keeps its learned clips.
+    Runs after ``load_from``. A resumed training keeps what it has learned.
 
     Args:
-        num_clips: training videos that are looked at, spread over the list, >= 1.
+        num_videos: training videos that are looked at, spread over the list, >= 1.
+        frames_per_video: frames of each, spread over the video, >= 1.
     """
 
-    def __init__(self, *, num_clips: int = 8) -> None:
-        if num_clips < 1:
-            raise ValueError(f"ClipCalibrationHook num_clips must be >= 1, got {num_clips}")
-        self.num_clips = num_clips
+    def __init__(self, *, num_videos: int = 32, frames_per_video: int = 2) -> None:
+        for name, value in (("num_videos", num_videos), ("frames_per_video", frames_per_video)):
+            if value < 1:
+                raise ValueError(f"CalibrationHook {name} must be >= 1, got {value}")
+        self.num_videos = num_videos
+        self.frames_per_video = frames_per_video
 
     def before_train(self, runner: Runner) -> None:
-        """Fit the clips unless the training is resumed."""
+        """Fit, unless the training is resumed."""
         if runner.iter > 0:
             return
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        if not hasattr(model.backbone, "calibrate_clips_"):
+        model = _unwrapped(runner)
+        if not hasattr(model.backbone, "calibrate_"):
             raise AttributeError(
-                f"ClipCalibrationHook needs an AnyPrecisionBackbone, the model has a {type(model.backbone).__name__}"
+                f"CalibrationHook needs an AnyPrecisionBackbone, the model has a {type(model.backbone).__name__}"
             )
         loader = runner.train_dataloader
-        step = max(1, len(loader.dataset) // self.num_clips)
-        samples = [loader.dataset[i] for i in range(0, len(loader.dataset), step)][: self.num_clips]
-        inputs = model.data_preprocessor(loader.collate_fn(samples), training=False)["inputs"]
-        fitted = model.backbone.calibrate_clips_(inputs.flatten(0, 1))
-        runner.logger.info(f"fitted the activation clips of {fitted} quantizers to {len(samples)} videos")
+        step = max(1, len(loader.dataset) // self.num_videos)
+        samples = [loader.dataset[i] for i in range(0, len(loader.dataset), step)][: self.num_videos]
+        clips = model.data_preprocessor(loader.collate_fn(samples), training=False)["inputs"]  # (N, T, C, H, W)
+        model.backbone.calibrate_(clips[:, :: max(1, clips.shape[1] // self.frames_per_video)].flatten(0, 1))

@@ -165,7 +165,7 @@ def plain_resnet(depth):
 
 @pytest.mark.parametrize("layout", ["zoo", "torchvision", "tsm"])
 def test_float_resnet(layout):
-    net = (ResNetTSM if layout == "tsm" else ResNet)(18, pretrained=None).eval()
+    net = (ResNetTSM if layout == "tsm" else ResNet)(18, pretrained=None)
     head = dict(weight=torch.randn(5, 512), bias=torch.randn(5))
     if layout == "torchvision":
         source = plain_resnet(18) | {f"fc.{k}": v for k, v in head.items()}
@@ -219,7 +219,7 @@ def test_bad_float_files():
         read_float({"encoder.weight": torch.zeros(1)})
     with pytest.raises(ValueError, match=r"names missing: layer2\.0\.bn1\.bias"):
         convert_float({k: v for k, v in source.items() if k != "layer2.0.bn1.bias"}, read_float(source), (4,))
-    with pytest.raises(ValueError, match="not known: layer1.0.se.weight"):
+    with pytest.raises(ValueError, match=r"not known: layer1\.0\.se\.weight"):
         convert_float(source | {"layer1.0.se.weight": torch.zeros(1)}, read_float(source), (4,))
 
 
@@ -264,7 +264,8 @@ def test_tool_converts_a_float_file(tmp_path, load_tool, capsys, weight):
     from mmaction.registry import MODELS
     from mmengine.config import Config
 
-    net = ResNet(18, pretrained=None).eval()
+    net = ResNet(18, pretrained=None)
+    net.eval()
     source = {f"backbone.{k}": v for k, v in net.state_dict().items()}
     source |= {"cls_head.fc_cls.weight": torch.randn(3, 512), "cls_head.fc_cls.bias": torch.zeros(3)}
     torch.save({"state_dict": source, "meta": {}}, tmp_path / "src.pth")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmaction.registry import MODELS
 from mmengine.config import Config
 from torch import nn
 
@@ -185,6 +186,32 @@ def test_precision_is_set_on_the_model(test):
     assert model.bits == 4
     with pytest.raises(ValueError, match="bits must be one of 32, 4, got 3"):
         test.fix_precision(model, 3)
+
+
+def test_precision_of_a_model_of_ours(test, tsn_config, tmp_path, capsys):
+    """``--precision`` runs every frame at it, as ``set_fixed_action`` does; another one is refused in one line."""
+    config = Config.fromfile(tsn_config)
+    config.custom_imports = dict(imports=["mmvideoiq.plugin"], allow_failed_imports=False)
+    config.model.type = "AnyPrecisionRecognizer"
+    backbone = dict(type="SlimResNet", base_channels=8, stage_blocks=(1,))
+    config.model.backbone = dict(type="AnyPrecisionBackbone", backbone=backbone, precisions=(8, 2))
+    config.model.cls_head.in_channels = 8
+    config.dump(tmp_path / "ours.py")
+    import mmvideoiq.plugin  # noqa: F401  registers the parts that the config names
+
+    torch.save(dict(state_dict=MODELS.build(config.model).state_dict()), tmp_path / "ours.pth")
+
+    def scores(*flags: str) -> torch.Tensor:
+        out = tmp_path / f"scores{len(list(tmp_path.glob('*.pkl')))}.pkl"
+        test.main([*where, "--dump", str(out), "--cfg-options", f"experiment_name={out.stem}", *flags])
+        return torch.stack([sample["pred_score"] for sample in pickle.loads(out.read_bytes())])
+
+    where = [str(tmp_path / "ours.py"), str(tmp_path / "ours.pth"), "--work-dir", str(tmp_path)]
+    top, high, low = scores(), scores("--precision", "8"), scores("--precision", "2")
+    assert torch.equal(top, high) and not torch.equal(high, low)
+    assert "precision 3 is not one of the model's (8, 2)" in error_line(
+        capsys, test.main, *where, "--precision", "3"
+    )
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ default_hooks = dict(
     checkpoint=dict(type="CheckpointHook", interval=1, max_keep_ckpts=2, save_best="auto"),
     sampler_seed=dict(type="DistSamplerSeedHook"),
     sync_buffers=dict(type="SyncBuffersHook"),
+    epoch_seed=dict(type="EpochSeedHook"),  # a resumed training draws the noise of an uninterrupted one
 )
 
 env_cfg = dict(

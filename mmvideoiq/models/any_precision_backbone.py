@@ -14,7 +14,7 @@ from mmengine.logging import MMLogger
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmvideoiq.quant import PrecisionSwitch, calibrate_clips_, to_any_precision_
+from mmvideoiq.quant import PrecisionSwitch, calibrate_clips_, calibrate_norms_, to_any_precision_
 from mmvideoiq.quant.functional import uniform
 from mmvideoiq.quant.precision import FLOAT_BITS
 
@@ -135,9 +135,13 @@ class AnyPrecisionBackbone(BaseModule):
         MMLogger.get_current_instance().info(f"{type(self.net).__name__}: {self.report}")
         self._is_init = True
 
-    def calibrate_clips_(self, frames: Tensor) -> int:
-        """Fit every activation clip to what float frames (N, C, H, W) produce; returns how many were fitted."""
-        return calibrate_clips_(self.net, frames)
+    def calibrate_(self, frames: Tensor) -> None:
+        """Fit clips and the lower precisions' batch norms to what normalized frames (N, C, H, W) produce."""
+        clips = calibrate_clips_(self, frames)
+        norms = calibrate_norms_(self, self.switch, frames)
+        MMLogger.get_current_instance().info(
+            f"fitted the clips of {clips} quantizers and {norms} batch norms to {len(frames)} frames"
+        )
 
     def forward(self, frames: Tensor) -> Tensor:
         """Features at the active precision: (N, C, H, W) -> (N, D, h, w)."""

@@ -94,9 +94,8 @@ class AnyPrecisionRecognizer(Recognizer2D):
         """Losses and accuracies of every precision; inputs (N, T, C, H, W)."""
         num_frames = inputs.shape[1]
         features = self.backbone.forward_all(inputs.flatten(0, 1))  # bits -> (N*T, D, h, w)
-        scores = {
-            bits: self.cls_head(f, num_segs=num_frames) for bits, f in features.items()
-        }  # bits -> (N, K)
+        # bits -> (N, K); float32 under autocast too, for the host's accuracies
+        scores = {bits: self.cls_head(f, num_segs=num_frames).float() for bits, f in features.items()}
         results = {}
         for bits, score in scores.items():
             for name, value in self.cls_head.loss_by_feat(score, data_samples).items():

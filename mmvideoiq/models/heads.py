@@ -59,8 +59,9 @@ class FrameAverageHead(BaseHead):
             features: (N, T, D), zero where a frame was left out.
             processed: (N, T), 1 where a frame was processed and 0 elsewhere.
 
-        Returns: (N, K). A clip of which nothing was processed gets the classifier's bias.
+        Returns: float32 (N, K), under autocast too. A clip of which nothing was processed gets the
+        classifier's bias.
         """
         count = processed.sum(1, keepdim=True).clamp_min(1.0)  # (N, 1)
         mean = features.sum(1) / count  # (N, D)
-        return self.fc_cls(self.dropout(mean))
+        return self.fc_cls(self.dropout(mean)).float()

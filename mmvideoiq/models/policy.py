@@ -91,7 +91,7 @@ class PolicyHead(BaseModule):
             hidden, _ = self.lstm(features)  # (N, T, hidden)
             log_probs = F.log_softmax(self.fc_policy(hidden).float(), dim=-1)  # (N, T, A)
             decisions = self._decide(log_probs, noise, temperature)
-        class_logits = None if self.fc_cls is None else self.fc_cls(hidden.mean(1))
+        class_logits = None if self.fc_cls is None else self.fc_cls(hidden.mean(1)).float()
         return PolicyOutput(decisions, log_probs, class_logits)
 
     @staticmethod

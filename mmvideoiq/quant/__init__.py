@@ -1,6 +1,6 @@
 """Any-precision layers in plain torch: one set of weights, read at the precision that is switched on."""
 
-from mmvideoiq.quant.calibrate import calibrate_clips_
+from mmvideoiq.quant.calibrate import calibrate_clips_, calibrate_norms_
 from mmvideoiq.quant.convert import ConversionReport, to_any_precision_
 from mmvideoiq.quant.layers import AnyPrecisionConv2d, AnyPrecisionLinear, SwitchableBatchNorm2d
 from mmvideoiq.quant.precision import PrecisionSwitch
@@ -18,5 +18,6 @@ __all__ = [
     "SwitchableBatchNorm2d",
     "build_quantizer",
     "calibrate_clips_",
+    "calibrate_norms_",
     "to_any_precision_",
 ]

@@ -1,10 +1,12 @@
-"""Fit activation clips to data before training: fewer steps are lost than from one guess for every layer."""
+"""Fit clips and batch norm statistics to data before training: the lower precisions then start close to the highest."""
 
 import torch
 from torch import Tensor, nn
 
 from mmvideoiq.quant.convert import evaluating
 from mmvideoiq.quant.functional import pact
+from mmvideoiq.quant.layers import SwitchableBatchNorm2d
+from mmvideoiq.quant.precision import PrecisionSwitch
 from mmvideoiq.quant.quantizers import Pact
 
 SAMPLE = 65536  # values of a layer that are looked at
@@ -55,3 +57,42 @@ def calibrate_clips_(model: nn.Module, *inputs: Tensor) -> int:
         for bits, clip in quantizer.clip.items():
             clip.copy_(fit_clip(values, int(bits), quantizer.signed))
     return len(seen)
+
+
+@torch.no_grad()
+def calibrate_norms_(model: nn.Module, switch: PrecisionSwitch, *inputs: Tensor) -> int:
+    """Correct the batch norm statistics of each lower precision for what quantization does to their input.
+
+    With input statistics ``m, v`` measured at the highest precision and ``m_b, v_b`` at b bits, the running ones
+    become ``mean_b = mean + m_b - m`` and ``var_b = var * v_b / v``. Layers are corrected in the order in which
+    they run, each on the output of the corrected ones before it. Call it after :func:`calibrate_clips_`.
+
+    Returns: how many batch norms were set, all precisions counted.
+    """
+    norms = [module for module in model.modules() if isinstance(module, SwitchableBatchNorm2d)]
+    reference: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+    highest, *lower = switch.precisions
+
+    def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+        var, mean = torch.var_mean(x.float(), dim=(0, 2, 3), correction=0)
+        return mean, var
+
+    def look(norm: nn.Module, args: tuple[Tensor]) -> None:
+        reference[norm] = moments(args[0])
+
+    def correct(norm: nn.Module, args: tuple[Tensor]) -> None:
+        best, own = norm.norms[str(highest)], norm.norms[str(switch.bits)]
+        mean, var = moments(args[0])
+        best_mean, best_var = reference[norm]
+        own.running_mean.copy_(best.running_mean + mean - best_mean)
+        own.running_var.copy_(best.running_var * ((var + own.eps) / (best_var + own.eps)))
+
+    for bits, hook in [(highest, look), *((bits, correct) for bits in lower)]:
+        handles = [norm.register_forward_pre_hook(hook) for norm in norms]
+        try:
+            with switch.at(bits), evaluating(model):
+                model(*inputs)
+        finally:
+            for handle in handles:
+                handle.remove()
+    return len(norms) * len(lower)

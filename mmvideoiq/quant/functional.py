@@ -44,7 +44,7 @@ def truncate_codes(codes: Tensor, from_bits: int, to_bits: int) -> Tensor:
     """
     if not 1 <= to_bits <= from_bits:
         raise ValueError(f"cannot keep {to_bits} bits of {from_bits}-bit codes; allowed are 1..{from_bits}")
-    return torch.floor(codes.detach() * 2.0 ** (to_bits - from_bits))
+    return (codes.detach() * 2.0 ** (to_bits - from_bits)).floor_()
 
 
 def top_code(bits: int, dtype: torch.dtype) -> float:
@@ -69,7 +69,8 @@ class _DorefaNormalize(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weight: Tensor) -> Tensor:
         squashed = torch.tanh(weight)
-        top = torch.maximum(squashed.max(), -squashed.min())
+        low, high = torch.aminmax(squashed)
+        top = torch.maximum(high, -low)
         top = top + (top == 0)
         normalized = squashed.div_(top)
         ctx.save_for_backward(normalized, top)

@@ -3,8 +3,9 @@
 import pytest
 import torch
 from mmaction.registry import MODELS
+from mmengine.hooks import Hook
 
-from tests.models.toy_runs import config, train
+from tests.models.toy_runs import config, preprocessor, train
 from tests.models.toys import (
     CLASSES,
     any_precision_recognizer,
@@ -12,6 +13,7 @@ from tests.models.toys import (
     float_recognizer,
     lived_in,
     policy,
+    total,
     videoiq,
 )
 
@@ -101,30 +103,47 @@ STAGES = [
 
 
 @pytest.mark.parametrize("cfg", STAGES)
-def test_mixed_precision_of_the_host(cfg, tmp_path):
-    wrapper = dict(type="AmpOptimWrapper", dtype="bfloat16", optimizer=dict(type="SGD", lr=0.02))
-    runner, steps = train(config(cfg, tmp_path, optim_wrapper=wrapper))
-    assert all(torch.isfinite(torch.tensor(list(step.values()))).all() for step in steps)
-    assert all(torch.isfinite(value).all() for value in runner.model.state_dict().values())
-    plain, exact = train(config(cfg, tmp_path / "plain", optim_wrapper=wrapper | dict(dtype=None)))
-    assert steps[0]["loss"] == pytest.approx(exact[0]["loss"], rel=0.1)
-    before = runner.model.backbone.net.conv1.conv.weight.dtype
-    assert before == torch.float32 == plain.model.backbone.net.conv1.conv.weight.dtype
+def test_mixed_precision_of_the_host(cfg, tmp_path, monkeypatch):
+    """The host wants a GPU for it; bfloat16 works on CPUs, so its check is lifted here."""
+    monkeypatch.setattr("mmengine.optim.optimizer.amp_optimizer_wrapper.is_cuda_available", lambda: True)
+    amp = dict(type="AmpOptimWrapper", dtype="bfloat16", loss_scale=dict(enabled=False))
+    amp["optimizer"] = dict(type="SGD", lr=0.02)
+    runner, steps = train(config(cfg, tmp_path, optim_wrapper=amp))
+    plain = dict(type="OptimWrapper", optimizer=dict(type="SGD", lr=0.02))
+    _, exact = train(config(cfg, tmp_path / "float", optim_wrapper=plain))
+    assert steps[0]["loss"] != exact[0]["loss"]
+    assert steps[0]["loss"] == pytest.approx(exact[0]["loss"], rel=0.2)
+    for name, value in runner.model.state_dict().items():
+        assert torch.isfinite(value).all() and value.dtype != torch.bfloat16, name
+
+
+class Snapshots(Hook):
+    """The weights and the batch of each step."""
+
+    def __init__(self):
+        self.weights, self.batches = [], []
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.batches.append(data_batch)
+        self.weights.append({k: v.detach().clone() for k, v in runner.model.named_parameters()})
 
 
 @pytest.mark.parametrize("cfg", STAGES)
 def test_gradient_accumulation_of_the_host(cfg, tmp_path):
-    """Two half steps move the weights once, by the mean of their gradients."""
+    """Weights move at every second step, by the mean gradient of both."""
     wrapper = dict(type="OptimWrapper", accumulative_counts=2, optimizer=dict(type="SGD", lr=0.1))
-    start = lived_in(build(cfg))
-    torch.save(dict(state_dict=start.state_dict()), tmp_path / "start.pth")
-    runner, steps = train(config(cfg, tmp_path, optim_wrapper=wrapper, load_from=str(tmp_path / "start.pth")))
-    assert len(steps) == 2
-    before = dict(start.named_parameters())
-    for name, parameter in runner.model.named_parameters():
-        if parameter.requires_grad:
-            expected = before[name] - 0.1 * parameter.grad  # not cleared before the next epoch's first step
-            if parameter.grad.abs().sum() > 0:
-                torch.testing.assert_close(parameter, expected, rtol=1e-4, atol=1e-6, msg=name)
-    moved = [name for name, p in runner.model.named_parameters() if not torch.equal(p, before[name])]
-    assert moved
+    seen = Snapshots()
+    train(config(cfg, tmp_path, optim_wrapper=wrapper, epochs=2), seen)
+    first, second, third, _ = seen.weights
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert any(not torch.equal(first[name], third[name]) for name in first)
+    if cfg["type"] != "AnyPrecisionRecognizer":
+        return  # the policy's noise cannot be drawn again
+    model = MODELS.build(dict(cfg, data_preprocessor=preprocessor())).train()
+    model.load_state_dict(first, strict=False)
+    for batch in seen.batches[:2]:
+        data = model.data_preprocessor(batch, training=True)
+        total(model(**data, mode="loss")).div(2).backward()
+    for name, parameter in model.named_parameters():
+        expected = first[name] - 0.1 * parameter.grad
+        torch.testing.assert_close(third[name], expected, rtol=1e-4, atol=1e-5, msg=name)

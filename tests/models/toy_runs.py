@@ -49,7 +49,9 @@ def preprocessor() -> dict:
     return dict(type="ActionDataPreprocessor", mean=[110.0] * 3, std=[70.0] * 3, format_shape="NCHW")
 
 
-def config(model: dict, work_dir: Path, *, epochs: int = 1, dataset: dict = {}, **options: Any) -> Config:
+def config(
+    model: dict, work_dir: Path, *, epochs: int = 1, dataset: dict | None = None, **options: Any
+) -> Config:
     """A training config of ``model`` on :class:`ToyClips`: batches of 4, SGD, a checkpoint after each epoch."""
     return Config(
         dict(
@@ -60,7 +62,7 @@ def config(model: dict, work_dir: Path, *, epochs: int = 1, dataset: dict = {}, 
                 batch_size=4,
                 num_workers=0,
                 sampler=dict(type="DefaultSampler", shuffle=True),
-                dataset=dict(type="ToyClips", **dataset),
+                dataset=dict(type="ToyClips", **(dataset or {})),
             ),
             train_cfg=dict(type="EpochBasedTrainLoop", max_epochs=epochs),
             optim_wrapper=dict(type="OptimWrapper", optimizer=dict(type="SGD", lr=0.02, momentum=0.9)),
@@ -81,10 +83,11 @@ def config(model: dict, work_dir: Path, *, epochs: int = 1, dataset: dict = {}, 
     )
 
 
-def train(cfg: Config) -> tuple[Runner, list[dict[str, float]]]:
+def train(cfg: Config, *hooks: Hook) -> tuple[Runner, list[dict[str, float]]]:
     """The runner after training, and what it logged at each step."""
     runner = Runner.from_cfg(cfg)
     trace = LossTrace()
-    runner.register_hook(trace)
+    for hook in (trace, *hooks):
+        runner.register_hook(hook)
     runner.train()
     return runner, trace.steps

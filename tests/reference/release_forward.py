@@ -102,14 +102,14 @@ def run_release(
         out["teacher_logits"] = F.linear(mean, s["backbone.fc_32fp.weight"], s["backbone.fc_32fp.bias"])
     seen = policy_features(s, frames).view(n, t, -1)
     cell = torch.nn.LSTMCell(seen.shape[-1], s["policy_net.rnn.weight_hh"].shape[1])
-    cell.load_state_dict(
+    cell.to(seen.dtype).load_state_dict(
         {k: s[f"policy_net.rnn.{k}"] for k in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
     )
     decisions = torch.zeros(n, t, dtype=torch.long)
-    log_probs = torch.zeros(n, t, s["policy_net.linear.weight"].shape[0])
-    states = torch.zeros(n, t, cell.hidden_size)
+    log_probs = seen.new_zeros(n, t, s["policy_net.linear.weight"].shape[0])
+    states = seen.new_zeros(n, t, cell.hidden_size)
     for clip in range(n):
-        h = c = torch.zeros(1, cell.hidden_size)
+        h = c = seen.new_zeros(1, cell.hidden_size)
         held = 0
         for frame in range(t):
             if held:
@@ -122,11 +122,14 @@ def run_release(
                 logits = F.linear(h, s["policy_net.linear.weight"], s["policy_net.linear.bias"])
                 log_probs[clip, frame] = logits.log_softmax(-1)[0]
                 decisions[clip, frame] = logits.argmax()
-                held = max(0, int(skips[decisions[clip, frame] - len(precisions)]) - 1) if decisions[clip, frame] >= len(precisions) else 0  # fmt: skip
+                lengths = [1] * len(precisions) + list(skips)
+                held = lengths[decisions[clip, frame]] - 1
             states[clip, frame] = h[0]
     if "policy_net.fc.weight" in s:
         out["policy_logits"] = F.linear(states.mean(1), s["policy_net.fc.weight"], s["policy_net.fc.bias"])
-    chosen = F.one_hot(decisions, log_probs.shape[-1])[..., : len(precisions)].float()  # (N, T, precisions)
+    chosen = F.one_hot(decisions, log_probs.shape[-1])[..., : len(precisions)].to(
+        by_bits.dtype
+    )  # (N, T, precisions)
     mixed = (by_bits * chosen[..., None]).sum((1, 2)) / chosen.sum((1, 2)).clamp(min=1)[:, None]
     return out | {
         "logits": F.linear(mixed, s["fc.weight"], s["fc.bias"]),

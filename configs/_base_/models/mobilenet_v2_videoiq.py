@@ -1,11 +1,11 @@
 # VideoIQ over a frozen any-precision MobileNetV2, with a MobileNetV2 at 84x84 as policy backbone.
-actions = [dict(bits=32), dict(bits=8), dict(bits=4), dict(bits=2), dict(skip=1)]
+actions = [dict(bits=32), dict(bits=8), dict(bits=4), dict(skip=1)]
 model = dict(
     type="VideoIQRecognizer",
     backbone=dict(
         type="AnyPrecisionBackbone",
         backbone=dict(type="MobileNetV2"),
-        precisions=(32, 8, 4, 2),
+        precisions=(32, 8, 4),
         weight=dict(type="nested"),
         activation=dict(type="pact"),
     ),
@@ -19,5 +19,5 @@ model = dict(
     actions=actions,
     frozen=("backbone", "cls_head"),
 )
-custom_hooks = [dict(type="GumbelTemperatureHook", initial=5.0, decay=0.9)]
+custom_hooks = [dict(type="GumbelTemperatureHook", initial=5.0, decay=0.75)]
 cost_metric = dict(type="ComputeCostMetric", actions=actions)

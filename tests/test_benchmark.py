@@ -1,0 +1,145 @@
+"""The benchmark: pairing, interleaving, the given usage, and what ``tools/benchmark.py train`` writes."""
+
+import json
+import math
+import socket
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from mmvideoiq import benchmark
+from mmvideoiq.benchmark import GivenUsage, TrainSettings
+from mmvideoiq.models.policy import PolicyOutput
+
+TINY = dict(backbone="resnet18", size=32, frames=2, threads=1, repeats=2, warmup=1)
+
+
+def test_ratios_are_of_pairs_not_of_medians():
+    found = benchmark.paired([2.0, 30.0, 8.0, 9.0, 5.0], [1.0, 10.0, 2.0, 3.0, 1.0])
+    assert found["pairs"] == [2.0, 3.0, 4.0, 3.0, 5.0]
+    assert (found["median"], found["quartiles"], found["range"]) == (3.0, [3.0, 4.0], [2.0, 5.0])
+    alone = benchmark.paired([3.0], [2.0])
+    assert (alone["median"], alone["quartiles"], alone["range"]) == (1.5, [1.5, 1.5], [1.5, 1.5])
+
+
+def test_runs_are_interleaved_and_every_other_round_goes_backwards(monkeypatch):
+    order, now = [], [0.0]
+    monkeypatch.setattr(
+        benchmark, "time", SimpleNamespace(perf_counter=lambda: now[0], process_time=lambda: now[0] / 2)
+    )
+
+    def run(name, seconds):
+        def go():
+            order.append(name)
+            now[0] += seconds
+
+        return go
+
+    advanced = []
+    times = benchmark.interleave(
+        {"a": run("a", 1.0), "b": run("b", 3.0)},
+        warmup=1,
+        repeats=2,
+        advance=lambda: advanced.append(len(order)),
+    )
+    assert order == ["a", "b", "b", "a", "a", "b"]
+    assert times == {"a": ([1.0, 1.0], [0.5, 0.5]), "b": ([3.0, 3.0], [1.5, 1.5])}
+    assert advanced == [1, 2, 3, 4, 5, 6]
+
+
+def test_given_usage_is_met_on_average_and_nearly_in_each_call():
+    shares = (0.2, 0.3, 0.2, 0.3)
+    usage = GivenUsage(shares)
+    log_probs = torch.zeros(1, 8, 4).log_softmax(-1)
+    for _ in range(2000):
+        before = usage.counts.clone()
+        output = usage(nn.Identity(), (), PolicyOutput(torch.zeros(1, 8, 4), log_probs, None))
+        drawn = usage.counts - before
+        assert torch.equal(output.decisions.sum((0, 1)).long(), drawn)
+        assert torch.equal(output.decisions.sum(-1), torch.ones(1, 8))
+        assert ((drawn - 8 * torch.tensor(shares)).abs() < 1).all()
+        assert output.log_probs is log_probs
+    torch.testing.assert_close(usage.counts / usage.counts.sum(), torch.tensor(shares), atol=5e-3, rtol=0)
+
+
+def test_dynamic_evaluation_runs_the_policy_and_then_the_given_actions():
+    torch.manual_seed(0)
+    model = benchmark.build_models(TrainSettings(**TINY))["policy"].eval()
+    evaluate = benchmark.make_evaluation(model, torch.randn(1, 4, 3, 32, 32))
+    evaluate()  # the first one also counts the model's cost
+    usage = GivenUsage((0.0, 0.5, 0.0, 0.5))
+    seen = []
+    model.policy.backbone.register_forward_hook(lambda *_: seen.append(1))
+    model.policy.register_forward_hook(usage)
+    ran = []
+    forward_at = model.backbone.forward_at
+    model.backbone.forward_at = lambda frames, bits: (
+        ran.append((len(frames), bits)) or forward_at(frames, bits)
+    )
+    evaluate()
+    assert seen == [1]
+    assert ran == [(2, 4)]
+    assert usage.counts.tolist() == [0, 2, 0, 2]
+
+
+def test_a_training_step_moves_what_learns_and_only_that():
+    torch.manual_seed(0)
+    model = benchmark.build_models(TrainSettings(**TINY))["policy"]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    benchmark.make_train_step(model, torch.randn(2, 2, 3, 32, 32))()
+    moved = {
+        name.split(".")[0] for name, value in model.state_dict().items() if not value.equal(before[name])
+    }
+    assert moved == {"policy", "cls_head"}
+
+
+def test_train_writes_its_ratios_and_what_they_depend_on(load_tool, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    out = tmp_path / "new" / "out.json"
+    flags = [f"--{name}={value}" for name, value in TINY.items()]
+    threads = torch.get_num_threads()
+    try:
+        load_tool("benchmark.py").main(["train", *flags, "--json", str(out)])
+    finally:
+        torch.set_num_threads(threads)
+    text = out.read_text()
+    found = json.loads(text)
+    for name in ("any_precision_step_ratio", "policy_step_ratio", "dynamic_eval_ratio"):
+        spread = found["spread"][name]
+        assert len(spread["pairs"]) == (6 if name.startswith("dynamic") else 2)
+        assert spread["range"][0] <= spread["quartiles"][0] <= found[name] <= spread["quartiles"][1]
+        assert 0 < found[name] < math.inf and 0 < found["processor_time"][name] < math.inf
+    printed = capsys.readouterr().out
+    assert all(
+        name in printed for name in ("any precision step", "policy step", "dynamic eval", str(out.name))
+    )
+    asked = dict(backbone="resnet18", input_size=32, frames=2, clips=1, threads=1, precisions=[32, 4, 2])
+    assert {name: found[name] for name in asked} == asked
+    assert found["quantizers"] == {"weight": "dorefa", "activation": "pact"}
+    assert found["repeats"] == {"steps": 2, "evaluations": 6, "warmup": 1}
+    assert found["policy"]["backbone"] == "MobileNetV2"
+    assert found["usage"]["asked"] == {"32": 0.2, "4": 0.3, "2": 0.2, "skip": 0.3}
+    assert sum(found["usage"]["run"].values()) == pytest.approx(1)
+    assert found["versions"]["torch"] == torch.__version__
+    assert {"torch", "mmaction2", "mmengine", "numpy"} <= set(found["versions"])
+    assert found["cpu"]["cores"] >= 1 and isinstance(found["cpu"]["flags"], list)
+    assert socket.gethostname() not in text
+    assert [path.name for path in out.parent.iterdir()] == ["out.json"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--size", "16"], "size=16 must be at least 32"),
+        (["--frames", "0"], "frames=0 must be at least 1"),
+        (["--weight", "twn"], r"weight='twn' must be one of ['dorefa', 'lsq', 'nested']"),
+    ],
+)
+def test_wrong_flags_end_in_one_line(load_tool, capsys, flags, message):
+    with pytest.raises(SystemExit) as end:
+        load_tool("benchmark.py").main(["train", *flags])
+    assert end.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1

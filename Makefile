@@ -45,11 +45,11 @@ demo: $(READY)  ## synthetic clips, all stages, evaluation: work_dirs/demo/summa
 
 test: $(READY)  ## the tests, without the slow ones
 	@echo ">> tests, without the slow ones"
-	$(THREADS) $(PY) -m pytest -m "not slow"
+	$(THREADS) $(PY) -m pytest -m "not slow" -n 2
 
 slow: $(READY)  ## the slow tests alone
 	@echo ">> slow tests"
-	$(THREADS) $(PY) -m pytest -m slow --durations=10
+	$(THREADS) $(PY) -m pytest -m slow -n 2 --durations=10
 
 check: $(READY)  ## lint, format, types, import rules
 	@echo ">> lint"

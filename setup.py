@@ -24,7 +24,7 @@ TRAIN = [
     "matplotlib",
     "setuptools<81",
 ]
-DEV = ["pytest", "hypothesis", "ruff", "mypy"]
+DEV = ["pytest", "pytest-xdist", "hypothesis", "ruff", "mypy"]
 
 setup(
     name="mmvideoiq",

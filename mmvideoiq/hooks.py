@@ -108,5 +108,7 @@ class CalibrationHook(Hook):
         loader = runner.train_dataloader
         step = max(1, len(loader.dataset) // self.num_videos)
         samples = [loader.dataset[i] for i in range(0, len(loader.dataset), step)][: self.num_videos]
-        clips = model.data_preprocessor(loader.collate_fn(samples), training=False)["inputs"]  # (N, T, C, H, W)
+        clips = model.data_preprocessor(loader.collate_fn(samples), training=False)[
+            "inputs"
+        ]  # (N, T, C, H, W)
         model.backbone.calibrate_(clips[:, :: max(1, clips.shape[1] // self.frames_per_video)].flatten(0, 1))

@@ -15,7 +15,7 @@ import torch
 from mmvideoiq import compat
 
 compat.apply()
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # tests run side by side
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -43,7 +43,7 @@ def test_every_config_builds(path):
 @pytest.mark.parametrize("path", RECIPES, ids=identify)
 def test_every_recipe_reads(path):
     for fast in (False, True):
-        assert [stage.name for stage in read_recipe(path, fast=fast).stages][0] == "float"
+        assert next(stage.name for stage in read_recipe(path, fast=fast).stages) == "float"
 
 
 @pytest.mark.parametrize("name, size", FAMILIES)

@@ -10,7 +10,7 @@ from mmengine.registry import MODEL_WRAPPERS
 from mmengine.runner import Runner
 from torch import nn
 
-from mmvideoiq.hooks import GumbelTemperatureHook
+from mmvideoiq.hooks import CalibrationHook, GumbelTemperatureHook
 
 
 class Policy(nn.Module):
@@ -106,3 +106,45 @@ def test_a_model_without_policy_is_refused_before_training():
 def test_refuses(arguments, error, message):
     with pytest.raises(error, match=message):
         GumbelTemperatureHook(**arguments)
+
+
+class Backbone(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def calibrate_(self, frames):
+        self.seen.append(frames)
+
+
+def calibrating_runner(iteration: int) -> SimpleNamespace:
+    model = Model()
+    model.backbone = Backbone()
+    dataset = [dict(inputs=torch.full((4, 3, 2, 2), float(i))) for i in range(10)]
+    loader = SimpleNamespace(
+        dataset=dataset, collate_fn=lambda items: dict(inputs=torch.stack([i["inputs"] for i in items]))
+    )
+    return SimpleNamespace(iter=iteration, model=model, train_dataloader=loader)
+
+
+def test_calibration_looks_at_frames_spread_over_list_and_video():
+    runner = calibrating_runner(iteration=0)
+    CalibrationHook(num_videos=5, frames_per_video=2).before_train(runner)
+    (frames,) = runner.model.backbone.seen
+    assert frames.shape == (10, 3, 2, 2)
+    assert frames[:, 0, 0, 0].tolist() == [0, 0, 2, 2, 4, 4, 6, 6, 8, 8]
+
+
+def test_calibration_leaves_a_resumed_training_alone():
+    runner = calibrating_runner(iteration=3)
+    CalibrationHook().before_train(runner)
+    assert runner.model.backbone.seen == []
+
+
+def test_calibration_refuses_what_it_cannot_serve():
+    with pytest.raises(ValueError, match="num_videos must be >= 1, got 0"):
+        CalibrationHook(num_videos=0)
+    runner = calibrating_runner(iteration=0)
+    runner.model.backbone = nn.Identity()
+    with pytest.raises(AttributeError, match="needs an AnyPrecisionBackbone, the model has a Identity"):
+        CalibrationHook().before_train(runner)

@@ -156,8 +156,11 @@ class AnyPrecisionBackbone(BaseModule):
             return self(frames)
 
     def forward_all(self, frames: Tensor, precisions: Sequence[int] | None = None) -> dict[int, Tensor]:
-        """Features at each of ``precisions`` (None: all, high to low); a float stem is computed once for all."""
-        with self._stem_computed_once(frames):
+        """Features at each of ``precisions`` (None: all, high to low).
+
+        A float stem, and what the weights of all precisions have in common, are computed once.
+        """
+        with self._stem_computed_once(frames), self.switch.together():
             return {bits: self.forward_at(frames, bits) for bits in precisions or self.precisions}
 
     def _find_shared_stem(self) -> str | None:

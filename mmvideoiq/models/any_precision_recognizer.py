@@ -108,10 +108,7 @@ class AnyPrecisionRecognizer(Recognizer2D):
     def _targets(self, inputs: Tensor, scores: dict[int, Tensor]) -> dict[int, Tensor]:
         """Which logits (N, K) each precision learns from."""
         if self.teacher is None:
-            high_to_low = list(scores)
-            return {
-                low: scores[high].detach() for high, low in zip(high_to_low, high_to_low[1:], strict=False)
-            }
+            return {low: scores[high].detach() for high, low in pairwise(scores)}
         with torch.no_grad():
             features, kwargs = self.teacher.extract_feat(inputs)
             target = self.teacher.cls_head(features, **kwargs)

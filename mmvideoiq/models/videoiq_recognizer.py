@@ -110,7 +110,7 @@ class VideoIQRecognizer(BaseRecognizer):
         self._random: tuple[Tensor, torch.Generator] | None = None
         self._freeze()
 
-    # --- training -----------------------------------------------------------------------------------------------------
+    # --- training -----------------------------------------------------------------------------------------
 
     def loss(self, inputs: Tensor, data_samples: list, **kwargs: Any) -> dict[str, Tensor]:
         """Losses, and as plain figures the mean cost and the usage of each action; inputs (N, T, C, H, W)."""
@@ -158,7 +158,7 @@ class VideoIQRecognizer(BaseRecognizer):
             rows.append(pool(self.teacher.backbone(frames) if action.separate else maps[action.bits]))
         return torch.stack(rows, dim=1).unflatten(0, (-1, num_frames))
 
-    # --- testing ------------------------------------------------------------------------------------------------------
+    # --- testing ------------------------------------------------------------------------------------------
 
     def recognize(self, inputs: Tensor) -> Prediction:
         """Choose an action for each frame of clips (N, T, C, H, W) and run what was chosen."""
@@ -244,7 +244,7 @@ class VideoIQRecognizer(BaseRecognizer):
         actions = self.recognize(inputs).actions
         return self.features_of_chosen_actions(inputs, actions)[0]
 
-    # --- what to run instead of the policy ------------------------------------------------------------------------------
+    # --- what to run instead of the policy ----------------------------------------------------------------
 
     def set_fixed_action(self, bits: int | None = None) -> None:
         """Test with every frame at ``bits``; None gives the choice back to the policy."""
@@ -288,7 +288,7 @@ class VideoIQRecognizer(BaseRecognizer):
         best = one_hot_argmax(log_probs.masked_fill(skips, -torch.inf)).to(decisions.dtype)
         return torch.where(forced.unsqueeze(-1), best, decisions)
 
-    # --- host's hooks ---------------------------------------------------------------------------------------------------
+    # --- host's hooks -------------------------------------------------------------------------------------
 
     def init_weights(self) -> None:
         super().init_weights()
@@ -319,8 +319,9 @@ class VideoIQRecognizer(BaseRecognizer):
             )
         if self.backbone.mixes_frames:
             raise ValueError(
-                f"backbone {type(self.backbone.net).__name__} shifts features between neighbouring frames, which may run "
-                "at other precisions or not at all: use a backbone without temporal shift, or AnyPrecisionRecognizer"
+                f"backbone {type(self.backbone.net).__name__} shifts features between neighbouring frames, "
+                "which may run at other precisions or not at all: use a backbone without temporal shift, "
+                "or AnyPrecisionRecognizer"
             )
         unknown = sorted(set(self.actions.precisions) - set(self.backbone.precisions), reverse=True)
         if unknown:

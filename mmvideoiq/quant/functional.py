@@ -5,7 +5,7 @@ precision whose codes are cut to obtain the lower ones. Half-precision tensors a
 whose codes are exact up to 24 bits. Source of the DoReFa and PACT rules: arXiv:2108.10394.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -112,6 +112,39 @@ def dorefa_codes(weight: Tensor, bits: int, parent_bits: int) -> Tensor:
         return truncate_codes(_dorefa_parent(dorefa_normalize(weight), parent_bits), parent_bits, bits)
 
 
+class DorefaParent(NamedTuple):
+    """What a weight's values at all precisions are cut from.
+
+    normalized: ``2 u - 1``, with gradient. codes: those of the highest precision. mean: of their values, ().
+    """
+
+    normalized: Tensor
+    codes: Tensor
+    mean: Tensor
+
+
+def dorefa_parent(weight: Tensor, parent_bits: int, *, overflow: bool = False) -> DorefaParent:
+    """The part of :func:`dorefa_weight` that is the same at every precision; the costlier one."""
+    normalized = dorefa_normalize(weight.float() if _is_half(weight) else weight)
+    with torch.no_grad():
+        codes = _dorefa_parent(normalized, parent_bits, overflow)
+        return DorefaParent(normalized, codes, (codes / (2.0**parent_bits - 1)).mean())
+
+
+def dorefa_read(parent: DorefaParent, bits: int, parent_bits: int) -> Tensor:
+    """The part of :func:`dorefa_weight` that is particular to ``bits``."""
+    with torch.no_grad():
+        steps = 2.0**parent_bits - 1
+        if bits == parent_bits:
+            values = parent.codes / steps
+        else:
+            values = truncate_codes(parent.codes, parent_bits, bits).mul_(2.0 ** (parent_bits - bits) / steps)
+            mean = values.mean()
+            values.mul_(torch.where(mean > 0, parent.mean / mean, torch.ones_like(mean)))
+        hard = values.mul_(2).sub_(1)
+    return straight_through(parent.normalized, hard)
+
+
 def dorefa_weight(weight: Tensor, bits: int, parent_bits: int, *, overflow: bool = False) -> Tensor:
     """The paper's weight at ``bits``, cut from ``parent_bits``: ``2 v - 1`` with mean alignment.
 
@@ -124,20 +157,8 @@ def dorefa_weight(weight: Tensor, bits: int, parent_bits: int, *, overflow: bool
     Returns: like ``weight``, at most ``2**bits`` different values. Gradient: that of
     ``tanh(w) / max|tanh(w)|``; rounding, truncation and alignment let it pass.
     """
-    if _is_half(weight):
-        return dorefa_weight(weight.float(), bits, parent_bits, overflow=overflow).to(weight.dtype)
-    normalized = dorefa_normalize(weight)
-    with torch.no_grad():
-        steps = 2.0**parent_bits - 1
-        parent = _dorefa_parent(normalized, parent_bits, overflow)
-        if bits == parent_bits:
-            values = parent.div_(steps)
-        else:
-            values = truncate_codes(parent, parent_bits, bits).mul_(2.0 ** (parent_bits - bits) / steps)
-            mean = values.mean()
-            values.mul_(torch.where(mean > 0, parent.div_(steps).mean() / mean, torch.ones_like(mean)))
-        hard = values.mul_(2).sub_(1)
-    return straight_through(normalized, hard)
+    parent = dorefa_parent(weight, parent_bits, overflow=overflow)
+    return dorefa_read(parent, bits, parent_bits).to(weight.dtype)
 
 
 # --- weights, centred nested grid: cells of [-scale, scale], each read as its middle ----------------------

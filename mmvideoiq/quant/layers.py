@@ -50,7 +50,7 @@ class _AnyPrecision(nn.Module):
         sources = (self.weight, *self.weight_quantizer.parameters())
         if any(source.requires_grad for source in sources) and (torch.is_grad_enabled() or self.training):
             self._thaw()  # an optimizer's step may follow, and fused ones leave no trace
-            return self.weight_quantizer(self.weight, bits)
+            return self._learning_weight(bits)
         # Inference tensors do not count their changes; traced ones must not outlive the trace.
         if torch.compiler.is_compiling() or any(source.is_inference() for source in sources):
             return self.weight_quantizer(self.weight, bits)
@@ -67,6 +67,16 @@ class _AnyPrecision(nn.Module):
             if bits not in self._frozen:
                 self._frozen[bits] = self.weight_quantizer(self.weight, bits)
         return self._frozen[bits]
+
+    def _learning_weight(self, bits: int) -> Tensor:
+        """The weight at ``bits``, its common part computed once inside ``switch.together``."""
+        shared = self.switch.shared
+        if shared is None:
+            return self.weight_quantizer(self.weight, bits)
+        key = (self, torch.is_grad_enabled())
+        if key not in shared:
+            shared[key] = self.weight_quantizer.prepare(self.weight)
+        return self.weight_quantizer.read(self.weight, shared[key], bits)
 
     def train(self, mode: bool = True) -> Self:
         self._thaw()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 FLOAT_BITS = 32
 
@@ -40,6 +41,7 @@ class PrecisionSwitch:
     def __init__(self, precisions: Sequence[int]) -> None:
         self.precisions = check_precisions(precisions)
         self._bits = self.precisions[0]
+        self.shared: dict[Any, Any] | None = None  # what layers keep inside `together`
 
     @property
     def bits(self) -> int:
@@ -56,6 +58,18 @@ class PrecisionSwitch:
             yield
         finally:
             self._bits = before
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Inside, the same weights are read at several precisions: layers share what these have in common.
+
+        Weights must not change inside, and ``backward`` comes after.
+        """
+        before, self.shared = self.shared, {}
+        try:
+            yield
+        finally:
+            self.shared = before
 
     def __repr__(self) -> str:
         return f"PrecisionSwitch({self.precisions}, bits={self.bits})"

@@ -30,11 +30,25 @@ def check_same_precisions(state_dict: dict[str, Any], prefix: str, name: str, ow
 
 
 class WeightQuantizer(nn.Module):
-    """Maps a weight to its value at ``bits``: ``forward(weight, bits)``; ``to_codes`` gives the codes."""
+    """Maps a weight to its value at ``bits``: ``forward(weight, bits)``; ``to_codes`` gives the codes.
+
+    Its two halves can be called apart: ``prepare`` once, then ``read`` at several precisions.
+    """
 
     def __init__(self, *, precisions: Sequence[int], weight: Tensor) -> None:
         super().__init__()
         self.precisions = check_precisions(precisions)
+
+    def prepare(self, weight: Tensor) -> Any:
+        """What the values at all precisions have in common, with its gradient."""
+        raise NotImplementedError
+
+    def read(self, weight: Tensor, prepared: Any, bits: int) -> Tensor:
+        """The value at ``bits``, from what ``prepare`` gave for the same weight."""
+        raise NotImplementedError
+
+    def forward(self, weight: Tensor, bits: int) -> Tensor:
+        return self.read(weight, self.prepare(weight), bits)
 
     def to_codes(self, weight: Tensor, bits: int) -> Tensor:
         """Integer grid values in [0, 2**bits), shaped like ``weight``."""
@@ -61,8 +75,11 @@ class Dorefa(WeightQuantizer):
     def to_codes(self, weight: Tensor, bits: int) -> Tensor:
         return F.dorefa_codes(weight, bits, self.precisions[0])
 
-    def forward(self, weight: Tensor, bits: int) -> Tensor:
-        return F.dorefa_weight(weight, bits, self.precisions[0], overflow=self.quantize_32)
+    def prepare(self, weight: Tensor) -> F.DorefaParent:
+        return F.dorefa_parent(weight, self.precisions[0], overflow=self.quantize_32)
+
+    def read(self, weight: Tensor, prepared: F.DorefaParent, bits: int) -> Tensor:
+        return F.dorefa_read(prepared, bits, self.precisions[0]).to(weight.dtype)
 
 
 class Nested(WeightQuantizer):
@@ -77,8 +94,11 @@ class Nested(WeightQuantizer):
         with torch.no_grad():
             return F.nested_codes(weight, self.scale(weight), bits)
 
-    def forward(self, weight: Tensor, bits: int) -> Tensor:
-        return F.nested_weight(weight, self.scale(weight), bits)
+    def prepare(self, weight: Tensor) -> Tensor:
+        return self.scale(weight)
+
+    def read(self, weight: Tensor, prepared: Tensor, bits: int) -> Tensor:
+        return F.nested_weight(weight, prepared, bits)
 
 
 class Lsq(Nested):
@@ -96,9 +116,9 @@ class Lsq(Nested):
     def scale(self, weight: Tensor) -> Tensor:
         return self.ratio.abs().clamp_min(1e-3) * super().scale(weight)
 
-    def forward(self, weight: Tensor, bits: int) -> Tensor:
+    def read(self, weight: Tensor, prepared: Tensor, bits: int) -> Tensor:
         damping = (weight[0].numel() * 2.0 ** (bits - 1)) ** -0.5
-        return F.nested_weight(weight, F.scale_gradient(self.scale(weight), damping), bits)
+        return F.nested_weight(weight, F.scale_gradient(prepared, damping), bits)
 
 
 class Pact(nn.Module):

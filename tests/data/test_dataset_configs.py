@@ -40,7 +40,8 @@ def test_configs_load_without_data_and_survive_being_saved(repo: Path, name, tmp
     for split in ("train", "val", "test"):
         data = config[f"{split}_dataloader"].dataset
         assert data.num_classes == config.num_classes == len(data.metainfo.classes)
-        assert data.pipeline[1].num_clips == config.num_frames
+        frames = config.get("num_train_frames", config.num_frames) if split == "train" else config.num_frames
+        assert data.pipeline[1].num_clips == frames
         assert data.get("test_mode", False) == (split != "train")
     for evaluator in (config.val_evaluator, config.test_evaluator):
         METRICS.build(evaluator)
@@ -64,7 +65,7 @@ def test_real_clips(repo: Path, shared_dir: Path, name, classes, monkeypatch):
     assert config.num_classes == classes
     for split in ("train", "val"):
         batch = first_batch(config, split, indices=2)
-        assert batch["inputs"].shape == (2, 8, 3, 112, 112)
+        assert batch["inputs"].shape == (2, 4 if split == "train" else 8, 3, 112, 112)
         assert batch["inputs"].min() >= -1 and batch["inputs"].max() <= 1
         assert batch["inputs"].std() > 0.1
         assert all(0 <= s.gt_label.item() < classes for s in batch["data_samples"])
@@ -79,7 +80,7 @@ def test_own_folder(repo: Path, tmp_path: Path, large_clip, monkeypatch):
     config = load(repo, "folder", tmp_path, monkeypatch)
     assert config.num_classes == 3 and config.classes == ["eat", "run", "sleep"]
     for split in ("train", "val", "test"):
-        assert first_batch(config, split)["inputs"].shape == (2, 8, 3, 112, 112)
+        assert first_batch(config, split)["inputs"].shape == (2, 4 if split == "train" else 8, 3, 112, 112)
 
 
 @pytest.fixture

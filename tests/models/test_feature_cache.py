@@ -21,6 +21,12 @@ def test_same_results_computed_once_per_clip():
     assert compute.rows == len(cache) == 6
 
 
+def test_many_clips_are_told_apart():
+    cache, compute, clips = FeatureCache(), Counting(), torch.randn(2000, 2, 3)
+    torch.testing.assert_close(cache(clips, compute), Counting()(clips))
+    assert len(cache) == compute.rows == 2000
+
+
 def test_clips_that_differ_in_one_value_are_different():
     cache, compute, clip = FeatureCache(), Counting(), torch.zeros(1, 4, 3)
     cache(clip, compute)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmvideoiq.quant import Pact, PrecisionSwitch, calibrate_clips_, to_any_precision_
+from mmvideoiq.quant import Pact, PrecisionSwitch, calibrate_clips_, calibrate_norms_, to_any_precision_
 from mmvideoiq.quant import functional as F
 from mmvideoiq.quant.calibrate import CANDIDATES, fit_clip
 
@@ -84,3 +84,30 @@ def test_nothing_and_nan_are_errors_and_change_nothing(x):
     ):
         calibrate_clips_(model, x)
     assert model[3].act_quantizer.clip["4"].item() == 2.0
+
+
+def test_norms_of_lower_precisions_follow_what_quantization_does_to_their_input():
+    model, switch = network()
+    x = torch.randn(16, 3, 12, 12)
+    model.train()
+    model(x)  # running statistics that are not the initial ones
+    model.eval()
+    calibrate_clips_(model, x)
+    with torch.no_grad():
+        seen = {}
+        for bits in switch.precisions:
+            with switch.at(bits):
+                seen[bits] = model[:4](x)  # the input of the only switchable norm
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    assert calibrate_norms_(model, switch, x) == 2
+    best = model[4].norms["32"]
+    for bits in (4, 2):
+        own = model[4].norms[str(bits)]
+        shift = seen[bits].mean((0, 2, 3)) - seen[32].mean((0, 2, 3))
+        growth = seen[bits].var((0, 2, 3), correction=0) / seen[32].var((0, 2, 3), correction=0)
+        torch.testing.assert_close(own.running_mean, best.running_mean + shift)
+        torch.testing.assert_close(own.running_var, best.running_var * growth, rtol=1e-3, atol=1e-5)
+        assert not torch.equal(own.running_mean, before[f"4.norms.{bits}.running_mean"])
+    moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved == {f"4.norms.{b}.running_{what}" for b in (4, 2) for what in ("mean", "var")}
+    assert not any(module._forward_pre_hooks for module in model.modules()) and switch.bits == 32

@@ -72,6 +72,29 @@ def test_convolution_of_quantized_input_and_weight(kind, options):
             assert torch.equal(layer(x), plain(x if bits == 32 else layer.act_quantizer(x, bits)))
 
 
+@pytest.mark.parametrize("kind", ["dorefa", "nested", "lsq"])
+def test_precisions_read_together_share_work_and_nothing_else(kind, monkeypatch):
+    layer = conv_layer(kind)
+    sources = [layer.weight, *layer.weight_quantizer.parameters()]
+    upstream = {bits: torch.randn_like(layer.weight) for bits in PRECISIONS}
+    apart = {bits: quantized(layer, bits) for bits in PRECISIONS}
+    expected = torch.autograd.grad(sum((apart[b] * upstream[b]).sum() for b in PRECISIONS), sources)
+    prepared = []
+    prepare = layer.weight_quantizer.prepare
+    monkeypatch.setattr(layer.weight_quantizer, "prepare", lambda w: prepared.append(1) or prepare(w))
+    for _ in range(2):  # a second step, of unchanged weights, has its own graph
+        with layer.switch.together():
+            with torch.no_grad():
+                assert not quantized(layer, 4).requires_grad
+            together = {bits: quantized(layer, bits) for bits in PRECISIONS}
+        assert layer.switch.shared is None
+        for bits in PRECISIONS:
+            assert torch.equal(together[bits], apart[bits])
+        found = torch.autograd.grad(sum((together[b] * upstream[b]).sum() for b in PRECISIONS), sources)
+        torch.testing.assert_close(found, expected)
+    assert len(prepared) == 4  # without and with gradient, in each step
+
+
 def test_linear_of_quantized_input_and_weight():
     linear, switch = nn.Linear(5, 3), PrecisionSwitch(PRECISIONS)
     layer = AnyPrecisionLinear.from_float(

@@ -8,3 +8,7 @@ _base_ = [
 model = dict(
     cls_head=dict(num_classes={{_base_.num_classes}}), data_preprocessor={{_base_.data_preprocessor}}
 )
+train_cfg = dict(max_epochs=25)
+param_scheduler = [
+    dict(type="CosineAnnealingLR", T_max=25, eta_min=0, by_epoch=True, convert_to_iter_based=True)
+]

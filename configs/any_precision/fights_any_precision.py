@@ -3,13 +3,8 @@ _base_ = [
     "../_base_/default_runtime.py",
     "../_base_/datasets/fights.py",
     "../_base_/models/mobilenet_v2_any_precision.py",
-    "../_base_/schedules/adamw_finetune.py",
+    "../_base_/schedules/adamw_10e.py",
 ]
 model = dict(
     cls_head=dict(num_classes={{_base_.num_classes}}), data_preprocessor={{_base_.data_preprocessor}}
 )
-optim_wrapper = dict(optimizer=dict(lr=1e-3))
-train_cfg = dict(max_epochs=10)
-param_scheduler = [
-    dict(type="CosineAnnealingLR", T_max=10, eta_min=0, by_epoch=True, convert_to_iter_based=True)
-]

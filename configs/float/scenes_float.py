@@ -3,12 +3,8 @@ _base_ = [
     "../_base_/default_runtime.py",
     "../_base_/datasets/scenes.py",
     "../_base_/models/mobilenet_v2_float.py",
-    "../_base_/schedules/adamw_finetune.py",
+    "../_base_/schedules/adamw_25e.py",
 ]
 model = dict(
     cls_head=dict(num_classes={{_base_.num_classes}}), data_preprocessor={{_base_.data_preprocessor}}
 )
-train_cfg = dict(max_epochs=25)
-param_scheduler = [
-    dict(type="CosineAnnealingLR", T_max=25, eta_min=0, by_epoch=True, convert_to_iter_based=True)
-]

@@ -4,18 +4,13 @@ _base_ = [
     "../_base_/default_runtime.py",
     "../_base_/datasets/folder.py",
     "../_base_/models/mobilenet_v2_videoiq.py",
-    "../_base_/schedules/adamw_finetune.py",
+    "../_base_/schedules/adamw_10e.py",
 ]
 model = dict(
     cls_head=dict(num_classes={{_base_.num_classes}}),
     data_preprocessor={{_base_.data_preprocessor}},
     cache_features=True,
 )
-optim_wrapper = dict(optimizer=dict(lr=1e-3))
-train_cfg = dict(max_epochs=10)
-param_scheduler = [
-    dict(type="CosineAnnealingLR", T_max=10, eta_min=0, by_epoch=True, convert_to_iter_based=True)
-]
 train_dataloader = dict(dataset=dict(pipeline={{_base_.test_pipeline}}))
 val_evaluator = [{{_base_.val_evaluator}}, {{_base_.cost_metric}}]
 test_evaluator = val_evaluator

@@ -1,6 +1,6 @@
 # Fine-tuning on hundreds of clips: AdamW with one cosine, the pretrained backbone at a twentieth of the rate
 # of the new layers, activation clips without weight decay. Set max_epochs and T_max together.
-train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=15, val_begin=1, val_interval=5)
+train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=25, val_begin=1, val_interval=5)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 
@@ -13,5 +13,5 @@ optim_wrapper = dict(
     ),
 )
 param_scheduler = [
-    dict(type="CosineAnnealingLR", T_max=15, eta_min=0, by_epoch=True, convert_to_iter_based=True)
+    dict(type="CosineAnnealingLR", T_max=25, eta_min=0, by_epoch=True, convert_to_iter_based=True)
 ]

@@ -16,7 +16,7 @@ STAMP := $(VENV)/.installed
 READY := $(if $(filter $(VENV)/bin/python,$(PY)),$(STAMP))
 THREADS := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1}
 
-.PHONY: help install demo test check slow clean distclean
+.PHONY: help install demo smoke test check slow clean distclean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -41,7 +41,12 @@ $(STAMP): requirements.txt setup.py pyproject.toml
 
 demo: $(READY)  ## synthetic clips, all stages, evaluation: work_dirs/demo/summary.json and pictures
 	@echo ">> the demo: all stages on synthetic clips, about ten minutes on two cores"
-	$(PY) tools/train_stages.py configs/videoiq/demo_recipe.py --work-dir work_dirs/demo
+	$(PY) tools/train_stages.py configs/videoiq/demo_recipe.py --work-dir work_dirs/demo --resume
+
+smoke: $(READY)  ## the demo in about a minute, to see that everything works; its figures mean nothing
+	@echo ">> the demo's smoke run"
+	rm -rf work_dirs/smoke
+	$(PY) tools/train_stages.py configs/videoiq/demo_recipe.py --work-dir work_dirs/smoke --fast
 
 test: $(READY)  ## the tests, without the slow ones
 	@echo ">> tests, without the slow ones"
@@ -62,7 +67,7 @@ check: $(READY)  ## lint, format, types, import rules
 	$(THREADS) $(PY) -m pytest -q tests/test_import_rules.py
 
 clean:  ## remove caches and the demo's results, keep the environment and your own results
-	rm -rf work_dirs/demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf work_dirs/demo work_dirs/smoke build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -print0 | xargs -0 -r rm -rf
 
 distclean: clean  ## clean, and remove the environment

@@ -14,6 +14,7 @@ compat.apply()
 
 from mmengine.config import Config, DictAction
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 TRACEBACK = "MMVIDEOIQ_TRACEBACK"
@@ -42,7 +43,7 @@ class Settings(DictAction):
 
 
 class Begun(Hook):
-    """Notes that building is over and the run itself has begun."""
+    """Looks at the first clip's size, then notes that building is over and the run itself has begun."""
 
     priority = "LOWEST"
 
@@ -50,10 +51,19 @@ class Begun(Hook):
         self.happened = False
 
     def before_train(self, runner: Runner) -> None:
+        check_frames(runner.model, runner.train_dataloader)
         self.happened = True
 
     def before_test(self, runner: Runner) -> None:
+        check_frames(runner.model, runner.test_dataloader)
         self.happened = True
+
+
+def check_frames(model: Any, loader: Any) -> None:
+    """Ask a model that has ``check_frames(height, width)`` whether the loader's first clip suits it."""
+    model = model.module if is_model_wrapper(model) else model
+    if hasattr(model, "check_frames"):
+        model.check_frames(*loader.dataset[0]["inputs"].shape[-2:])
 
 
 def one_line(error: BaseException) -> str:

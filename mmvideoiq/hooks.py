@@ -24,7 +24,7 @@ class GumbelTemperatureHook(Hook):
 
     Raises:
         TypeError, ValueError: an argument is no number or out of range.
-        AttributeError: the model has no policy; raised before training starts.
+        TypeError: the model has no policy; raised before training starts.
     """
 
     def __init__(self, *, initial: float = 5.0, decay: float = 0.956) -> None:
@@ -43,7 +43,7 @@ class GumbelTemperatureHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         if not hasattr(_unwrapped(runner), "policy"):
-            raise AttributeError(
+            raise TypeError(
                 f"GumbelTemperatureHook needs a model with a policy, got {type(_unwrapped(runner)).__name__}"
             )
 
@@ -102,7 +102,7 @@ class CalibrationHook(Hook):
             return
         model = _unwrapped(runner)
         if not hasattr(model.backbone, "calibrate_"):
-            raise AttributeError(
+            raise TypeError(
                 f"CalibrationHook needs an AnyPrecisionBackbone, the model has a {type(model.backbone).__name__}"
             )
         loader = runner.train_dataloader

@@ -65,8 +65,8 @@ class ComputeCostMetric(BaseMetric):
             for key in ("policy_actions", "cost"):
                 if key not in sample:
                     raise KeyError(
-                        f"data sample lacks {key!r}; ComputeCostMetric needs a recognizer that predicts it "
-                        "(AnyPrecisionRecognizer, VideoIQRecognizer)"
+                        f"data sample lacks {key!r}; ComputeCostMetric needs a recognizer that predicts it: "
+                        "VideoIQRecognizer"
                     )
             missing = [key for key in COSTS if key not in sample["cost"]]
             if missing:

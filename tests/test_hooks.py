@@ -87,7 +87,7 @@ def test_reaches_through_a_wrapper():
 
 
 def test_a_model_without_policy_is_refused_before_training():
-    with pytest.raises(AttributeError, match="needs a model with a policy, got Linear"):
+    with pytest.raises(TypeError, match="needs a model with a policy, got Linear"):
         GumbelTemperatureHook().before_train(SimpleNamespace(model=nn.Linear(1, 1)))
 
 
@@ -146,5 +146,5 @@ def test_calibration_refuses_what_it_cannot_serve():
         CalibrationHook(num_videos=0)
     runner = calibrating_runner(iteration=0)
     runner.model.backbone = nn.Identity()
-    with pytest.raises(AttributeError, match="needs an AnyPrecisionBackbone, the model has a Identity"):
+    with pytest.raises(TypeError, match="needs an AnyPrecisionBackbone, the model has a Identity"):
         CalibrationHook().before_train(runner)

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -109,13 +110,27 @@ def test_flags_that_need_something(train, test, tsn_config, tmp_path, capsys):
 
 def test_errors_in_the_run_keep_their_traceback(capsys):
     with pytest.raises(ValueError, match="in training"), cli.one_line_errors() as begun:
-        begun.before_train(None)
+        begun.before_train(SimpleNamespace(model=nn.Linear(1, 1), train_dataloader=None))
         raise ValueError("in training")
     with pytest.raises(ZeroDivisionError), cli.one_line_errors():
         1 / 0  # noqa: B018
     with pytest.raises(SystemExit), cli.one_line_errors():
         raise ValueError("while\n  building")
     assert capsys.readouterr().err.endswith("error: while building\n")
+
+
+def test_frames_that_do_not_suit_the_model_end_in_one_line_before_the_first_step(capsys):
+    class Model(nn.Linear):
+        def check_frames(self, height, width):
+            raise ValueError(f"frames of {height}x{width}")
+
+    loader = SimpleNamespace(dataset=[dict(inputs=torch.zeros(6, 3, 40, 30))])
+    runner = SimpleNamespace(model=Model(1, 1), train_dataloader=loader, test_dataloader=loader)
+    for name in ("before_train", "before_test"):
+        with pytest.raises(SystemExit) as ended, cli.one_line_errors() as begun:
+            getattr(begun, name)(runner)
+        assert ended.value.code == 2
+        assert capsys.readouterr().err.endswith("error: frames of 40x30\n")
 
 
 def test_traceback_on_request(monkeypatch):

@@ -2,8 +2,11 @@
 
 import argparse
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmvideoiq import checkpoint, cli
 

@@ -46,5 +46,7 @@ def find_unreadable(paths: Sequence[str | Path], *, progress: bool = False) -> d
 
 def one_line(error: Exception) -> str:
     """The end of an exception's first line that says something; decord puts a stack trace below it."""
+    if isinstance(error, UnicodeDecodeError):  # decord quotes the file's bytes in its message
+        return "no video that decord knows"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][-160:]}" if lines else type(error).__name__

@@ -15,6 +15,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmvideoiq.quant import PrecisionSwitch, calibrate_clips_, calibrate_norms_, to_any_precision_
+from mmvideoiq.quant.convert import evaluating
 from mmvideoiq.quant.functional import uniform
 from mmvideoiq.quant.precision import FLOAT_BITS
 
@@ -111,8 +112,8 @@ class AnyPrecisionBackbone(BaseModule):
                 f"backbone.type={backbone['type']!r} does not run on frames of shape {tuple(sample.shape)}: "
                 f"{str(error).splitlines()[0]}"
             ) from error
+        self._shared_stem = self._find_shared_stem(sample)
         self.net.train(self.training)
-        self._shared_stem = self._find_shared_stem()
         self.register_load_state_dict_pre_hook(_accept_float_names)
 
     @property
@@ -163,28 +164,45 @@ class AnyPrecisionBackbone(BaseModule):
         with self._stem_computed_once(frames), self.switch.together():
             return {bits: self.forward_at(frames, bits) for bits in precisions or self.precisions}
 
-    def _find_shared_stem(self) -> str | None:
-        """Name of the float first child that reads the frame itself; None where there is no such child."""
-        name = (self.report.stem or "").split(".")[0]
-        if self.report.stem in self.report.converted or name != next(iter(self.net._modules), None):
-            return None
-        return None if any(layer.startswith(name + ".") for layer in self.report.converted) else name
+    def _find_shared_stem(self, sample: Tensor) -> list[str]:
+        """Names of the float first children that run in a chain, from the frame on: convolution and pooling."""
+        calls: list[tuple[str, Any, Any]] = []  # of every child: name, input, output
+        handles = [
+            child.register_forward_hook(lambda _, args, out, name=name: calls.append((name, args, out)))
+            for name, child in self.net.named_children()
+        ]
+        try:
+            with evaluating(self.net):
+                self.net(sample)
+        finally:
+            for handle in handles:
+                handle.remove()
+        names: list[str] = []
+        called = [name for name, _, _ in calls]
+        before = sample
+        for name, args, out in calls:
+            quantized = any(layer == name or layer.startswith(name + ".") for layer in self.report.converted)
+            if quantized or len(args) != 1 or args[0] is not before or called.count(name) > 1:
+                break
+            names.append(name)
+            before = out
+        return names
 
     @contextmanager
     def _stem_computed_once(self, frames: Tensor) -> Iterator[None]:
-        if self._shared_stem is None:
-            yield
-            return
-        stem = self.net._modules[self._shared_stem]
-        self.net._modules[self._shared_stem] = _Computed(stem(frames))
+        stem = {name: self.net._modules[name] for name in self._shared_stem}
+        output = frames
+        for child in stem.values():
+            output = child(output)
+        self.net._modules.update(dict.fromkeys(stem, _Computed(output)))
         try:
             yield
         finally:
-            self.net._modules[self._shared_stem] = stem
+            self.net._modules.update(stem)
 
 
 class _Computed(nn.Module):
-    """Stands in for a module whose output for this input is known."""
+    """Stands in for the modules of a chain whose last output is known."""
 
     def __init__(self, output: Tensor) -> None:
         super().__init__()

@@ -3,7 +3,7 @@
 Axes: N videos, T frames, A actions, D features, K classes.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from mmaction.registry import MODELS
@@ -75,6 +75,15 @@ class PolicyHead(BaseModule):
         self.fc_cls = None if num_classes is None else nn.Linear(hidden, num_classes)
         self.holds = max(actions.skip_lengths) > 1
         self.register_buffer("skip_lengths", torch.tensor(actions.skip_lengths), persistent=False)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        weight = state_dict.get(f"{prefix}fc_policy.weight")  # the host only warns of another shape
+        if weight is not None and len(weight) != self.fc_policy.out_features:
+            raise ValueError(
+                f"the checkpoint's {prefix}fc_policy chooses among {len(weight)} actions, the model's among "
+                f"{self.fc_policy.out_features}: use the actions it was trained with"
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(self, features: Tensor, noise: Tensor | None, temperature: float) -> PolicyOutput:
         """Choose.
@@ -189,10 +198,13 @@ class PrecisionPolicy(BaseModule):
         """(N*T, 3, H, W) -> (N*T, 3, s, s)."""
         if self.input_size is None:
             return frames
-        height, width = frames.shape[-2:]
-        if min(height, width) < self.input_size and not self.enlarge:
+        self.check_frames(*frames.shape[-2:])
+        return F.interpolate(frames, size=(self.input_size,) * 2, mode="bilinear", align_corners=False)
+
+    def check_frames(self, height: int, width: int) -> None:
+        """ValueError if a frame of this size is smaller than ``input_size``, without ``enlarge``."""
+        if self.input_size is not None and min(height, width) < self.input_size and not self.enlarge:
             raise ValueError(
                 f"policy input_size={self.input_size} is larger than the frame ({height}x{width}): "
                 f"use at most {min(height, width)}"
             )
-        return F.interpolate(frames, size=(self.input_size,) * 2, mode="bilinear", align_corners=False)

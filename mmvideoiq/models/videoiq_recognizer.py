@@ -101,7 +101,7 @@ class VideoIQRecognizer(BaseRecognizer):
         self.policy_cls_weight = policy_cls_weight
         self.frozen = tuple(frozen)
         self.all_skip = all_skip
-        self._check(backbone)
+        self._check(backbone, cache_features)
         self.feature_cache = FeatureCache() if cache_features else None
         self.register_load_state_dict_pre_hook(_forget_features)
         self.processed = [i for i, action in enumerate(self.actions) if not action.is_skip]
@@ -290,6 +290,10 @@ class VideoIQRecognizer(BaseRecognizer):
 
     # --- host's hooks -------------------------------------------------------------------------------------
 
+    def check_frames(self, height: int, width: int) -> None:
+        """ValueError if frames of this size do not suit the policy; the commands ask before the first step."""
+        self.policy.check_frames(height, width)
+
     def init_weights(self) -> None:
         super().init_weights()
         if self.teacher is not None:
@@ -310,7 +314,7 @@ class VideoIQRecognizer(BaseRecognizer):
         if self.teacher is not None:
             freeze_(self.teacher)
 
-    def _check(self, backbone: dict) -> None:
+    def _check(self, backbone: dict, cache_features: bool) -> None:
         """Whatever can be known to be wrong before training."""
         if not isinstance(self.backbone, AnyPrecisionBackbone):
             raise ValueError(
@@ -340,6 +344,10 @@ class VideoIQRecognizer(BaseRecognizer):
         taken = sorted({"cls", "kd", "policy_cls"} & set(self.losses))
         if taken:
             raise ValueError(f"losses may not be named {taken}: the recognizer logs losses of its own so")
+        if cache_features and "backbone" not in self.frozen:
+            raise ValueError(
+                f"cache_features=True needs a backbone that does not learn, but frozen={self.frozen}"
+            )
         if self.all_skip not in ALL_SKIP:
             raise ValueError(f"all_skip={self.all_skip!r} must be one of {ALL_SKIP}")
 

@@ -133,16 +133,23 @@ def test_state_dict_names():
 
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize(
-    "cfg", [slim(), dict(type="MobileNetV2", widen_factor=0.35)], ids=["slim", "mobilenet"]
+    ("cfg", "stem"),
+    [
+        (slim(), ["conv1"]),
+        (dict(type="MobileNetV2", widen_factor=0.35), ["conv1"]),
+        (dict(type="ResNet", depth=18), ["conv1", "maxpool"]),
+    ],
+    ids=["slim", "mobilenet", "resnet"],
 )
-def test_forward_all_shares_the_stem_and_equals_separate_passes(cfg, training):
+def test_forward_all_shares_the_stem_and_equals_separate_passes(cfg, stem, training):
     ours = lived_in(build(any_precision(cfg))).train(training)
     twin = copy.deepcopy(ours)
     runs = []
-    ours.net.conv1.register_forward_hook(lambda *_: runs.append(1))
+    for name in stem:
+        ours.net.get_submodule(name).register_forward_hook(lambda *_, name=name: runs.append(name))
     x = frames(8, 48)
     together = ours.forward_all(x)
-    assert len(runs) == 1
+    assert runs == stem
     apart = {bits: twin.forward_at(x, bits) for bits in twin.precisions}
     for bits in apart:
         assert torch.equal(together[bits], apart[bits]), bits

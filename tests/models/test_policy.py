@@ -165,6 +165,11 @@ def test_input_larger_than_the_frame(shape):
         ours(torch.zeros(1, 2, 3, *shape), sample=False)
 
 
+def test_checkpoint_of_another_action_space():
+    with pytest.raises(ValueError, match=r"fc_policy chooses among 4 actions, the model's among 5"):
+        head((1, 2)).load_state_dict(head().state_dict(), strict=False)
+
+
 def test_input_size_below_one():
     with pytest.raises(ValueError, match="policy input_size=0 must be at least 1"):
         MODELS.build(dict(policy(input_size=0), actions=space()))

@@ -390,6 +390,7 @@ def test_loading_other_weights_empties_the_cache():
         (dict(distill=dict(type="DistillationLoss")), "distill is given but there is no teacher"),
         (dict(policy_cls_weight=0.1), r"policy_cls_weight=0.1 needs policy.head.num_classes"),
         (dict(frozen=("backbone", "head")), r"frozen=\('backbone', 'head'\) may hold only"),
+        (dict(cache_features=True, frozen=()), r"cache_features=True needs .* frozen=\(\)"),
         (dict(all_skip="nothing"), r"all_skip='nothing' must be one of"),
         (dict(losses=dict(cls=dict(type="EfficiencyLoss"))), r"losses may not be named \['cls'\]"),
         (
@@ -411,5 +412,9 @@ def test_teacher_without_a_checkpoint():
 
 def test_policy_input_larger_than_the_frame():
     model = build(videoiq(policy=policy(input_size=48))).eval()
-    with pytest.raises(ValueError, match="policy input_size=48 is larger than the frame"):
+    message = "policy input_size=48 is larger than the frame"
+    with pytest.raises(ValueError, match=message):
         model(clips(1))
+    with pytest.raises(ValueError, match=message):
+        model.check_frames(24, 60)
+    model.check_frames(48, 60)

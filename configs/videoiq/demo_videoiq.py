@@ -23,9 +23,9 @@ model = dict(
     ),
     actions=actions,
     losses=dict(
-        efficiency=dict(type="EfficiencyLoss", weight=1.0),
-        balance=dict(type="UsageBalanceLoss", weight=0.5),
-        entropy=dict(type="PolicyEntropyLoss", weight=0.1),
+        efficiency=dict(type="EfficiencyLoss", weight=3.0),
+        balance=dict(type="UsageBalanceLoss", weight=0.3),
+        entropy=dict(type="PolicyEntropyLoss", weight=0.05),
     ),
     cache_features=True,
     data_preprocessor={{_base_.data_preprocessor}},
@@ -35,7 +35,7 @@ train_cfg = dict(max_epochs=30)
 param_scheduler = [
     dict(type="CosineAnnealingLR", T_max=30, eta_min=1e-4, by_epoch=True, convert_to_iter_based=True)
 ]
-custom_hooks = [dict(type="GumbelTemperatureHook", initial=5.0, decay=0.9)]
+custom_hooks = [dict(type="GumbelTemperatureHook", initial=5.0, decay=0.95)]
 
 cost_metric = dict(type="ComputeCostMetric", actions=actions)
 val_evaluator = [{{_base_.val_evaluator}}, cost_metric]

@@ -1,7 +1,10 @@
 """Fit clips and batch norm statistics to data before training: the lower precisions then start close to the highest."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmvideoiq.quant.convert import evaluating
 from mmvideoiq.quant.functional import pact
@@ -69,7 +72,11 @@ def calibrate_norms_(model: nn.Module, switch: PrecisionSwitch, *inputs: Tensor)
 
     Returns: how many batch norms were set, all precisions counted.
     """
-    norms = [module for module in model.modules() if isinstance(module, SwitchableBatchNorm2d)]
+    norms = [
+        module
+        for module in model.modules()
+        if isinstance(module, SwitchableBatchNorm2d) and module.norms[str(switch.bits)].track_running_stats
+    ]
     reference: dict[nn.Module, tuple[Tensor, Tensor]] = {}
     highest, *lower = switch.precisions
 
@@ -77,11 +84,13 @@ def calibrate_norms_(model: nn.Module, switch: PrecisionSwitch, *inputs: Tensor)
         var, mean = torch.var_mean(x.float(), dim=(0, 2, 3), correction=0)
         return mean, var
 
-    def look(norm: nn.Module, args: tuple[Tensor]) -> None:
+    def look(norm: SwitchableBatchNorm2d, args: tuple[Tensor]) -> None:
         reference[norm] = moments(args[0])
 
-    def correct(norm: nn.Module, args: tuple[Tensor]) -> None:
-        best, own = norm.norms[str(highest)], norm.norms[str(switch.bits)]
+    def correct(norm: SwitchableBatchNorm2d, args: tuple[Tensor]) -> None:
+        best, own = (cast(_BatchNorm, norm.norms[str(bits)]) for bits in (highest, switch.bits))
+        assert best.running_mean is not None and best.running_var is not None
+        assert own.running_mean is not None and own.running_var is not None
         mean, var = moments(args[0])
         best_mean, best_var = reference[norm]
         own.running_mean.copy_(best.running_mean + mean - best_mean)

@@ -219,8 +219,33 @@ def pact_steps(bits: int, signed: bool) -> float:
     return 2.0 ** (bits - 1) - 1 if signed else 2.0**bits - 1
 
 
+def _beyond(bound: Tensor, towards: float) -> float:
+    """The float next to ``bound``, for comparisons that leave their bound out."""
+    return float(torch.nextafter(bound, torch.full_like(bound, towards)))
+
+
+def _inside(grad: Tensor, x: Tensor, low: Tensor, high: Tensor, out: Tensor) -> Tensor:
+    """``grad`` where ``low <= x <= high``, else 0; written to ``out``."""
+    if not _is_plain(grad, x):
+        return torch.clamp(x, low, high, out=out).eq_(x).mul_(grad)
+    bounds = _beyond(low, -torch.inf), _beyond(high, torch.inf)
+    return torch.ops.aten.hardtanh_backward.grad_input(grad, x, *bounds, grad_input=out)
+
+
+def _from(grad: Tensor, x: Tensor, low: Tensor, out: Tensor) -> Tensor:
+    """``grad`` where ``x >= low``, else 0; written to ``out``."""
+    if not _is_plain(grad, x):
+        return torch.ge(x, low, out=out).mul_(grad)
+    return torch.ops.aten.threshold_backward.grad_input(grad, x, _beyond(low, -torch.inf), grad_input=out)
+
+
+def _is_plain(grad: Tensor, x: Tensor) -> bool:
+    """Whether one fused pass, which takes its bounds as numbers, serves: reading them would stall a GPU."""
+    return x.device.type == "cpu" and x.dtype == grad.dtype == torch.float32
+
+
 class _Pact(torch.autograd.Function):
-    """In-place passes and float masks: fresh memory and ``torch.where`` cost more than the arithmetic."""
+    """In-place and fused passes: fresh memory and ``torch.where`` cost more than the arithmetic."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, clip: Tensor, steps: float, signed: bool) -> Tensor:
@@ -237,13 +262,13 @@ class _Pact(torch.autograd.Function):
         grad, grad_clip = grads[0], None
         buffer = torch.empty_like(x)
         if ctx.needs_input_grad[1]:
-            grad_clip = torch.ge(x, clip, out=buffer).mul_(grad).sum(dtype=clip.dtype).reshape(1)
+            grad_clip = _from(grad, x, clip, buffer).sum(dtype=clip.dtype).reshape(1)
             if ctx.signed:
                 grad_clip -= torch.le(x, -clip, out=buffer).mul_(grad).sum(dtype=clip.dtype)
         if not ctx.needs_input_grad[0]:
             return None, grad_clip, None, None
         low = -clip if ctx.signed else torch.zeros_like(clip)
-        return torch.clamp(x, low, clip, out=buffer).eq_(x).mul_(grad), grad_clip, None, None
+        return _inside(grad, x, low, clip, buffer), grad_clip, None, None
 
 
 def pact(x: Tensor, clip: Tensor, bits: int, signed: bool = False) -> Tensor:

@@ -245,6 +245,25 @@ def test_scale_gradient():
     assert x.grad.tolist() == [0.25] * 3
 
 
+@pytest.mark.parametrize("signed", [False, True])
+def test_pact_gradients_are_those_of_the_unfused_passes(signed, monkeypatch):
+    ends = torch.tensor([0.0, 0.75, -0.75, 1e-45, -1e-45, torch.inf, -torch.inf])
+    nearby = torch.cat([torch.nextafter(ends, torch.tensor(to)) for to in (torch.inf, -torch.inf)])
+    values = torch.cat([ends, nearby, torch.randn(1003)])
+    upstream = torch.randn_like(values)
+
+    def gradients() -> list[torch.Tensor]:
+        x, clip = values.clone().requires_grad_(), torch.tensor([0.75], requires_grad=True)
+        F.pact(x, clip, 4, signed).backward(upstream)
+        return [x.grad, clip.grad]
+
+    fused = gradients()
+    monkeypatch.setattr(F, "_is_plain", lambda grad, x: False)
+    unfused = gradients()
+    assert torch.equal(fused[0], unfused[0])
+    torch.testing.assert_close(fused[1], unfused[1])
+
+
 def test_pact_asks_for_no_gradient_that_is_not_needed():
     x, clip = torch.randn(4), torch.tensor([1.0], requires_grad=True)
     F.pact(x, clip, 4).sum().backward()

@@ -6,6 +6,7 @@ the clock stands the processor time, which other programs disturb less.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import statistics
@@ -47,12 +48,17 @@ CPU_FLAGS = (
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
-    """What :func:`measure_training` measures; ``repeats`` and ``warmup`` count rounds."""
+    """What :func:`measure_training` measures.
+
+    A step takes ``clips`` of ``frames``, evaluation as many of ``eval_frames``, by default the paper's 16;
+    ``repeats`` and ``warmup`` count rounds.
+    """
 
     backbone: str = "resnet50"
     weight: str = "dorefa"
     size: int = 224
     frames: int = 8
+    eval_frames: int = 16
     clips: int = 1
     threads: int = 2
     repeats: int = 7
@@ -63,7 +69,7 @@ class TrainSettings:
             raise ValueError(f"backbone={self.backbone!r} must be one of {sorted(BACKBONES)}")
         if self.weight not in WEIGHT_QUANTIZERS:
             raise ValueError(f"weight={self.weight!r} must be one of {sorted(WEIGHT_QUANTIZERS)}")
-        for field in ("frames", "clips", "threads", "repeats", "warmup"):
+        for field in ("frames", "eval_frames", "clips", "threads", "repeats", "warmup"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field}={getattr(self, field)} must be at least 1")
         if self.size < 32:
@@ -161,6 +167,20 @@ class GivenUsage:
         return output._replace(decisions=decisions.to(output.decisions))
 
 
+def keep_freed_memory() -> bool:
+    """Ask glibc to keep freed memory for this process; False where that cannot be asked.
+
+    Otherwise the kernel zeroes the pages of every large tensor anew, and networks in one process disturb each
+    other: the small step finds the pages that the large one left behind, the large one pays for its own.
+    """
+    trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD, M_MMAP_MAX of malloc.h
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return False
+    return bool(mallopt(mmap_max, 0)) and bool(mallopt(trim_threshold, -1))
+
+
 class Times(NamedTuple):
     """Seconds of one run in each round: by the clock, and of all threads of this process."""
 
@@ -228,20 +248,23 @@ def measure_training(
     begin = begin or (lambda label, total: lambda: None)
     models = build_models(settings)
     usage = GivenUsage(tuple(USAGE.values()))
-    clips = torch.randn(settings.clips, settings.frames, 3, settings.size, settings.size)
+    shape = (3, settings.size, settings.size)
+    clips = torch.randn(settings.clips, settings.frames, *shape)
+    eval_clips = torch.randn(settings.clips, settings.eval_frames, *shape)
 
     def time_all(label: str, runs: Mapping[str, Callable[[], None]], repeats: int) -> dict[str, Times]:
         advance = begin(label, (settings.warmup + repeats) * len(runs))
         return interleave(runs, warmup=settings.warmup, repeats=repeats, advance=advance)
 
-    steps = {f"{name}_step": make_train_step(model, clips) for name, model in models.items()}
-    times = time_all("training steps", steps, settings.repeats)
-    models["policy"].policy.register_forward_hook(usage)
+    hook = models["policy"].policy.register_forward_hook(usage)
     evaluations = {
-        "float_eval": make_evaluation(models["float"], clips),
-        "dynamic_eval": make_evaluation(models["policy"], clips),
+        "float_eval": make_evaluation(models["float"], eval_clips),
+        "dynamic_eval": make_evaluation(models["policy"], eval_clips),
     }
-    times |= time_all("evaluation", evaluations, EVALUATIONS * settings.repeats)
+    times = time_all("evaluation", evaluations, EVALUATIONS * settings.repeats)
+    hook.remove()
+    steps = {f"{name}_step": make_train_step(model, clips) for name, model in models.items()}
+    times |= time_all("training steps", steps, settings.repeats)
     clock, processor = (
         {f"{name}_ratio": paired(times[name][i], times[base][i]) for name, base in RATIOS.items()}
         for i in (0, 1)
@@ -254,6 +277,7 @@ def measure_training(
         backbone=settings.backbone,
         input_size=settings.size,
         frames=settings.frames,
+        eval_frames=settings.eval_frames,
         clips=settings.clips,
         classes=CLASSES,
         precisions=list(PRECISIONS),

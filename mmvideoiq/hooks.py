@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 from mmaction.registry import HOOKS
 from mmengine.hooks import Hook
@@ -64,14 +65,22 @@ class EpochSeedHook(Hook):
 
     priority = "VERY_HIGH"
 
-    def before_train_epoch(self, runner: Runner) -> None:
-        seed = (runner.seed + 10007 * (runner.epoch + 1)) % 2**31
+    def _seed(self, runner: Runner) -> int:
+        seed = (10007 * runner.seed + runner.epoch) % 2**31
         set_random_seed(seed, diff_rank_seed=True)
+        return seed
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        seed = self._seed(runner)
         init = runner.train_dataloader.worker_init_fn
         if isinstance(init, functools.partial) and "seed" in init.keywords:
             runner.train_dataloader.worker_init_fn = functools.partial(
                 init.func, *init.args, **{**init.keywords, "seed": seed}
             )
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        if batch_idx == 0:  # the loader drew numbers in between, more of them where it started its workers
+            self._seed(runner)
 
 
 def _unwrapped(runner: Runner):

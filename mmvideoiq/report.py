@@ -188,7 +188,8 @@ NOTE = """
 Mean ± sample standard deviation over the row's runs; the host's test loop on the test list. Cost: mean over
 frames of min(bits, 8)² / 64, 0 for a skipped one. GFLOPs: the paper's formula (arXiv:2108.10394), in
 multiply-accumulates per clip. BitOPs: MACs × weight bits × activation bits per clip, float layers 32 × 32.
-Random: every action drawn independently with videoiq's own usage.
+Random: actions drawn with videoiq's own usage, no clip skipped as a whole; it runs no policy network, so none is
+in its GFLOPs.
 """
 
 

@@ -20,7 +20,7 @@ compat.apply()
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.runner import Runner, set_random_seed
+from mmengine.runner import Runner
 
 from mmvideoiq.comparison import compare
 from mmvideoiq.recipe import find_function, read_json, write_json
@@ -41,10 +41,7 @@ class Progress:
 
 
 class StageHook(Hook):
-    """Shows a stage's progress and makes the randomness of an epoch a function of (seed, epoch).
-
-    An epoch draws the same Gumbel noise and dropout masks whether or not training was interrupted before.
-    """
+    """Shows a stage's progress and keeps its last metrics."""
 
     priority = "LOWEST"
 
@@ -52,16 +49,6 @@ class StageHook(Hook):
         self.progress = progress
         self.shown = 0.0
         self.metrics: dict[str, float] = {}
-
-    def _reseed(self, runner: Runner) -> None:
-        set_random_seed(((runner.seed or 0) * 10007 + runner.epoch) % 2**31)
-
-    def before_train_epoch(self, runner: Runner) -> None:
-        self._reseed(runner)
-
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        if batch_idx == 0:  # the loader has drawn its workers' seed in between
-            self._reseed(runner)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None

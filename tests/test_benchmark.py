@@ -2,7 +2,10 @@
 
 import json
 import math
+import platform
 import socket
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +16,7 @@ from mmvideoiq import benchmark
 from mmvideoiq.benchmark import GivenUsage, TrainSettings
 from mmvideoiq.models.policy import PolicyOutput
 
-TINY = dict(backbone="resnet18", size=32, frames=2, threads=1, repeats=2, warmup=1)
+TINY = dict(backbone="resnet18", size=32, frames=2, eval_frames=4, threads=1, repeats=2, warmup=1)
 
 
 def test_ratios_are_of_pairs_not_of_medians():
@@ -98,10 +101,12 @@ def test_a_training_step_moves_what_learns_and_only_that():
 def test_train_writes_its_ratios_and_what_they_depend_on(load_tool, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     out = tmp_path / "new" / "out.json"
-    flags = [f"--{name}={value}" for name, value in TINY.items()]
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items()]
+    tool = load_tool("benchmark.py")
+    monkeypatch.setattr(tool, "keep_freed_memory", lambda: True)  # not in the tests' own process
     threads = torch.get_num_threads()
     try:
-        load_tool("benchmark.py").main(["train", *flags, "--json", str(out)])
+        tool.main(["train", *flags, "--json", str(out)])
     finally:
         torch.set_num_threads(threads)
     text = out.read_text()
@@ -115,18 +120,39 @@ def test_train_writes_its_ratios_and_what_they_depend_on(load_tool, tmp_path, ca
     assert all(
         name in printed for name in ("any precision step", "policy step", "dynamic eval", str(out.name))
     )
-    asked = dict(backbone="resnet18", input_size=32, frames=2, clips=1, threads=1, precisions=[32, 4, 2])
+    asked = dict(
+        backbone="resnet18", input_size=32, frames=2, eval_frames=4, clips=1, threads=1, precisions=[32, 4, 2]
+    )
     assert {name: found[name] for name in asked} == asked
     assert found["quantizers"] == {"weight": "dorefa", "activation": "pact"}
     assert found["repeats"] == {"steps": 2, "evaluations": 6, "warmup": 1}
     assert found["policy"]["backbone"] == "MobileNetV2"
     assert found["usage"]["asked"] == {"32": 0.2, "4": 0.3, "2": 0.2, "skip": 0.3}
     assert sum(found["usage"]["run"].values()) == pytest.approx(1)
+    assert found["freed_memory_kept"] is True
     assert found["versions"]["torch"] == torch.__version__
     assert {"torch", "mmaction2", "mmengine", "numpy"} <= set(found["versions"])
     assert found["cpu"]["cores"] >= 1 and isinstance(found["cpu"]["flags"], list)
     assert socket.gethostname() not in text
     assert [path.name for path in out.parent.iterdir()] == ["out.json"]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks glibc")
+def test_freed_memory_is_kept():
+    code = """if True:
+        import resource, sys
+        from mmvideoiq import compat
+        compat.apply()
+        import torch
+        from mmvideoiq.benchmark import keep_freed_memory
+        assert keep_freed_memory()
+        torch.ones(2**26)  # 256 MB
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(2**26)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 100  # of at least 128 with huge pages, 65536 without
 
 
 @pytest.mark.parametrize(

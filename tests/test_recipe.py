@@ -61,7 +61,7 @@ class ToyModel(BaseModel):
 '''
 
 TOY_CONFIG = """
-custom_imports = dict(imports=["toy_stage"], allow_failed_imports=False)
+custom_imports = dict(imports=["toy_stage", "mmvideoiq.hooks"], allow_failed_imports=False)
 default_scope = "mmengine"
 model = dict(type="ToyModel")
 train_dataloader = dict(
@@ -71,6 +71,7 @@ train_dataloader = dict(
 train_cfg = dict(by_epoch=True, max_epochs=4)
 optim_wrapper = dict(optimizer=dict(type="SGD", lr=0.1, momentum=0.9))
 default_hooks = dict(checkpoint=dict(type="CheckpointHook", interval=1, max_keep_ckpts=2))
+custom_hooks = [dict(type="mmaction.EpochSeedHook")]
 """
 
 TOY_RECIPE = """

@@ -21,13 +21,14 @@ from rich.progress import Progress
 from rich.table import Table
 
 from mmvideoiq import cli
-from mmvideoiq.benchmark import BACKBONES, RATIOS, TrainSettings, measure_training
+from mmvideoiq.benchmark import BACKBONES, RATIOS, TrainSettings, keep_freed_memory, measure_training
 from mmvideoiq.recipe import write_json
 
 TRAIN_FLAGS = {
     "size": "side of a frame",
-    "frames": "frames of a clip",
-    "clips": "clips of a step",
+    "frames": "frames of a clip in training",
+    "eval_frames": "frames of a clip in evaluation",
+    "clips": "clips at a time",
     "threads": "threads of torch",
     "repeats": "rounds of training steps measured; evaluation takes three times as many",
     "warmup": "rounds before these, not counted",
@@ -41,20 +42,21 @@ def train_settings(args: argparse.Namespace) -> TrainSettings:
 
 def run_train(settings: TrainSettings, console: Console) -> dict[str, Any]:
     """Measure training under a progress bar."""
+    kept = keep_freed_memory()
     with Progress(console=console, transient=True) as progress:
 
         def begin(label: str, total: int) -> Callable[[], None]:
             task = progress.add_task(label, total=total)
             return lambda: progress.advance(task)
 
-        return measure_training(settings, begin=begin)
+        return dict(measure_training(settings, begin=begin), freed_memory_kept=kept)
 
 
 def show_train(result: Mapping[str, Any], console: Console) -> None:
     """The ratios as a table."""
     table = Table(
-        title="{backbone}, {clips} x {frames} frames at {input_size}, {threads} threads: "
-        "time over that of the float network".format(**result)
+        title="{backbone}, {clips} x {frames} frames (evaluation: {eval_frames}) at {input_size}, {threads} threads: "
+        "time over the float network's".format(**result)
     )
     for column in ("", "ratio", "quartiles", "range", "processor", "seconds", "float"):
         table.add_column(column, justify="right" if column else "left")
@@ -82,7 +84,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     for name, text in TRAIN_FLAGS.items():
         default = getattr(TrainSettings, name)
-        train.add_argument(f"--{name}", type=int, default=default, help=f"{text} (default {default})")
+        train.add_argument(
+            f"--{name.replace('_', '-')}", type=int, default=default, help=f"{text} (default {default})"
+        )
     train.add_argument("--json", type=Path, metavar="F", help="write everything measured to this file")
     return parser.parse_args(argv)
 

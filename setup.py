@@ -24,6 +24,18 @@ TRAIN = [
     "matplotlib",
     "setuptools<81",
 ]
+# Runs exported bundles: no torch, no mm*. In an environment of its own cv2 has one owner.
+RUNTIME = [
+    "safetensors>=0.4",
+    "jsonschema>=4.18",
+    "decord",
+    "opencv-python-headless",
+    "rich",
+    "openvino>=2025.0",
+    "onnx>=1.16",
+    "onnxruntime>=1.18",
+]
+BENCHMARK = ["nncf>=2.15", "psutil"]
 DEV = ["pytest", "pytest-xdist", "hypothesis", "ruff", "mypy"]
 
 setup(
@@ -36,5 +48,5 @@ setup(
     packages=find_packages(include=["mmvideoiq", "mmvideoiq.*"]),
     python_requires=">=3.10",
     install_requires=["numpy"],
-    extras_require={"train": TRAIN, "dev": TRAIN + DEV, "runtime": []},
+    extras_require={"train": TRAIN, "runtime": RUNTIME, "benchmark": BENCHMARK, "dev": TRAIN + RUNTIME + DEV},
 )

@@ -12,6 +12,7 @@ from mmengine.model import is_model_wrapper
 from torch import nn
 
 from mmvideoiq import cli
+from mmvideoiq.dial import set_budget
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -20,7 +21,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("checkpoint", help="path or address of the checkpoint")
     parser.add_argument("--work-dir", help="folder for the log and the metrics")
     parser.add_argument("--dump", help="write the predictions to this pickle file (.pkl, .pickle)")
-    parser.add_argument("--precision", type=int, metavar="BITS", help="run every frame at this precision")
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--precision", type=int, metavar="BITS", help="run every frame at this precision")
+    choice.add_argument(
+        "--budget",
+        metavar="COST",
+        help="mean cost per frame to aim at, e.g. 0.4; measured on the val list first",
+    )
     parser.add_argument(
         "--cfg-options",
         nargs="+",
@@ -86,6 +93,12 @@ def main(argv: list[str] | None = None) -> None:
         runner = cli.build_runner(config, begun)
         if args.precision is not None:
             fix_precision(runner.model, args.precision)
+        if args.budget is not None:
+            runner.load_or_resume()
+            multiplier = set_budget(
+                runner.model.eval(), args.budget, runner.build_dataloader(config.val_dataloader)
+            )
+            runner.logger.info(f"budget {args.budget}: the costs count {multiplier:.4g} times")
         runner.test()
 
 

@@ -75,6 +75,7 @@ class PolicyHead(BaseModule):
         self.fc_cls = None if num_classes is None else nn.Linear(hidden, num_classes)
         self.holds = max(actions.skip_lengths) > 1
         self.register_buffer("skip_lengths", torch.tensor(actions.skip_lengths), persistent=False)
+        self.register_buffer("costs", torch.tensor(actions.costs), persistent=False)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         weight = state_dict.get(f"{prefix}fc_policy.weight")  # the host only warns of another shape
@@ -85,23 +86,33 @@ class PolicyHead(BaseModule):
             )
         super()._load_from_state_dict(state_dict, prefix, *args)
 
-    def forward(self, features: Tensor, noise: Tensor | None, temperature: float) -> PolicyOutput:
+    def forward(
+        self, features: Tensor, noise: Tensor | None, temperature: float, cost_multiplier: float = 0.0
+    ) -> PolicyOutput:
         """Choose.
 
         Args:
             features: (N, T, D).
             noise: Gumbel noise (N, T, A); None chooses the most likely action.
             temperature: of the softened sample, > 0; without noise it is not used.
+            cost_multiplier: the actions' costs times this are taken from the logits.
         """
         features = self.dropout(features)
         if self.holds:
-            hidden, decisions, log_probs = self._step_by_step(features, noise, temperature)
+            hidden, decisions, log_probs = self._step_by_step(features, noise, temperature, cost_multiplier)
         else:
             hidden, _ = self.lstm(features)  # (N, T, hidden)
-            log_probs = F.log_softmax(self.fc_policy(hidden).float(), dim=-1)  # (N, T, A)
+            log_probs = self._log_probs(hidden, cost_multiplier)  # (N, T, A)
             decisions = self._decide(log_probs, noise, temperature)
         class_logits = None if self.fc_cls is None else self.fc_cls(hidden.mean(1)).float()
         return PolicyOutput(decisions, log_probs, class_logits)
+
+    def _log_probs(self, hidden: Tensor, cost_multiplier: float) -> Tensor:
+        """(..., hidden) -> (..., A)"""
+        logits = self.fc_policy(hidden).float()
+        if cost_multiplier:
+            logits = logits - cost_multiplier * self.costs
+        return F.log_softmax(logits, dim=-1)
 
     @staticmethod
     def _decide(log_probs: Tensor, noise: Tensor | None, temperature: float) -> Tensor:
@@ -110,7 +121,7 @@ class PolicyHead(BaseModule):
         return gumbel_one_hot(log_probs, noise, temperature)
 
     def _step_by_step(
-        self, features: Tensor, noise: Tensor | None, temperature: float
+        self, features: Tensor, noise: Tensor | None, temperature: float, cost_multiplier: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         """As ``forward`` where decisions hold the state of later frames: a step per frame, all clips at once."""
         state = None
@@ -121,7 +132,7 @@ class PolicyHead(BaseModule):
         for t in range(features.shape[1]):
             output, new_state = self.lstm(features[:, t : t + 1], state)
             hidden = output[:, 0]
-            log_probs = F.log_softmax(self.fc_policy(hidden).float(), dim=-1)
+            log_probs = self._log_probs(hidden, cost_multiplier)
             decisions = self._decide(log_probs, None if noise is None else noise[:, t], temperature)
             if outputs:
                 hold = (held > 0).unsqueeze(-1)  # (N, 1)
@@ -152,6 +163,8 @@ class PrecisionPolicy(BaseModule):
 
     Attributes:
         temperature: of the Gumbel-softmax, > 0; ``GumbelTemperatureHook`` lowers it.
+        cost_multiplier: the budget dial, for the most likely action: ``log p(a) - cost_multiplier * cost(a)``,
+            normalized. Above 0 it saves, below 0 it spends; 0 is the policy as trained.
     """
 
     def __init__(
@@ -172,6 +185,7 @@ class PrecisionPolicy(BaseModule):
         self.input_size = input_size
         self.enlarge = enlarge
         self.temperature = 5.0
+        self.cost_multiplier = 0.0
         self.backbone = MODELS.build(backbone)
         self.head = MODELS.build(head, default_args=dict(actions=actions))
 
@@ -185,14 +199,16 @@ class PrecisionPolicy(BaseModule):
         Raises:
             ValueError: the frame is smaller than ``input_size``, without ``enlarge``.
         """
-        num_frames = frames.shape[1]
-        small = self.resize(frames.flatten(0, 1))  # (N*T, 3, s, s)
-        features = self.backbone(small).mean(dim=(2, 3))  # (N*T, D)
-        features = features.unflatten(0, (-1, num_frames))  # (N, T, D)
-        noise = None
-        if sample:
-            noise = sample_gumbel(features.new_empty(*features.shape[:2], self.head.fc_policy.out_features))
+        features = self.features(frames)
+        if not sample:
+            return self.head(features, None, self.temperature, self.cost_multiplier)
+        noise = sample_gumbel(features.new_empty(*features.shape[:2], self.head.fc_policy.out_features))
         return self.head(features, noise, self.temperature)
+
+    def features(self, frames: Tensor) -> Tensor:
+        """What the head sees of clips: (N, T, 3, H, W) -> (N, T, D)."""
+        small = self.resize(frames.flatten(0, 1))  # (N*T, 3, s, s)
+        return self.backbone(small).mean(dim=(2, 3)).unflatten(0, (-1, frames.shape[1]))
 
     def resize(self, frames: Tensor) -> Tensor:
         """(N*T, 3, H, W) -> (N*T, 3, s, s)."""

@@ -167,9 +167,13 @@ class VideoIQRecognizer(BaseRecognizer):
             actions = self._given_actions(inputs)
         else:
             policy = self.policy(inputs, sample=False)
-            actions = self._process_something(policy.decisions, policy.log_probs).argmax(-1)  # (N, T)
+            actions = self.choose(policy)
         features, processed = self.features_of_chosen_actions(inputs, actions)
         return Prediction(self.cls_head(features, processed), actions, policy)
+
+    def choose(self, policy: PolicyOutput) -> Tensor:
+        """The actions (N, T) that a policy's decisions lead to: no clip is left out as a whole."""
+        return self._process_something(policy.decisions, policy.log_probs).argmax(-1)
 
     def features_of_chosen_actions(self, inputs: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Each frame's features under its own action, one backbone call per action.
@@ -250,6 +254,11 @@ class VideoIQRecognizer(BaseRecognizer):
         """Test with every frame at ``bits``; None gives the choice back to the policy."""
         self._random = None
         self._fixed = None if bits is None else self.actions.index(bits)
+
+    def set_cost_multiplier(self, multiplier: float) -> None:
+        """Test with the budget dial turned (see ``PrecisionPolicy.cost_multiplier``)."""
+        self._fixed, self._random = None, None
+        self.policy.cost_multiplier = multiplier
 
     def set_random_actions(self, usage: Sequence[float] | None, seed: int = 0) -> None:
         """Test with random actions of expected shares ``usage`` (A,); None gives the choice back to the policy.

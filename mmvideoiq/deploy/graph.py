@@ -28,7 +28,8 @@ lstm       layer, hidden                                inputs x (N, D), h (1, h
                                                         ``name.c`` (1, hidden)
 ========== ============================================ ======================================================
 
-``layer`` is the prefix of the node's tensors in the bundle; ``quantized`` says that the weight has codes.
+``layer`` is the prefix of the node's tensors in the bundle; ``quantized`` says that the weight has codes. ``stride``,
+``padding``, ``dilation``, ``kernel`` and ``size`` are pairs (h, w). Grids are for 8 bits and below.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ class Node:
 class Graph:
     """Nodes in an order in which they can run.
 
-    ``inputs``: name -> shape, with ``-1`` for N; the first is ``frames``, uint8 (-1, H, W, C).
+    ``inputs``: name -> shape, with ``-1`` for N; one is ``frames``, uint8 (-1, H, W, C).
     ``outputs``: names of values.
     """
 

@@ -55,6 +55,7 @@ RULES = {
     "report": rule("*", ANY),
     "figures": rule("actions figures", NUMBERS | VIDEO | {"matplotlib"}),
     "benchmark": rule("*", ANY),
+    "benchmark/contenders": rule("compat deploy", NUMBERS, "torch mmaction mmengine openvino onnxruntime"),
     "plugin": rule("*", ANY),
 }
 NOBODY_IMPORTS = ("plugin", "tools")

@@ -1,16 +1,17 @@
-"""Measure mmvideoiq beside the plain float network it is made of, interleaved in one run.
+"""Measure what our parts cost: every contender in turn, in one run.
 
-python tools/benchmark.py train [--backbone resnet50] [--json out.json]
+    python tools/benchmark.py train --json train.json
+    python tools/benchmark.py infer --json infer.json
+    python tools/benchmark.py infer --bundle BUNDLE --list LIST --data-root FOLDER --plot accuracy.png
 
-train: the any-precision training step and the policy training step against the plain float step of the same
-backbone, and simulated dynamic evaluation against plain float evaluation of the same frames.
+Nothing else should run beside it.
 """
-
-from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
 from mmvideoiq import cli
-from mmvideoiq.benchmark import BACKBONES, RATIOS, TrainSettings, keep_freed_memory, measure_training
+from mmvideoiq.benchmark import tables
+from mmvideoiq.benchmark.inference import InferSettings, measure_inference, measure_trained
+from mmvideoiq.benchmark.training import BACKBONES, TrainSettings, keep_freed_memory, measure_training
 from mmvideoiq.recipe import write_json
 
 TRAIN_FLAGS = {
@@ -33,42 +35,14 @@ TRAIN_FLAGS = {
     "repeats": "rounds of training steps measured; evaluation takes three times as many",
     "warmup": "rounds before these, not counted",
 }
-
-
-def train_settings(args: argparse.Namespace) -> TrainSettings:
-    """What the flags of ``train`` ask for."""
-    return TrainSettings(**{name: getattr(args, name) for name in ("backbone", "weight", *TRAIN_FLAGS)})
-
-
-def run_train(settings: TrainSettings, console: Console) -> dict[str, Any]:
-    """Measure training under a progress bar."""
-    kept = keep_freed_memory()
-    with Progress(console=console, transient=True) as progress:
-
-        def begin(label: str, total: int) -> Callable[[], None]:
-            task = progress.add_task(label, total=total)
-            return lambda: progress.advance(task)
-
-        return dict(measure_training(settings, begin=begin), freed_memory_kept=kept)
-
-
-def show_train(result: Mapping[str, Any], console: Console) -> None:
-    """The ratios as a table."""
-    table = Table(
-        title="{backbone}, {clips} x {frames} frames (evaluation: {eval_frames}) at {input_size}, {threads} threads: "
-        "time over the float network's".format(**result)
-    )
-    for column in ("", "ratio", "quartiles", "range", "processor", "seconds", "float"):
-        table.add_column(column, justify="right" if column else "left")
-    for name, base in RATIOS.items():
-        ratio = result["spread"][f"{name}_ratio"]
-        spread = ["{:.2f} to {:.2f}".format(*ratio[key]) for key in ("quartiles", "range")]
-        processor = f"{result['processor_time'][f'{name}_ratio']:.2f}"
-        seconds = [f"{result['seconds'][key]:.3f}" for key in (name, base)]
-        table.add_row(name.replace("_", " "), f"{ratio['median']:.2f}", *spread, processor, *seconds)
-    console.print(table)
-    console.print("ratio: by the clock; processor: the same of processor time")
-    console.print(f"dynamic eval: {result['usage']['how']}")
+INFER_FLAGS = {
+    "depth": "depth of the ResNet",
+    "size": "side of a frame",
+    "frames": "frames of a clip",
+    "threads": "threads of everyone",
+    "repeats": "rounds measured",
+    "warmup": "rounds before these, not counted",
+}
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -77,27 +51,112 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     train = commands.add_parser("train", help="training and simulated evaluation against the float network")
-    train.set_defaults(settings=train_settings, run=run_train, show=show_train)
+    train.set_defaults(run=run_train)
     train.add_argument("--backbone", choices=sorted(BACKBONES), default=TrainSettings.backbone)
     train.add_argument(
         "--weight", default=TrainSettings.weight, help="weight quantizer: dorefa, lsq or nested"
     )
-    for name, text in TRAIN_FLAGS.items():
-        default = getattr(TrainSettings, name)
-        train.add_argument(
+    add_counts(train, TrainSettings, TRAIN_FLAGS)
+    infer = commands.add_parser("infer", help="exported bundles against other ways to run the network")
+    infer.set_defaults(run=run_infer)
+    infer.add_argument("--engine", choices=["openvino", "onnxruntime"], default=InferSettings.engine)
+    infer.add_argument(
+        "--weight", default=InferSettings.weight, help="weight quantizer of ours: dorefa, lsq or nested"
+    )
+    add_counts(infer, InferSettings, INFER_FLAGS)
+    infer.add_argument("--bundle", type=Path, nargs="+", default=[], help="also measure these trained models")
+    infer.add_argument("--list", type=Path, help="videos for --bundle: lines of a path and a label")
+    infer.add_argument("--data-root", type=Path, default=Path(), help="folder of these videos")
+    infer.add_argument("--only-bundles", action="store_true", help="leave the random networks out")
+    infer.add_argument(
+        "--plot", type=Path, metavar="F", help="draw accuracy against milliseconds of --bundle"
+    )
+    infer.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the contenders' files and logs here")
+    for command in (train, infer):
+        command.add_argument("--json", type=Path, metavar="F", help="write everything measured to this file")
+    return parser.parse_args(argv)
+
+
+def add_counts(parser: argparse.ArgumentParser, settings: type, flags: Mapping[str, str]) -> None:
+    """A flag for each whole number of ``settings``."""
+    for name, text in flags.items():
+        default = getattr(settings, name)
+        parser.add_argument(
             f"--{name.replace('_', '-')}", type=int, default=default, help=f"{text} (default {default})"
         )
-    train.add_argument("--json", type=Path, metavar="F", help="write everything measured to this file")
-    return parser.parse_args(argv)
+
+
+def settings_of(args: argparse.Namespace, kind: type) -> Any:
+    return kind(**{name: getattr(args, name) for name in kind.__dataclass_fields__})
+
+
+def bars(progress: Progress) -> Callable[[str, int], Callable[[], None]]:
+    """``begin`` of the measuring functions, shown as bars."""
+
+    def begin(label: str, total: int) -> Callable[[], None]:
+        task = progress.add_task(label, total=total)
+        return lambda: progress.advance(task)
+
+    return begin
+
+
+def run_train(args: argparse.Namespace, console: Console) -> dict[str, Any]:
+    settings = settings_of(args, TrainSettings)
+    kept = keep_freed_memory()
+    with Progress(console=console, transient=True) as progress:
+        result = dict(measure_training(settings, begin=bars(progress)), freed_memory_kept=kept)
+    tables.show_training(result, console)
+    return result
+
+
+def run_infer(args: argparse.Namespace, console: Console) -> dict[str, Any]:
+    settings = settings_of(args, InferSettings)
+    if args.bundle and args.list is None:
+        raise ValueError("--bundle needs --list, the videos to measure on")
+    if args.only_bundles and not args.bundle:
+        raise ValueError("--only-bundles needs --bundle")
+    videos = read_videos(args.list, args.data_root) if args.bundle else []
+    result: dict[str, Any] = dict(rows=[])
+    with tempfile.TemporaryDirectory() if args.keep is None else nullcontext(args.keep) as folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with Progress(console=console, transient=True) as progress:
+            if not args.only_bundles:
+                result = measure_inference(
+                    settings,
+                    Path(folder),
+                    say=lambda text: console.print(f"[dim]{text}"),
+                    begin=bars(progress),
+                )
+            if args.bundle:
+                result["rows"] += measure_trained(
+                    {path.name: path for path in args.bundle},
+                    videos,
+                    Path(folder),
+                    engine=args.engine,
+                    threads=args.threads,
+                    begin=bars(progress),
+                )
+    tables.show_inference(result, console)
+    if args.plot is not None:
+        tables.plot_accuracy(result["rows"], args.plot)
+        console.print(f"drawn: {args.plot}")
+    return result
+
+
+def read_videos(path: Path, root: Path) -> list[tuple[str, int]]:
+    """Path and label of each line of a list of the host."""
+    cli.need_file(str(path), "list of videos")
+    pairs = [line.rsplit(maxsplit=1) for line in path.read_text().splitlines() if line.strip()]
+    for number, pair in enumerate(pairs, 1):
+        if len(pair) != 2 or not pair[1].isdigit():
+            raise ValueError(f"{path}: line {number} is not a path and a label")
+    return [(str(root / name), int(label)) for name, label in pairs]
 
 
 def main(argv: list[str] | None = None) -> None:
     args, console = parse_args(argv), Console()
-    with cli.one_line_errors() as begun:
-        settings = args.settings(args)
-        begun.happened = True
-        result = args.run(settings, console)
-        args.show(result, console)
+    with cli.one_line_errors():
+        result = args.run(args, console)
         if args.json is not None:
             write_json(args.json, result)
             console.print(f"written: {args.json}")

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from mmvideoiq import benchmark
-from mmvideoiq.benchmark import GivenUsage, TrainSettings
+from mmvideoiq.benchmark import training as benchmark
+from mmvideoiq.benchmark.training import GivenUsage, TrainSettings
 from mmvideoiq.models.policy import PolicyOutput
 
 TINY = dict(backbone="resnet18", size=32, frames=2, eval_frames=4, threads=1, repeats=2, warmup=1)
@@ -144,7 +144,7 @@ def test_freed_memory_is_kept():
         from mmvideoiq import compat
         compat.apply()
         import torch
-        from mmvideoiq.benchmark import keep_freed_memory
+        from mmvideoiq.benchmark.training import keep_freed_memory
         assert keep_freed_memory()
         faults = [resource.getrusage(resource.RUSAGE_SELF).ru_minflt]
         for _ in range(6):

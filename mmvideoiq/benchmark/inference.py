@@ -1,0 +1,502 @@
+"""What inference costs: ours beside what a user would pick instead, interleaved in one run.
+
+Every contender has a process of its own (``contenders.py``), of which one computes at a time. All take the same frames,
+uint8 (T, H, W, 3), to a label, or a video file to a label.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import mmvideoiq
+from mmvideoiq.benchmark.training import describe_environment, paired
+
+USAGE = (0.2, 0.3, 0.2, 0.3)  # of three precisions and a skip
+MIXES = {"ours-32-4-2": (32, 4, 2), "ours-8-4-2": (8, 4, 2)}
+FP32 = ("onnxruntime-fp32", "openvino-fp32")
+PEERS = ("mmaction2-eager", "torch-compile", *FP32, "openvino-int8")
+POLICY_SIZE = 84
+CLASSES = 200
+CALIBRATION_CLIPS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferSettings:
+    """What :func:`measure_inference` measures: clips of ``frames`` at ``size``, in ``repeats`` rounds."""
+
+    depth: int = 50
+    size: int = 224
+    frames: int = 16
+    threads: int = 2
+    repeats: int = 15
+    warmup: int = 3
+    engine: str = "openvino"
+    weight: str = "nested"
+
+    def __post_init__(self) -> None:
+        if self.depth not in (18, 34, 50, 101, 152):
+            raise ValueError(f"depth={self.depth} must be one of 18, 34, 50, 101, 152")
+        for field in ("frames", "threads", "repeats", "warmup"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field}={getattr(self, field)} must be at least 1")
+        if self.size < POLICY_SIZE:
+            raise ValueError(f"size={self.size} must be at least {POLICY_SIZE}, the policy's own")
+
+
+# --- what is measured -----------------------------------------------------------------------------------------------
+
+
+def prepare(settings: InferSettings, folder: Path, say: Callable[[str], None]) -> dict[str, dict[str, Any]]:
+    """Build the contenders' files, random weights of one seed, and a video; returns name -> spec."""
+    import torch
+
+    from mmvideoiq.deploy.bundle import Bundle
+
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    video, clip = folder / "video.mp4", folder / "clip.npy"
+    say("a video")
+    write_video(video, rng)
+    common = dict(
+        threads=settings.threads,
+        videos=[str(video)],
+        clip=str(clip),
+        preprocessing=[
+            settings.frames,
+            256 * settings.size // 224,
+            settings.size,
+            (settings.size, settings.size),
+        ],
+    )
+    from mmvideoiq.deploy.video import Preprocessing, read_frames
+
+    frames = read_frames(video, Preprocessing(*common["preprocessing"]))
+    np.save(clip, frames)
+    say("the float network: MMAction2, ONNX, OpenVINO, static INT8")
+    files = write_peers(settings, folder, frames)
+    host = dict(kind="mmaction2", config=files["config"], checkpoint=files["checkpoint"])
+    specs: dict[str, dict[str, Any]] = {
+        "mmaction2-eager": dict(host, compile=False),
+        "torch-compile": dict(host, compile=True),
+        "onnxruntime-fp32": dict(kind="onnxruntime", model=files["onnx"]),
+        "openvino-fp32": dict(kind="openvino", model=files["openvino"]),
+        "openvino-int8": dict(kind="openvino", model=files["int8"]),
+    }
+    for name, precisions in MIXES.items():
+        say(f"{name}: a bundle")
+        path = folder / name
+        write_bundle(settings, path, precisions, frames)
+        Bundle.open(path)
+        specs[name] = dict(kind="ours", bundle=str(path), engine=settings.engine, usage=USAGE)
+    return {name: dict(spec, **common) for name, spec in specs.items()}
+
+
+def write_video(
+    path: Path, rng: np.random.Generator, *, width: int = 340, height: int = 256, frames: int = 300
+) -> None:
+    """Ten seconds of moving blobs, H.264, as large as videos are kept for training."""
+    import av
+    import cv2
+
+    low = rng.integers(0, 256, (8, 9, 12, 3), dtype=np.uint8)
+    keys = np.stack(
+        [cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC) for image in low]
+    ).astype(float)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for t in range(frames):
+            place = t / frames * (len(keys) - 1)
+            share = place - int(place)
+            image = (1 - share) * keys[int(place)] + share * keys[int(place) + 1]
+            frame = av.VideoFrame.from_ndarray(
+                np.ascontiguousarray(image.clip(0, 255).astype(np.uint8)), format="rgb24"
+            )
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+CONFIG = """\
+model = dict(
+    type="Recognizer2D",
+    backbone=dict(type="ResNet", depth={depth}),
+    cls_head=dict(type="TSNHead", num_classes={classes}, in_channels={channels}, average_clips="prob"),
+    data_preprocessor=dict(
+        type="ActionDataPreprocessor", mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], format_shape="NCHW"
+    ),
+)
+test_pipeline = [
+    dict(type="DecordInit"),
+    dict(type="SampleFrames", clip_len=1, frame_interval=1, num_clips={frames}, test_mode=True),
+    dict(type="DecordDecode"),
+    dict(type="Resize", scale=(-1, {short_side})),
+    dict(type="CenterCrop", crop_size={size}),
+    dict(type="FormatShape", input_format="NCHW"),
+    dict(type="PackActionInputs"),
+]
+"""
+
+
+def _channels(depth: int) -> int:
+    return 512 if depth < 50 else 2048
+
+
+def write_peers(settings: InferSettings, folder: Path, frames: np.ndarray) -> dict[str, str]:
+    """The host's TSN with random weights: config, checkpoint, ONNX, OpenVINO, OpenVINO after static quantization."""
+    import logging
+
+    import nncf
+    import openvino as ov
+    import torch
+    from mmaction.registry import MODELS
+    from mmengine.config import Config
+    from mmengine.registry import init_default_scope
+
+    from mmvideoiq.benchmark.contenders import MEAN, STD
+
+    files = {
+        key: str(folder / name)
+        for key, name in dict(
+            config="tsn.py", checkpoint="tsn.pth", onnx="tsn.onnx", openvino="tsn.xml", int8="tsn_int8.xml"
+        ).items()
+    }
+    text = CONFIG.format(
+        depth=settings.depth,
+        classes=CLASSES,
+        channels=_channels(settings.depth),
+        frames=settings.frames,
+        size=settings.size,
+        short_side=256 * settings.size // 224,
+    )
+    Path(files["config"]).write_text(text)
+    init_default_scope("mmaction")
+    model = MODELS.build(Config.fromfile(files["config"]).model)
+    model.init_weights()
+    model.eval()
+    torch.save({"state_dict": model.state_dict()}, files["checkpoint"])
+
+    class Whole(torch.nn.Module):
+        """Frames to probabilities: what the engines are given."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone, self.classifier = model.backbone, model.cls_head.fc_cls
+            self.register_buffer("mean", torch.tensor(MEAN))
+            self.register_buffer("std", torch.tensor(STD))
+
+        def forward(self, frames: torch.Tensor) -> torch.Tensor:
+            x = ((frames.float() - self.mean) / self.std).permute(0, 3, 1, 2)
+            return self.classifier(self.backbone(x).mean((2, 3)).mean(0, keepdim=True)).softmax(-1)
+
+    whole, sample = Whole().eval(), torch.from_numpy(frames)
+    torch.onnx.export(whole, (sample,), files["onnx"], dynamo=False)
+    converted = ov.convert_model(whole, example_input=sample, input=[ov.PartialShape(list(sample.shape))])
+    ov.save_model(converted, files["openvino"], compress_to_fp16=False)
+    nncf.set_log_level(logging.ERROR)
+    noise = np.random.default_rng(1).integers(-20, 21, (CALIBRATION_CLIPS, *frames.shape))
+    clips = [(frames + shift).clip(0, 255).astype(np.uint8) for shift in noise]
+    quantized = nncf.quantize(converted, nncf.Dataset(clips), subset_size=CALIBRATION_CLIPS)
+    ov.save_model(quantized, files["int8"], compress_to_fp16=False)
+    return files
+
+
+def write_bundle(settings: InferSettings, path: Path, precisions: Sequence[int], frames: np.ndarray) -> None:
+    """Ours with random weights: the same backbone, clips fitted to the frames, a MobileNetV2 policy."""
+    import torch
+    from mmaction.registry import MODELS
+
+    import mmvideoiq.models  # noqa: F401
+    from mmvideoiq.benchmark.contenders import MEAN, STD
+    from mmvideoiq.deploy.export import Preprocessing, export
+
+    backbone = dict(
+        type="AnyPrecisionBackbone",
+        backbone=dict(type="ResNet", depth=settings.depth),
+        precisions=list(precisions),
+        weight=dict(type=settings.weight),
+    )
+    policy = dict(
+        type="PrecisionPolicy",
+        backbone=dict(type="MobileNetV2", out_indices=(7,)),
+        head=dict(type="PolicyHead", in_channels=1280),
+        input_size=POLICY_SIZE,
+    )
+    model = MODELS.build(
+        dict(
+            type="VideoIQRecognizer",
+            backbone=backbone,
+            policy=policy,
+            cls_head=dict(
+                type="FrameAverageHead", num_classes=CLASSES, in_channels=_channels(settings.depth)
+            ),
+            actions=[*(dict(bits=bits) for bits in precisions), dict(skip=1)],
+            data_preprocessor=dict(type="ActionDataPreprocessor", mean=MEAN, std=STD, format_shape="NCHW"),
+        )
+    )
+    model.init_weights()
+    model.eval()
+    normalized = (torch.from_numpy(frames).float() - torch.tensor(MEAN)) / torch.tensor(STD)
+    model.backbone.calibrate_(normalized.permute(0, 3, 1, 2).contiguous())
+    steps = Preprocessing(frames=settings.frames, short_side=256 * settings.size // 224, crop=settings.size)
+    export(model, path, classes=[str(k) for k in range(CLASSES)], preprocessing=steps)
+
+
+# --- measuring ------------------------------------------------------------------------------------------------------
+
+
+class Worker:
+    """A contender's process: :meth:`ask` it to do a task, it answers."""
+
+    def __init__(self, name: str, spec: Mapping[str, Any], folder: Path) -> None:
+        self.name = name
+        path, self.log = folder / f"{name}.json", folder / f"{name}.log"
+        path.write_text(json.dumps(spec))
+        root = str(Path(mmvideoiq.__file__).parents[1])
+        threads = str(spec["threads"])
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
+            "OMP_NUM_THREADS": threads,
+            "MKL_NUM_THREADS": threads,
+        }
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "mmvideoiq.benchmark.contenders", str(path)],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment, text=True, bufsize=1,
+            )  # fmt: skip
+
+    def answer(self) -> Any:
+        line = self.process.stdout.readline()  # type: ignore[union-attr]
+        if not line:
+            self.process.wait()
+            tail = self.log.read_text(errors="replace").strip().splitlines()[-1:]
+            raise RuntimeError(f"{self.name} ended: {''.join(tail)} (log: {self.log})")
+        return json.loads(line)
+
+    def ask(self, task: str) -> Any:
+        self.process.stdin.write(task + "\n")  # type: ignore[union-attr]
+        return self.answer()
+
+    def close(self) -> None:
+        self.process.stdin.close()  # type: ignore[union-attr]
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+@contextmanager
+def started(specs: Mapping[str, Mapping[str, Any]], folder: Path) -> Iterator[dict[str, Worker]]:
+    """One worker per spec, ready; they end with the block."""
+    with ExitStack() as stack:
+        workers = {}
+        for name, spec in specs.items():
+            workers[name] = Worker(name, spec, folder)
+            stack.callback(workers[name].close)
+            workers[name].answer()
+        yield workers
+
+
+def measure_inference(
+    settings: InferSettings,
+    folder: Path,
+    *,
+    say: Callable[[str], None] = lambda text: None,
+    begin: Callable[[str, int], Callable[[], None]] = lambda label, total: lambda: None,
+) -> dict[str, Any]:
+    """Time every contender; see ``tools/benchmark.py infer``.
+
+    Args:
+        folder: for the contenders' files and logs.
+        say: told what is prepared.
+        begin: told a label and a number of steps, gives what to call after each.
+    """
+    specs = prepare(settings, folder, say)
+    say("starting")
+    with started(specs, folder) as workers:
+        rounds = {
+            task: interleave(
+                workers, task, settings, begin(label, (settings.warmup + settings.repeats) * len(workers))
+            )
+            for task, label in (("model", "frames to label"), ("total", "file to label"))
+        }
+        sizes = {name: worker.ask("size") for name, worker in workers.items()}
+        ours = {name: workers[name] for name in MIXES}
+        advance = begin("parts of ours", (settings.warmup + settings.repeats) * 2 * len(ours))
+        parts = interleave_parts(ours, settings, advance)
+        usages = {name: worker.ask("usage") for name, worker in ours.items()}
+    rows = [make_row(name, rounds, sizes[name]) for name in specs]
+    for row in rows:
+        if row["name"] in MIXES:
+            name = row["name"]
+            row |= usages[name] | promise(
+                usages[name]["usage"], parts[name], row["ms_per_clip_model"], settings.frames
+            )
+    seconds = rounds["model"]
+    fastest = min(FP32, key=lambda name: statistics.median(seconds[name]))
+    ratios = {
+        name: {
+            "mmaction2-eager": paired(seconds["mmaction2-eager"], seconds[name]),
+            "best-fp32": dict(paired(seconds[fastest], seconds[name]), name=fastest),
+            "openvino-int8": paired(seconds["openvino-int8"], seconds[name]),
+        }
+        for name in MIXES
+    }
+    return dict(
+        rows=rows,
+        times_faster=ratios,
+        settings={key: getattr(settings, key) for key in settings.__dataclass_fields__},
+        usage=dict(zip(("high", "middle", "low", "skip"), USAGE, strict=True)),
+        **describe_environment(),
+    )
+
+
+def interleave(
+    workers: Mapping[str, Worker], task: str, settings: InferSettings, advance: Callable[[], None]
+) -> dict[str, list[float]]:
+    """Seconds of ``task`` in each round; every other round goes backwards."""
+    seconds: dict[str, list[float]] = {name: [] for name in workers}
+    for turn in range(settings.warmup + settings.repeats):
+        for name in list(workers)[:: 1 if turn % 2 == 0 else -1]:
+            found = workers[name].ask(task)["seconds"]
+            if turn >= settings.warmup:
+                seconds[name].append(found)
+            advance()
+    return seconds
+
+
+def interleave_parts(
+    workers: Mapping[str, Worker], settings: InferSettings, advance: Callable[[], None]
+) -> dict[str, dict[str, Any]]:
+    """Medians of ``parts`` and ``push`` of our contenders."""
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in workers}
+    for turn in range(settings.warmup + settings.repeats):
+        for name, worker in workers.items():
+            answer = worker.ask("parts")
+            advance()
+            answer |= worker.ask("push")
+            advance()
+            if turn >= settings.warmup:
+                found[name].append(answer)
+    return {
+        name: dict(
+            ms={
+                key: 1e3 * statistics.median(a["seconds"][key] for a in answers)
+                for key in answers[0]["seconds"]
+            },
+            push=statistics.median(a["pushed"] / a["bare"] for a in answers),
+        )
+        for name, answers in found.items()
+    }
+
+
+def promise(
+    usage: Mapping[str, float], parts: Mapping[str, Any], measured: float, frames: int
+) -> dict[str, Any]:
+    """What the engine's own times per frame promise for this usage, beside what was measured.
+
+    ``kept`` is the promised milliseconds, without the policy, over the measured ones.
+    """
+    per_frame = {name: ms / frames for name, ms in parts["ms"].items()}
+    promised = sum(share * frames * per_frame.get(name, 0.0) for name, share in usage.items())
+    return dict(
+        ms_per_frame=per_frame,
+        promised_ms=promised,
+        promised_ms_with_policy=promised + parts["ms"]["policy"],
+        kept=promised / measured,
+        push_ratio=parts["push"],
+    )
+
+
+def make_row(
+    name: str, rounds: Mapping[str, Mapping[str, list[float]]], size: Mapping[str, int]
+) -> dict[str, Any]:
+    """A row of the table; ``top1`` is None where weights are random."""
+    row: dict[str, Any] = dict(name=name)
+    for task, seconds in rounds.items():
+        low, middle, high = (
+            1e3 * value for value in statistics.quantiles(seconds[name], n=4, method="inclusive")
+        )
+        row |= {f"ms_per_clip_{task}": middle, f"ms_per_clip_{task}_quartiles": [low, high]}
+    return row | dict(
+        clips_per_second=1e3 / row["ms_per_clip_total"],
+        peak_rss_mb=size["peak_rss"] / 2**20,
+        file_mb=size["file_bytes"] / 1e6,
+        top1=None,
+    )
+
+
+# --- trained models -------------------------------------------------------------------------------------------------
+
+
+def measure_trained(
+    bundles: Mapping[str, Path],
+    videos: Sequence[tuple[str, int]],
+    folder: Path,
+    *,
+    engine: str,
+    threads: int,
+    begin: Callable[[str, int], Callable[[], None]] = lambda label, total: lambda: None,
+) -> list[dict[str, Any]]:
+    """Accuracy against time of exported models: as trained, and along the budget dial.
+
+    Args:
+        bundles: name -> path.
+        videos: path and label of each.
+
+    Returns: rows as :func:`make_row`'s, with ``top1``, ``cost``, ``usage`` and ``budget`` (None: as trained).
+    """
+    from mmvideoiq.deploy.bundle import Bundle
+
+    specs = {}
+    for name, path in bundles.items():
+        manifest = Bundle.open(path).manifest
+        steps = manifest["preprocessing"]
+        spec = dict(
+            kind="ours",
+            bundle=str(path),
+            engine=engine,
+            threads=threads,
+            videos=[video for video, _ in videos],
+            preprocessing=[steps["frames"], steps["short_side"], steps["crop"], None],
+        )
+        specs[name] = spec
+        for budget in budgets(manifest["budget"]):
+            specs[f"{name}@{budget:.3g}"] = dict(spec, budget=budget)
+    labels = np.array([label for _, label in videos])
+    rows = []
+    advance = begin("trained models", len(specs))
+    for name, spec in specs.items():  # one at a time: a list of videos is long enough to average over
+        with started({name: spec}, folder) as workers:
+            worker = workers[name]
+            for _ in range(3):
+                worker.ask("model")
+            worker.ask("usage")
+            answer = worker.ask("each")
+            totals = {name: [worker.ask("total")["seconds"] for _ in range(min(len(videos), 50))]}
+            row = make_row(name, {"model": {name: answer["seconds"]}, "total": totals}, worker.ask("size"))
+            rows.append(
+                row
+                | dict(top1=float((np.array(answer["labels"]) == labels).mean()), budget=spec.get("budget"))
+                | worker.ask("usage")
+            )
+        advance()
+    return rows
+
+
+def budgets(curve: Sequence[Mapping[str, Any]] | None, count: int = 5) -> list[float]:
+    """Mean costs spread evenly over what a bundle's dial can reach; none where it has no curve."""
+    if not curve:
+        return []
+    return [float(cost) for cost in np.linspace(curve[-1]["cost"], curve[0]["cost"], count)]

@@ -1,0 +1,112 @@
+"""What was measured, as tables for the terminal and as a drawing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from mmvideoiq.benchmark.training import RATIOS
+
+
+def show_training(result: Mapping[str, Any], console: Console) -> None:
+    """The ratios of ``measure_training``."""
+    table = Table(
+        title="{backbone}, {clips} x {frames} frames (evaluation: {eval_frames}) at {input_size}, {threads} threads: "
+        "time over the float network's".format(**result)
+    )
+    for column in ("", "ratio", "quartiles", "range", "processor", "seconds", "float"):
+        table.add_column(column, justify="right" if column else "left")
+    for name, base in RATIOS.items():
+        ratio = result["spread"][f"{name}_ratio"]
+        spread = ["{:.2f} to {:.2f}".format(*ratio[key]) for key in ("quartiles", "range")]
+        processor = f"{result['processor_time'][f'{name}_ratio']:.2f}"
+        seconds = [f"{result['seconds'][key]:.3f}" for key in (name, base)]
+        table.add_row(name.replace("_", " "), f"{ratio['median']:.2f}", *spread, processor, *seconds)
+    console.print(table)
+    console.print("ratio: by the clock; processor: the same of processor time")
+    console.print(f"dynamic eval: {result['usage']['how']}")
+
+
+def show_inference(result: Mapping[str, Any], console: Console) -> None:
+    """The rows of ``measure_inference`` and ``measure_trained``, then how many times faster ours are."""
+    title = None
+    if "settings" in result:
+        title = "ResNet-{depth}, {frames} frames at {size}, {threads} threads pinned".format(
+            **result["settings"]
+        )
+    table = Table(title=title)
+    for column in (
+        "",
+        "model ms",
+        "quartiles",
+        "with decoding ms",
+        "clips/s",
+        "peak MB",
+        "file MB",
+        "top-1 %",
+        "cost",
+    ):
+        table.add_column(column, justify="right" if column else "left")
+    for row in result["rows"]:
+        table.add_row(
+            row["name"],
+            f"{row['ms_per_clip_model']:.1f}",
+            "{:.1f} to {:.1f}".format(*row["ms_per_clip_model_quartiles"]),
+            f"{row['ms_per_clip_total']:.1f}",
+            f"{row['clips_per_second']:.2f}",
+            f"{row['peak_rss_mb']:.0f}",
+            f"{row['file_mb']:.1f}",
+            "" if row["top1"] is None else f"{100 * row['top1']:.1f}",
+            f"{row['cost']:.3f}" if "cost" in row else "",
+        )
+    console.print(table)
+    for name, ratios in result.get("times_faster", {}).items():
+        texts = []
+        for base, ratio in ratios.items():
+            quartiles = "{:.2f} to {:.2f}".format(*ratio["quartiles"])
+            texts.append(f"{ratio['median']:.2f} x {ratio.get('name', base)} ({quartiles})")
+        console.print(f"{name} is faster: {', '.join(texts)}")
+    for row in result["rows"]:
+        if "promised_ms" in row:
+            console.print(
+                f"{row['name']}: the engine's own times per frame promise {row['promised_ms']:.1f} ms, "
+                f"{row['promised_ms_with_policy']:.1f} with the policy; {100 * row['kept']:.1f} % kept; "
+                f"push takes {row['push_ratio']:.3f} x the bare engine"
+            )
+
+
+def plot_accuracy(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Top-1 against measured milliseconds per clip, a line per model; written by an atomic rename."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    models: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if row["top1"] is not None:
+            models.setdefault(row["name"].split("@")[0], []).append(row)
+    for name, points in models.items():
+        points = sorted(points, key=lambda row: row["ms_per_clip_model"])
+        axes.plot(
+            [row["ms_per_clip_model"] for row in points],
+            [100 * row["top1"] for row in points],
+            "o-",
+            label=name,
+        )
+        for row in points:
+            text = "as trained" if row["budget"] is None else f"{row['budget']:.2g}"
+            place = (row["ms_per_clip_model"], 100 * row["top1"])
+            axes.annotate(text, place, xytext=(4, -10), textcoords="offset points", fontsize=8)
+    axes.set_xlabel("milliseconds per clip, without decoding")
+    axes.set_ylabel("top-1 %")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    part = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(part)
+    os.replace(part, path)

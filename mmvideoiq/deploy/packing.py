@@ -128,7 +128,7 @@ def signed_weights(codes: np.ndarray, scale: np.ndarray, offset: np.ndarray, bit
 
     A grid that is symmetric about zero becomes ``scale / 2 * (2 code + 1 - 2**bits)`` without a remainder, up to
     7 bits. Any other grid becomes ``scale * (code - 2**(bits - 1)) + remainder``; engines add ``remainder`` times
-    the sum of the input over the window.
+    the sum of the input over the window. At 8 bits the remainder of a symmetric grid is ``scale / 2`` exactly.
 
     Args:
         codes: uint8, (O, ...), each in [0, 2**bits).
@@ -149,12 +149,13 @@ remainder=array([0.], dtype=float32))
     scale, offset = (np.broadcast_to(a, channels).astype(np.float32) for a in (scale, offset))
     wide = codes.astype(np.int16)
     middle = scale.astype(np.float64) * (2**bits - 1) / 2
-    if bits <= 7 and np.all(np.abs(offset + middle) <= SYMMETRY * np.abs(middle)):
+    symmetric = np.all(np.abs(offset + middle) <= SYMMETRY * np.abs(middle))
+    if symmetric and bits <= 7:
         return SignedWeights(
             (2 * wide + 1 - 2**bits).astype(np.int8), scale / 2, np.zeros(channels, np.float32)
         )
     low = 2 ** (bits - 1)
-    remainder = (offset + low * scale.astype(np.float64)).astype(np.float32)
+    remainder = scale / 2 if symmetric else (offset + low * scale.astype(np.float64)).astype(np.float32)
     return SignedWeights((wide - low).astype(np.int8), scale, remainder)
 
 

@@ -1,0 +1,66 @@
+"""Export a trained model as a bundle, a folder that tools/infer.py runs without PyTorch."""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from rich.progress import track
+
+from mmvideoiq import cli
+from mmvideoiq.deploy.bundle import Bundle
+from mmvideoiq.deploy.export.from_config import export_from_config
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("config", help="path of the config")
+    parser.add_argument("checkpoint", help="path or address of the checkpoint")
+    parser.add_argument("out", help="folder to write; a bundle that stands there is replaced")
+    parser.add_argument("--classes", metavar="FILE", help="names of the classes, one a line")
+    parser.add_argument(
+        "--calibrate-with",
+        choices=["val", "test"],
+        default="val",
+        help="the clips on which the budget curve is measured",
+    )
+    parser.add_argument("--no-calibration", action="store_true", help="write no budget curve; needs no clips")
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action=cli.Settings,
+        help='settings that win over the config, as key=value; lists as key="[a,b]" or key=a,b',
+    )
+    return parser.parse_args(argv)
+
+
+def describe(bundle: Bundle) -> str:
+    """One line: what was written."""
+    files = bundle.file_bytes()
+    sizes = ", ".join(f"{part} {files[f'{part}.safetensors'] / 1e6:.2f} MB" for part in bundle.graphs)
+    curve = bundle.manifest["budget"]
+    reach = f"mean cost {curve[-1]['cost']:.3g} to {curve[0]['cost']:.3g}" if curve else "no budget curve"
+    return f"{bundle.path}: actions {', '.join(bundle.actions.names)}; {reach}; {sizes}"
+
+
+def main(argv: list[str] | None = None) -> None:
+    with cli.one_line_errors():
+        args = parse_args(argv)
+        cli.need_file(args.checkpoint, "checkpoint")
+        if args.classes is not None:
+            cli.need_file(args.classes, "list of classes")
+        config = cli.read_config(args.config, options=args.cfg_options, work_dir=None, launcher="none")
+        export_from_config(
+            config,
+            args.checkpoint,
+            args.out,
+            classes=args.classes,
+            calibrate_with=None if args.no_calibration else args.calibrate_with,
+            progress=lambda batches: track(batches, description="budget curve"),
+        )
+        print(describe(Bundle.open(args.out)))
+
+
+if __name__ == "__main__":
+    main()

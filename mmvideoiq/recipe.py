@@ -8,7 +8,7 @@ A recipe is a Python config file:
         dict(name="policy", config="demo_videoiq.py", cfg_options=dict(load_from="{float}"), seeds=[0, 1, 2]),
     ]
     data = dict(function="mmvideoiq.data.synthetic.generate", kwargs=dict(root="{work_dir}/data"))  # optional
-    evaluate = dict(float="float", videoiq="policy")  # optional, see comparison.py
+    evaluate = dict(float="float", videoiq="policy", engine="openvino")  # optional: comparison.py, delivery.py
     fast = dict(cfg_options={"train_cfg.max_epochs": 1}, seeds=[0])  # optional, what --fast changes
 
 ``config`` is relative to the recipe. In any string of ``cfg_options``, ``{float}`` stands for the checkpoint

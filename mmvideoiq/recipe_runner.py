@@ -78,6 +78,9 @@ def run_recipe(
         if recipe.evaluate:
             where = "the evaluation"
             summary |= _evaluate(recipe, runs, work_dir, console)
+            if recipe.evaluate.get("engine"):
+                where = "the bundle"
+                summary |= _deliver(recipe, runs, summary["rows"], work_dir, console)
     except KeyboardInterrupt as stop:
         raise Interrupted(f"Interrupted in {where}. Go on with: {go_on}") from stop
     return summary
@@ -144,10 +147,9 @@ def _train(run: Run, runs: list[Run], work_dir: Path, count: str, console: Conso
     _finished(console, run.name, seconds, figures)
 
 
-def _evaluate(recipe: Recipe, runs: list[Run], work_dir: Path, console: Console) -> dict[str, Any]:
-    evaluate = dict(recipe.evaluate or {})
-    folder = work_dir / "evaluation"
-    trained = {
+def _trained(evaluate: dict[str, Any], runs: list[Run]) -> dict[str, list[dict[str, Any]]]:
+    """The finished runs of the stages that ``evaluate`` calls float and videoiq."""
+    return {
         name: [
             {
                 "config": str(run.folder / "stage_config.py"),
@@ -159,6 +161,12 @@ def _evaluate(recipe: Recipe, runs: list[Run], work_dir: Path, console: Console)
         ]
         for name in ("float", "videoiq")
     }
+
+
+def _evaluate(recipe: Recipe, runs: list[Run], work_dir: Path, console: Console) -> dict[str, Any]:
+    evaluate = dict(recipe.evaluate or {})
+    folder = work_dir / "evaluation"
+    trained = _trained(evaluate, runs)
     job = {
         "task": "compare",
         "float": trained["float"][0] if trained["float"] else None,
@@ -181,6 +189,37 @@ def _evaluate(recipe: Recipe, runs: list[Run], work_dir: Path, console: Console)
     write_json(folder / "state.json", {"job": job, "hashes": hashes, "result": result})
     _finished(console, "evaluation", result["evaluation_seconds"], "")
     return result
+
+
+def _deliver(
+    recipe: Recipe, runs: list[Run], rows: list[dict], work_dir: Path, console: Console
+) -> dict[str, Any]:
+    """The bundle's part of the summary; its milliseconds go into ``rows``."""
+    evaluate = dict(recipe.evaluate or {})
+    trained = _trained(evaluate, runs)
+    folder = work_dir / "delivery"
+    job = {
+        "task": "deliver",
+        "float": trained["float"][0] if trained["float"] else None,
+        "videoiq": trained["videoiq"],
+        "out": str(work_dir / "bundle"),
+        "engine": evaluate["engine"],
+        "usage": next(row["usage"] for row in rows if row["name"] == "videoiq"),
+    }
+    hashes = [run.hash for run in runs]
+    state = read_json(folder / "state.json")
+    if state and state["job"] == job and state["hashes"] == hashes and (work_dir / "bundle").is_dir():
+        _say(console, "[dim]bundle: finished before[/]")
+        result = state["result"]
+    else:
+        _say(console, "[bold]bundle[/]  export, and a run of the test list without PyTorch")
+        started = time.monotonic()
+        result = _run_process(job, folder, console)
+        write_json(folder / "state.json", {"job": job, "hashes": hashes, "result": result})
+        _finished(console, "bundle", time.monotonic() - started, "")
+    for row in rows:
+        row["ms_per_clip"] = result["ms_per_clip"].get(row["name"])
+    return {"bundle": result["bundle"]}
 
 
 def _say(console: Console, text: str) -> None:

@@ -96,6 +96,8 @@ def _relative(summary: Mapping[str, Any]) -> dict[str, Any]:
         result["traces"] = [os.path.relpath(path) for path in result["traces"]]
     if "kinds" in result:
         result["kinds"] = os.path.relpath(result["kinds"])
+    if "bundle" in result:
+        result["bundle"] = result["bundle"] | {"path": os.path.relpath(result["bundle"]["path"])}
     return result
 
 
@@ -106,7 +108,8 @@ def print_table(summary: Mapping[str, Any], console: Console) -> None:
         table = Table(
             title=f"{summary['recipe']}: {_counts(summary)}",
             caption="± standard deviation over policy seeds or draws. Cost: 32 bits = 1, skipped = 0.\n"
-            "Per clip: GFLOPs by the paper's formula (MACs); BitOPs = MACs x weight bits x activation bits.",
+            "Per clip: GFLOPs by the paper's formula (MACs); BitOPs = MACs x weight bits x activation bits.\n"
+            "ms/clip: measured; float as MMAction2 runs it, the others in the bundle.",
             box=SIMPLE,
         )
         columns = _columns(rows)
@@ -115,7 +118,7 @@ def print_table(summary: Mapping[str, Any], console: Console) -> None:
         for cells in zip(*(column[1:] for column in columns), strict=True):
             table.add_row(*cells, style="bold" if cells[0] == "videoiq" else None)
         console.print(table)
-    for line in quality_lines(summary):
+    for line in (*quality_lines(summary), *bundle_lines(summary)):
         console.print(line, highlight=False, soft_wrap=True)
     for stage in summary["stages"]:
         console.print(
@@ -134,11 +137,21 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
         ["cost", *(f"{row['cost']:.3f}" for row in rows)],
         ["GFLOPs", *(f"{row['gflops']:.2g}" for row in rows)],
         ["GBitOPs", *(f"{row['bitops'] / 1e9:.2g}" for row in rows)],
+        *(
+            [["ms/clip", *(_milliseconds(row) for row in rows)]]
+            if any("ms_per_clip" in row for row in rows)
+            else []
+        ),
         [
             f"{'/'.join(names)} %",
             *("/".join(f"{100 * row['usage'].get(name, 0):.0f}" for name in names) for row in rows),
         ],
     ]
+
+
+def _milliseconds(row: Mapping[str, Any]) -> str:
+    value = row.get("ms_per_clip")
+    return "" if value is None else f"{value:.2f}"
 
 
 def _percent(row: Mapping[str, Any]) -> str:
@@ -155,6 +168,20 @@ def quality_lines(summary: Mapping[str, Any]) -> list[str]:
         f"blank frames skipped: {100 * quality['blank_skipped']:.1f} %",
         f"evidence frames processed: {100 * quality['evidence_processed']:.1f} % (one is enough for a clip)",
         f"of these at their cheapest sufficient precision: {100 * quality['evidence_cheapest']:.1f} %",
+    ]
+
+
+def bundle_lines(summary: Mapping[str, Any]) -> list[str]:
+    """What the bundle is and does, in sentences; empty where there is none."""
+    bundle = summary.get("bundle")
+    if not bundle:
+        return []
+    return [
+        f"bundle {os.path.relpath(bundle['path'])}: {bundle['file_mb']:.1f} MB; on {bundle['engine']}, no PyTorch: "
+        f"top-1 {100 * bundle['top1']:.1f} % at cost {bundle['cost']:.3f} on {bundle['clips']} clips "
+        f"(the same policy in the host's testing: {100 * bundle['simulated_top1']:.1f} %)",
+        f"same label for {100 * bundle['same_labels']:.1f} % of the clips, "
+        f"same precision for {100 * bundle['same_actions']:.1f} % of the frames",
     ]
 
 
@@ -193,6 +220,12 @@ in its GFLOPs.
 """
 
 
+TIMES = """
+ms/clip: medians on decoded clips, one at a time, measured in turn: the float row is MMAction2's own inference, all
+others run in the bundle, fixed precisions and random actions without the policy network.
+"""
+
+
 def _html_table(columns: Sequence[Sequence[str]]) -> str:
     head = "".join(f"<th>{html.escape(column[0])}</th>" for column in columns)
     lines = [f"<tr>{head}</tr>"]
@@ -216,6 +249,9 @@ def make_page(summary: Mapping[str, Any], timeline: Figure | None) -> str:
     if quality_lines(summary):
         items = "".join(f"<li>{html.escape(line)}</li>" for line in quality_lines(summary))
         parts.append(f"<h2>Against the right policy</h2><ul>{items}</ul>{_quality_table(summary)}")
+    if bundle_lines(summary):
+        items = "".join(f"<li>{html.escape(line)}</li>" for line in bundle_lines(summary))
+        parts.append(f"<h2>The bundle</h2><ul>{items}</ul><p><small>{TIMES}</small></p>")
     if timeline is not None:
         parts += ["<h2>Frames and their precision</h2>", _image(timeline, "frames with the precision chosen")]
     parts += ["<h2>Stages</h2>", _html_table(_stage_columns(summary["stages"]))]

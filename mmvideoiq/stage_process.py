@@ -1,6 +1,7 @@
 """What runs in a process of its own: ``python -m mmvideoiq.stage_process JOB.json``.
 
-A job is ``{"task": "train", "config": path}``, ``{"task": "compare", ...}`` (see ``comparison.py``) or
+A job is ``{"task": "train", "config": path}``, ``{"task": "compare", ...}`` (see ``comparison.py``),
+``{"task": "deliver", ...}`` (see ``delivery.py``) or
 ``{"task": "call", "function": dotted name, "kwargs": {...}}``; beside them ``"progress"``, the file to which
 progress lines are appended, and ``"result"``, the file the result is written to.
 """
@@ -92,6 +93,10 @@ def main() -> None:
         result: Any = train(job["config"], progress)
     elif job["task"] == "compare":
         result = compare(job, progress)
+    elif job["task"] == "deliver":
+        from mmvideoiq.delivery import deliver
+
+        result = deliver(job, progress)
     else:
         progress("starting")
         result = find_function(job["function"])(**job["kwargs"])

@@ -29,7 +29,7 @@ def rule(rooms: str = "", packages: frozenset[str] = frozenset(), inside: str = 
 
 
 NUMBERS = frozenset({"numpy"})
-RUN = rule("actions cost compat cli recipe recipe_runner stage_process comparison", HOST | {"rich"})
+RUN = rule("actions cost compat cli recipe recipe_runner stage_process comparison delivery", HOST | {"rich"})
 RULES = {
     "__init__": rule(),
     "quant": rule("quant", frozenset({"torch"})),
@@ -40,6 +40,7 @@ RULES = {
     "metrics": rule("actions cost metrics", HOST),
     "data": rule("actions cost data", HOST | VIDEO | {"rich"}),
     "recipe": RUN,
+    "delivery": rule("*", ANY),
     "recipe_runner": RUN,
     "stage_process": RUN,
     "comparison": RUN,

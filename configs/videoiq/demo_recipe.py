@@ -36,7 +36,7 @@ data = dict(
     function="mmvideoiq.data.synthetic.make_synthetic",
     kwargs=dict(out="{work_dir}/data", train=1200, val=200, test=400, seed=0),
 )
-evaluate = dict(float="float", videoiq="policy", random_draws=2, kinds="{work_dir}/data")
+evaluate = dict(float="float", videoiq="policy", random_draws=2, engine="openvino", kinds="{work_dir}/data")
 
 # --fast: does everything work? Its figures mean nothing.
 fast = dict(

@@ -7,21 +7,19 @@ row of the table, in turn on the same decoded clips: the float network as MMActi
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from mmaction.apis import init_recognizer
-from mmaction.structures import ActionDataSample
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmvideoiq.actions import ActionSpace
+from mmvideoiq.benchmark.inference import interleave, started
 from mmvideoiq.deploy.export.from_config import export_from_config
 from mmvideoiq.deploy.session import Result, VideoSession
-from mmvideoiq.deploy.video import read_frames
 
 TIMED_CLIPS, WARMUP = 60, 5
 
@@ -31,7 +29,7 @@ def deliver(job: Mapping[str, Any], progress: Callable[..., None]) -> dict[str, 
 
     Args:
         job: ``float`` (config, checkpoint) or None, ``videoiq`` (of which the first policy is exported), ``out``,
-            ``engine``, ``usage`` of the random row by action name.
+            ``engine``, ``usage`` of the random row by action name, ``folder`` for logs.
         progress: called with a text and the share done.
 
     Returns: ``bundle`` (what it is and what it reached on the test list) and ``ms_per_clip`` (row name -> median).
@@ -47,7 +45,7 @@ def deliver(job: Mapping[str, Any], progress: Callable[..., None]) -> dict[str, 
         progress("the bundle on the test clips", 0.4)
         got = list(session.run_many(path for path, _ in clips))
         progress("milliseconds", 0.7)
-        ms = _time_rows(session, [path for path, _ in clips[:TIMED_CLIPS]], job)
+        ms = _time_rows(session, [path for path, _ in clips[:TIMED_CLIPS]], job, Path(job["folder"]))
         bundle = session.bundle
     found = [
         (clip, host, ours)
@@ -85,47 +83,31 @@ def _simulate(config: Config, checkpoint: str) -> tuple[list[tuple[str, int]], l
     return [(info["filename"], info["label"]) for info in infos], found
 
 
-def _time_rows(session: VideoSession, paths: Sequence[str], job: Mapping[str, Any]) -> dict[str, float]:
-    """Median milliseconds of a clip for each row, without decoding."""
-    clips = [read_frames(path, session.preprocessing) for path in paths]
-    rng = np.random.default_rng(0)
-    shares = np.array([job["usage"][name] for name in session.actions.names])
-    runs: dict[str, Callable[[np.ndarray], Any]] = {"videoiq": session.run}
-    runs["random"] = lambda frames: session.run(
-        frames, actions=_draw(rng, shares, len(frames), session.actions)
+def _time_rows(
+    session: VideoSession, paths: Sequence[str], job: Mapping[str, Any], folder: Path
+) -> dict[str, float]:
+    """Median milliseconds of a clip for each row, without decoding; each row in a process of its own, in turn."""
+    names = session.actions.names
+    steps = session.preprocessing
+    common = dict(
+        threads=session.engine.threads,
+        videos=list(paths),
+        preload=len(paths),
+        preprocessing=[steps.frames, steps.short_side, steps.crop, steps.size],
     )
-    for index, action in enumerate(session.actions):
+    ours = dict(common, kind="ours", bundle=str(job["out"]), engine=session.engine.name)
+    specs = {
+        "videoiq": ours,
+        "random": dict(ours, policy=False, usage=[job["usage"][name] for name in names]),
+    }
+    for action in session.actions:
         if not action.is_skip:
-            runs[f"fixed-{action.name}"] = lambda frames, index=index: session.run(
-                frames, actions=np.full(len(frames), index)
+            specs[f"fixed-{action.name}"] = dict(
+                ours, policy=False, usage=[float(name == action.name) for name in names]
             )
     if job["float"]:
-        runs["float"] = _host(job["float"])
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for turn, frames in enumerate([*clips[:WARMUP], *clips]):
-        for name, run in runs.items():
-            began = time.perf_counter()
-            run(frames)
-            if turn >= WARMUP:
-                seconds[name].append(time.perf_counter() - began)
+        files = {key: job["float"][key] for key in ("config", "checkpoint")}
+        specs["float"] = dict(common, kind="mmaction2", compile=False, **files)
+    with started(specs, folder) as workers:
+        seconds = interleave(workers, "model", warmup=WARMUP, repeats=len(paths))
     return {name: 1e3 * statistics.median(values) for name, values in seconds.items()}
-
-
-def _draw(rng: np.random.Generator, shares: np.ndarray, frames: int, actions: ActionSpace) -> np.ndarray:
-    """Actions (T,), some of them processed."""
-    while True:
-        drawn = rng.choice(len(shares), frames, p=shares / shares.sum())
-        if not np.all(np.array(actions.skip_mask)[drawn]):
-            return drawn
-
-
-def _host(trained: Mapping[str, Any]) -> Callable[[np.ndarray], Any]:
-    """The float recognizer as the host runs it."""
-    model = init_recognizer(Config.fromfile(trained["config"]), trained["checkpoint"], device="cpu")
-
-    @torch.inference_mode()
-    def run(frames: np.ndarray) -> None:
-        inputs = torch.from_numpy(frames).permute(0, 3, 1, 2)
-        model.test_step(dict(inputs=[inputs], data_samples=[ActionDataSample()]))
-
-    return run

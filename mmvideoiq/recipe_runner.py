@@ -204,6 +204,7 @@ def _deliver(
         "videoiq": trained["videoiq"],
         "out": str(work_dir / "bundle"),
         "engine": evaluate["engine"],
+        "folder": str(folder),
         "usage": next(row["usage"] for row in rows if row["name"] == "videoiq"),
     }
     hashes = [run.hash for run in runs]

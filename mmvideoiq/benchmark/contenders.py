@@ -14,7 +14,8 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import numpy as np
 from mmvideoiq.deploy.video import Preprocessing, read_frames
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of the host's configs
+MIXED_CLIPS = 5  # over which a given usage is spread
 Recognize = Callable[[np.ndarray], int]
 
 
@@ -49,22 +51,31 @@ class Contender:
         self.read = read or (lambda path: read_frames(path, self.preprocessing))
         self.files = files
         self.videos = spec.get("videos") or []
-        self.clip = np.load(spec["clip"]) if spec.get("clip") else self.read(self.videos[0])
-        self.turn = 0
+        if spec.get("clip"):
+            self.clips = [np.load(spec["clip"])]
+        else:
+            self.clips = [self.read(path) for path in self.videos[: spec.get("preload", 1)]]
+        self.clip = self.clips[0]
+        self.turns = dict(model=0, total=0)
 
     def model(self) -> dict[str, Any]:
-        """One clip, decoded before."""
+        """The next clip, decoded before."""
+        clip = self.next("model", self.clips)
         began = time.perf_counter()
-        label = self.recognize(self.clip)
+        label = self.recognize(clip)
         return dict(seconds=time.perf_counter() - began, label=label)
 
     def total(self) -> dict[str, Any]:
         """The next video, from its file to its label."""
-        path = self.videos[self.turn % len(self.videos)]
-        self.turn += 1
+        path = self.next("total", self.videos)
         began = time.perf_counter()
         label = self.recognize(self.read(path))
         return dict(seconds=time.perf_counter() - began, label=label)
+
+    def next(self, task: str, of: Sequence[Any]) -> Any:
+        """One after the other, in a circle."""
+        self.turns[task] += 1
+        return of[(self.turns[task] - 1) % len(of)]
 
     def each(self) -> dict[str, Any]:
         """Every video once: seconds without decoding, and labels."""
@@ -88,8 +99,8 @@ class Contender:
 class Ours(Contender):
     """A bundle in a session.
 
-    ``usage`` (a share per action) replaces what an untrained policy would choose, after it has run; ``budget`` turns
-    the dial.
+    ``usage`` (a share per action) replaces what the policy would choose, after it has run, or instead of it where
+    ``policy`` is false; ``budget`` turns the dial.
     """
 
     def __init__(self, spec: Mapping[str, Any]) -> None:
@@ -98,9 +109,10 @@ class Ours(Contender):
         self.session = VideoSession.open(
             spec["bundle"], engine=spec["engine"], threads=spec["threads"], budget=spec.get("budget")
         )
+        self.spec = spec
         self.actions = None
         if spec.get("usage"):
-            self.actions = spread(spec["usage"], spec["preprocessing"][0])
+            self.actions = cycle(spread(spec["usage"], MIXED_CLIPS, spec["preprocessing"][0]))
         self.chosen: list[np.ndarray] = []
         self._runs: dict[str, Callable[[np.ndarray], Any]] = {}
         super().__init__(spec, recognize=self._recognize, files=[spec["bundle"]])
@@ -109,8 +121,9 @@ class Ours(Contender):
         if self.actions is None:
             result = self.session.run(frames)
         else:
-            self.session.choose(frames)
-            result = self.session.run(frames, actions=self.actions)
+            if self.spec.get("policy", True):
+                self.session.choose(frames)
+            result = self.session.run(frames, actions=next(self.actions))
         self.chosen.append(result.actions)
         return result.label
 
@@ -167,11 +180,14 @@ class Ours(Contender):
         return time.perf_counter() - began
 
 
-def spread(shares: list[float], frames: int) -> np.ndarray:
-    """Actions (T,) of which the shares are as near as T frames allow, in a fixed random order."""
+def spread(shares: Sequence[float], clips: int, frames: int) -> np.ndarray:
+    """Actions (clips, frames) of which the shares are as near as whole frames allow, in a fixed random order."""
     bounds = np.cumsum(shares) / np.sum(shares)
-    actions = np.searchsorted(bounds, (np.arange(frames) + 0.5) / frames, side="right")
-    return np.random.default_rng(0).permutation(actions.clip(max=len(shares) - 1))
+    total = clips * frames
+    actions = np.searchsorted(bounds, (np.arange(total) + 0.5) / total, side="right").clip(
+        max=len(shares) - 1
+    )
+    return np.random.default_rng(0).permutation(actions).reshape(clips, frames)
 
 
 def mmaction2(spec: Mapping[str, Any]) -> Contender:
@@ -199,8 +215,7 @@ def mmaction2(spec: Mapping[str, Any]) -> Contender:
     contender = Contender(spec, recognize=recognize, files=[spec["checkpoint"]])
 
     def total() -> dict[str, Any]:
-        path = contender.videos[contender.turn % len(contender.videos)]
-        contender.turn += 1
+        path = contender.next("total", contender.videos)
         began = time.perf_counter()
         label = int(inference_recognizer(model, path).pred_label)
         return dict(seconds=time.perf_counter() - began, label=label)

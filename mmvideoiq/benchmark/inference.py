@@ -327,7 +327,11 @@ def measure_inference(
     with started(specs, folder) as workers:
         rounds = {
             task: interleave(
-                workers, task, settings, begin(label, (settings.warmup + settings.repeats) * len(workers))
+                workers,
+                task,
+                warmup=settings.warmup,
+                repeats=settings.repeats,
+                advance=begin(label, (settings.warmup + settings.repeats) * len(workers)),
             )
             for task, label in (("model", "frames to label"), ("total", "file to label"))
         }
@@ -363,14 +367,19 @@ def measure_inference(
 
 
 def interleave(
-    workers: Mapping[str, Worker], task: str, settings: InferSettings, advance: Callable[[], None]
+    workers: Mapping[str, Worker],
+    task: str,
+    *,
+    warmup: int,
+    repeats: int,
+    advance: Callable[[], None] = lambda: None,
 ) -> dict[str, list[float]]:
     """Seconds of ``task`` in each round; every other round goes backwards."""
     seconds: dict[str, list[float]] = {name: [] for name in workers}
-    for turn in range(settings.warmup + settings.repeats):
+    for turn in range(warmup + repeats):
         for name in list(workers)[:: 1 if turn % 2 == 0 else -1]:
             found = workers[name].ask(task)["seconds"]
-            if turn >= settings.warmup:
+            if turn >= warmup:
                 seconds[name].append(found)
             advance()
     return seconds

@@ -5,6 +5,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 VENV ?= .venv
+RUNTIME_VENV ?= .venv-runtime
 PY ?= $(VENV)/bin/python
 # More arguments for installing torch, e.g. --index-url https://download.pytorch.org/whl/cpu
 TORCH_ARGS ?=
@@ -16,7 +17,7 @@ STAMP := $(VENV)/.installed
 READY := $(if $(filter $(VENV)/bin/python,$(PY)),$(STAMP))
 THREADS := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1}
 
-.PHONY: help install demo smoke test check slow clean distclean
+.PHONY: help install demo smoke runtime test check slow clean distclean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -39,7 +40,7 @@ $(STAMP): requirements.txt setup.py pyproject.toml
 	$(VENV)/bin/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: $(READY)  ## synthetic clips, all stages, evaluation: work_dirs/demo/summary.json and pictures
+demo: $(READY)  ## synthetic clips, all stages, evaluation, a bundle and its run: work_dirs/demo/summary.json and pictures
 	@echo ">> the demo: all stages on synthetic clips, about ten minutes on two cores"
 	$(PY) tools/train_stages.py configs/videoiq/demo_recipe.py --work-dir work_dirs/demo --resume
 
@@ -47,6 +48,19 @@ smoke: $(READY)  ## the demo in about a minute, to see that everything works; it
 	@echo ">> the demo's smoke run"
 	rm -rf work_dirs/smoke
 	$(PY) tools/train_stages.py configs/videoiq/demo_recipe.py --work-dir work_dirs/smoke --fast
+
+runtime: work_dirs/smoke/bundle  ## the runtime in an environment of its own, without torch, on the smoke run's bundle
+	@echo ">> environment in $(RUNTIME_VENV) with the runtime alone"
+	@test -x $(RUNTIME_VENV)/bin/python || $(PYTHON) -m venv $(RUNTIME_VENV)
+	$(RUNTIME_VENV)/bin/python -m pip install --disable-pip-version-check -q -e '.[runtime]'
+	@! $(RUNTIME_VENV)/bin/python -c "import torch" 2>/dev/null || { echo "torch is there: this shows nothing" >&2; exit 1; }
+	for engine in openvino onnxruntime; do \
+		$(RUNTIME_VENV)/bin/python tools/infer.py work_dirs/smoke/bundle work_dirs/smoke/data/videos/test/0000[0-3].mkv \
+			--engine $$engine || exit 1; \
+	done
+
+work_dirs/smoke/bundle:
+	$(MAKE) smoke
 
 test: $(READY)  ## the tests, without the slow ones
 	@echo ">> tests, without the slow ones"
@@ -70,5 +84,5 @@ clean:  ## remove caches and the demo's results, keep the environment and your o
 	rm -rf work_dirs/demo work_dirs/smoke build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -print0 | xargs -0 -r rm -rf
 
-distclean: clean  ## clean, and remove the environment
-	rm -rf $(VENV)
+distclean: clean  ## clean, and remove the environments
+	rm -rf $(VENV) $(RUNTIME_VENV)

@@ -8,7 +8,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rich.progress import track
 
-from mmvideoiq import cli
+try:
+    from mmvideoiq import cli
+except ModuleNotFoundError as missing:
+    print(
+        f"error: export needs the training packages, {missing.name} is missing: pip install -e '.[train]'",
+        file=sys.stderr,
+    )
+    sys.exit(2)
 from mmvideoiq.deploy.bundle import Bundle
 from mmvideoiq.deploy.export.from_config import export_from_config
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -39,44 +40,39 @@ def show_inference(result: Mapping[str, Any], console: Console) -> None:
         title = "ResNet-{depth}, {frames} frames at {size}, {threads} threads pinned".format(
             **result["settings"]
         )
-    table = Table(title=title)
+    trained = any(row["top1"] is not None for row in result["rows"])
+    table = Table(title=title, box=SIMPLE)
     for column in (
         "",
         "model ms",
         "quartiles",
-        "with decoding ms",
-        "clips/s",
+        "+ decoding",
         "peak MB",
         "file MB",
-        "top-1 %",
-        "cost",
+        *["top-1 %", "cost"] * trained,
     ):
-        table.add_column(column, justify="right" if column else "left")
+        table.add_column(column, justify="right" if column else "left", no_wrap=True)
     for row in result["rows"]:
-        table.add_row(
-            row["name"],
-            f"{row['ms_per_clip_model']:.1f}",
-            "{:.1f} to {:.1f}".format(*row["ms_per_clip_model_quartiles"]),
-            f"{row['ms_per_clip_total']:.1f}",
-            f"{row['clips_per_second']:.2f}",
-            f"{row['peak_rss_mb']:.0f}",
-            f"{row['file_mb']:.1f}",
-            "" if row["top1"] is None else f"{100 * row['top1']:.1f}",
-            f"{row['cost']:.3f}" if "cost" in row else "",
-        )
+        quartiles = "{:.1f}-{:.1f}".format(*row["ms_per_clip_model_quartiles"])
+        times = [f"{row['ms_per_clip_model']:.1f}", quartiles, f"{row['ms_per_clip_total']:.1f}"]
+        sizes = [f"{row['peak_rss_mb']:.0f}", f"{row['file_mb']:.1f}"]
+        right = "" if row["top1"] is None else f"{100 * row['top1']:.1f}"
+        cost = f"{row['cost']:.3f}" if "cost" in row else ""
+        table.add_row(row["name"], *times, *sizes, *[right, cost] * trained)
     console.print(table)
     for name, ratios in result.get("times_faster", {}).items():
         texts = []
         for base, ratio in ratios.items():
             quartiles = "{:.2f} to {:.2f}".format(*ratio["quartiles"])
             texts.append(f"{ratio['median']:.2f} x {ratio.get('name', base)} ({quartiles})")
-        console.print(f"{name} is faster: {', '.join(texts)}")
+        console.print(f"{name} is faster: {', '.join(texts)}", soft_wrap=True)
     for row in result["rows"]:
         if "promised_ms" in row:
             console.print(
                 f"{row['name']}: the engine's own times per frame promise {row['promised_ms']:.1f} ms, "
                 f"{row['promised_ms_with_policy']:.1f} with the policy; {100 * row['kept']:.1f} % kept; "
-                f"push takes {row['push_ratio']:.3f} x the bare engine"
+                f"push takes {row['push_ratio']:.3f} x the bare engine",
+                soft_wrap=True,
             )
 
 

@@ -35,6 +35,7 @@ RUNTIME = [
     "onnx>=1.16",
     "onnxruntime>=1.18",
 ]
+LMDB = ["lmdb"]
 BENCHMARK = ["nncf>=2.15", "psutil"]
 DEV = ["pytest", "pytest-xdist", "hypothesis", "ruff", "mypy"]
 
@@ -48,5 +49,11 @@ setup(
     packages=find_packages(include=["mmvideoiq", "mmvideoiq.*"]),
     python_requires=">=3.10",
     install_requires=["numpy"],
-    extras_require={"train": TRAIN, "runtime": RUNTIME, "benchmark": BENCHMARK, "dev": TRAIN + RUNTIME + DEV},
+    extras_require={
+        "train": TRAIN,
+        "runtime": RUNTIME,
+        "benchmark": BENCHMARK,
+        "lmdb": LMDB,
+        "dev": TRAIN + RUNTIME + LMDB + DEV,
+    },
 )

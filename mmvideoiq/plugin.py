@@ -4,6 +4,7 @@ from mmvideoiq import compat
 
 compat.apply()
 
-from mmvideoiq import data, hooks, metrics, models
+from mmvideoiq import hooks, metrics, models
+from mmvideoiq.data import dataset
 
-__all__ = ["data", "hooks", "metrics", "models"]
+__all__ = ["dataset", "hooks", "metrics", "models"]

@@ -1,5 +1,4 @@
-"""Clips: synthetic ones whose right policy is known, a user's own folder, a dataset with checks."""
+"""Clips: synthetic ones whose right policy is known, a user's own folder, published lists, a dataset with checks.
 
-from mmvideoiq.data.dataset import CheckedVideoDataset
-
-__all__ = ["CheckedVideoDataset"]
+Importing the package is light; ``mmvideoiq.data.dataset`` registers the dataset with the host.
+"""

@@ -7,7 +7,7 @@ from mmengine import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
-import mmvideoiq.data  # noqa: F401  registers the dataset
+import mmvideoiq.data.dataset  # noqa: F401  registers the dataset
 from mmvideoiq.data.folder import make_lists
 from mmvideoiq.data.synthetic import make_clip, make_synthetic, write_lossless
 

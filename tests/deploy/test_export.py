@@ -14,7 +14,7 @@ from mmengine.registry import DefaultScope, init_default_scope
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import mmvideoiq.data
+import mmvideoiq.data.dataset
 import mmvideoiq.models  # noqa: F401  registers what the configs name
 from mmvideoiq.deploy.bundle import Bundle
 from mmvideoiq.deploy.export import ExportError, Preprocessing, export

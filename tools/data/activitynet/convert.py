@@ -1,0 +1,17 @@
+"""Turn the annotations of ActivityNet-v1.3 into lists for MMAction2.
+
+python tools/data/activitynet/convert.py OUT --json activity_net.v1-3.min.json
+python tools/data/activitynet/convert.py OUT --train LIST --val LIST --classes classInd.txt
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+
+from mmvideoiq.cli import one_line_errors
+from mmvideoiq.data.convert_command import convert
+
+if __name__ == "__main__":
+    with one_line_errors():
+        convert("activitynet", __doc__)

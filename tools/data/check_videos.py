@@ -1,0 +1,77 @@
+"""Check the videos of a list: are they there, readable and long enough?
+
+python tools/data/check_videos.py LIST --data-root DIR [--min-frames 16] [--json REPORT] [--resume]
+
+Exit code: 0 all good, 1 something was found, 2 it could not run.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from mmvideoiq.data.check import KINDS, check_list
+
+SHOWN = 10
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("list", metavar="LIST", help="lines 'path label'")
+    parser.add_argument(
+        "--data-root", metavar="DIR", help="what paths start from; default: the list's folder"
+    )
+    parser.add_argument("--min-frames", type=int, default=1, help="fewer frames are too short")
+    parser.add_argument("--workers", type=int, help="processes; default: one for each core")
+    parser.add_argument(
+        "--decode", action="store_true", help="decode the first and last frame too; many times slower"
+    )
+    parser.add_argument("--timeout", type=float, default=300, help="seconds that one video may take")
+    parser.add_argument("--json", metavar="REPORT", help="write everything that was found into this file")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from REPORT, or look at what has changed"
+    )
+    args = parser.parse_args()
+    found = check_list(
+        args.list,
+        args.data_root or Path(args.list).parent,
+        min_frames=args.min_frames,
+        workers=args.workers,
+        decode=args.decode,
+        timeout=args.timeout,
+        report=args.json,
+        resume=args.resume,
+        progress=sys.stderr.isatty(),
+    )
+    print(f"{found['lines']:,} lines, {found['videos']:,} videos, {found['good']:,} good")
+    for kind in KINDS:
+        if not found[kind]:
+            continue
+        print(f"{kind.replace('_', ' ')}: {len(found[kind]):,}")
+        for item in found[kind][:SHOWN]:
+            place = (
+                f"lines {', '.join(map(str, item['lines']))}" if "lines" in item else f"line {item['line']}"
+            )
+            detail = item.get("reason") or (f"{item['frames']} frames" if "frames" in item else "")
+            print(f"  {place}: {item['path']}{f' ({detail})' if detail else ''}")
+        if len(found[kind]) > SHOWN:
+            print(f"  and {len(found[kind]) - SHOWN:,} more{'' if args.json else ', see --json REPORT'}")
+    return int(any(found[kind] for kind in KINDS))
+
+
+if __name__ == "__main__":
+    try:
+        code = main()
+    except (OSError, ValueError) as error:  # not cli.one_line_errors: it loads the host, which takes seconds
+        if os.environ.get("MMVIDEOIQ_TRACEBACK"):
+            raise
+        print(f"check_videos.py: error: {error}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        print("check_videos.py: stopped; with --json REPORT go on with --resume", file=sys.stderr)
+        code = 130
+    raise SystemExit(code)

@@ -1,0 +1,16 @@
+"""Turn the annotations of FCVID into lists for MMAction2.
+
+python tools/data/fcvid/convert.py OUT --train LIST --val LIST --classes classInd.txt
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+
+from mmvideoiq.cli import one_line_errors
+from mmvideoiq.data.convert_command import convert
+
+if __name__ == "__main__":
+    with one_line_errors():
+        convert("fcvid", __doc__)

@@ -1,0 +1,16 @@
+"""Turn the annotations of Mini-Kinetics into lists for MMAction2.
+
+python tools/data/mini_kinetics/convert.py OUT --train LIST --val LIST --classes minik_classInd.txt
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+
+from mmvideoiq.cli import one_line_errors
+from mmvideoiq.data.convert_command import convert
+
+if __name__ == "__main__":
+    with one_line_errors():
+        convert("mini_kinetics", __doc__)

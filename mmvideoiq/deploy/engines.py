@@ -86,7 +86,7 @@ def may_saturate(codes: np.ndarray, high: int) -> bool:
     """
     magnitudes = np.abs(codes.astype(np.int64)).reshape(len(codes), -1)
     largest = np.partition(magnitudes, -2, axis=1)[:, -2:] if magnitudes.shape[1] > 1 else magnitudes
-    return bool(high * largest.sum(axis=1).max(initial=0) > INT16_MAX)
+    return bool(high * largest.sum(axis=1).max() > INT16_MAX)
 
 
 def _usable_cpus() -> int:

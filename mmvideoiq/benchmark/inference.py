@@ -39,7 +39,7 @@ class InferSettings:
     size: int = 224
     frames: int = 16
     threads: int = 2
-    repeats: int = 15
+    repeats: int = 17
     warmup: int = 3
     engine: str = "openvino"
     weight: str = "nested"

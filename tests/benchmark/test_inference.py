@@ -1,0 +1,105 @@
+"""The benchmark of inference: its arithmetic, a contender's process, and one whole small run."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from mmvideoiq.benchmark import inference, tables
+from mmvideoiq.benchmark.contenders import spread
+from mmvideoiq.benchmark.inference import InferSettings, Worker, budgets, interleave, make_row, promise
+
+
+def test_a_usage_is_spread_over_clips():
+    actions = spread([0.2, 0.3, 0.2, 0.3], 5, 16)
+    assert actions.shape == (5, 16)
+    assert np.bincount(actions.ravel()).tolist() == [16, 24, 16, 24]
+    assert np.array_equal(actions, spread([2, 3, 2, 3], 5, 16))
+    assert set(spread([0.0, 1.0, 0.0], 1, 7).ravel()) == {1}
+
+
+def test_what_the_engine_promises():
+    parts = dict(ms={"8": 160.0, "2": 80.0, "policy": 16.0}, push=1.01)
+    row = promise({"8": 0.5, "2": 0.25, "skip": 0.25}, parts, measured=120.0, frames=16)
+    assert row["ms_per_frame"] == {"8": 10.0, "2": 5.0, "policy": 1.0}
+    assert row["promised_ms"] == pytest.approx(8 * 10 + 4 * 5)
+    assert row["promised_ms_with_policy"] == pytest.approx(116)
+    assert row["kept"] == pytest.approx(100 / 120)
+    assert row["push_ratio"] == 1.01
+
+
+def test_rows_hold_medians_and_quartiles():
+    rounds = {"model": {"a": [0.1, 0.2, 0.3, 0.4, 0.5]}, "total": {"a": [0.5] * 5}}
+    row = make_row("a", rounds, dict(peak_rss=2**21, file_bytes=3_000_000))
+    assert row["ms_per_clip_model"] == pytest.approx(300)
+    assert row["ms_per_clip_model_quartiles"] == pytest.approx([200, 400])
+    assert row["clips_per_second"] == pytest.approx(2)
+    assert (row["peak_rss_mb"], row["file_mb"], row["top1"]) == (2, 3, None)
+
+
+def test_budgets_span_what_the_dial_reaches():
+    assert budgets(None) == [] and budgets([]) == []
+    assert budgets([dict(cost=0.9), dict(cost=0.5), dict(cost=0.1)], 3) == pytest.approx([0.1, 0.5, 0.9])
+
+
+def test_rounds_go_there_and_back():
+    order = []
+
+    class Echo:
+        def __init__(self, name):
+            self.name = name
+
+        def ask(self, task):
+            order.append(self.name)
+            return dict(seconds=len(order))
+
+    seconds = interleave({name: Echo(name) for name in "ab"}, "model", warmup=1, repeats=2)
+    assert "".join(order) == "abbaab"
+    assert seconds == {"a": [4, 5], "b": [3, 6]}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(dict(depth=20), "depth=20"), (dict(repeats=0), "repeats=0"), (dict(size=64), "size=64")],
+)
+def test_unfit_settings(options, message):
+    with pytest.raises(ValueError, match=message):
+        InferSettings(**options)
+
+
+def test_a_contender_that_fails_says_why(tmp_path):
+    worker = Worker("gone", dict(kind="openvino", threads=1, model=str(tmp_path / "none.xml")), tmp_path)
+    with pytest.raises(RuntimeError, match=r"gone ended: .*log"):
+        worker.answer()
+    worker.close()
+
+
+@pytest.mark.slow
+def test_a_whole_run(load_tool, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "140")
+    flags = "--depth 18 --size 96 --frames 4 --repeats 2 --warmup 1 --threads 1".split()
+    tool = load_tool("benchmark.py")
+    monkeypatch.setattr(sys, "argv", ["benchmark.py"])
+    tool.main(["infer", *flags, "--json", str(tmp_path / "out.json"), "--keep", str(tmp_path / "files")])
+    found = json.loads((tmp_path / "out.json").read_text())
+    names = [row["name"] for row in found["rows"]]
+    assert names == [*inference.PEERS, *inference.MIXES]
+    for row in found["rows"]:
+        assert row["ms_per_clip_total"] > row["ms_per_clip_model"] > 0
+        assert row["file_mb"] > 10 and row["peak_rss_mb"] > 50
+    assert found["rows"][-1]["usage"] == pytest.approx({"8": 0.2, "4": 0.3, "2": 0.2, "skip": 0.3}, abs=0.06)
+    assert set(found["times_faster"]["ours-8-4-2"]) == {"mmaction2-eager", "best-fp32", "openvino-int8"}
+    printed = capsys.readouterr().out
+    assert "ours-8-4-2 is faster" in printed and "push takes" in printed
+
+
+def test_the_drawing(tmp_path):
+    rows = [
+        dict(name="a", top1=0.9, ms_per_clip_model=5.0, budget=None),
+        dict(name="a@0.1", top1=0.7, ms_per_clip_model=2.0, budget=0.1),
+        dict(name="float", top1=None, ms_per_clip_model=2.0),
+    ]
+    tables.plot_accuracy(rows, tmp_path / "new" / "plot.png")
+    assert (tmp_path / "new" / "plot.png").stat().st_size > 1000
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["plot.png"]

@@ -1,4 +1,4 @@
-"""The budget dial: one trained policy, any budget. A multiple of the actions' costs is taken from its log-probabilities.
+"""The budget dial: one trained policy, any budget. A multiple of the costs is taken from its log-probabilities.
 
     log p'(a) = log p(a) - multiplier * cost(a), normalized
 
@@ -11,7 +11,8 @@ Axes: V videos, T frames, A actions, P processed actions (those that are not ski
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -156,7 +157,8 @@ def calibrate(
         points: about as many rows, evenly spread over the cost where decisions allow.
 
     Returns: rows ``{"multiplier", "cost", "accuracy" (None without the function), "usage" (A,)}``: the multiplier
-    rises, the cost falls. A multiplier of 0 is among them.
+    rises, the cost falls. A multiplier of 0 is among them. Others are left out where, away from it, they do not go on
+    spending more or less: a clip of which one frame has to be processed may cost more than one that skips by itself.
     """
     costs = np.asarray(costs, np.float64)
     rows: dict[float, dict[str, Any]] = {}
@@ -176,19 +178,22 @@ def calibrate(
     inside = {m: row for m, row in rows.items() if edges[0] <= m <= edges[1]}
     rows.clear()
     rows.update(inside)
-    span = measure(edges[0]) - measure(edges[1])
+    span = np.ptp([row["cost"] for row in rows.values()])
     while len(rows) < 4 * points:
         near = sorted(rows)
         gaps = [
             (rows[low]["cost"] - rows[high]["cost"], low, high)
-            for low, high in zip(near, near[1:])
+            for low, high in pairwise(near)
             if high - low > 1e-3 * (1 + abs(low))  # a jump: no multiplier gives a cost between
         ]
         gap, low, high = max(gaps, default=(0.0, 0.0, 0.0))
         if gap <= span / points:
             break
         measure((low + high) / 2)
-    return _falling([rows[multiplier] for multiplier in sorted(rows)])
+    multipliers = sorted(rows)
+    dearer = _onwards([rows[m] for m in reversed(multipliers) if m <= 0], sign=1.0)
+    cheaper = _onwards([rows[m] for m in multipliers if m >= 0], sign=-1.0)
+    return [*reversed(dearer), *cheaper[1:]]
 
 
 def _edge(measure: Callable[[float], float], sign: float) -> float:
@@ -205,14 +210,13 @@ def _edge(measure: Callable[[float], float], sign: float) -> float:
     return sign * high
 
 
-def _falling(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of falling cost; of equal ones the one whose multiplier is nearest to 0."""
+def _onwards(rows: Iterable[dict[str, Any]], *, sign: float) -> list[dict[str, Any]]:
+    """The first row, and each that costs more (``sign`` 1) or less (-1) than those kept before it."""
     kept: list[dict[str, Any]] = []
     for row in rows:
-        if kept and np.isclose(row["cost"], kept[-1]["cost"]):
-            if abs(row["multiplier"]) < abs(kept[-1]["multiplier"]):
-                kept[-1] = row
-        elif not kept or row["cost"] < kept[-1]["cost"]:
+        if not kept or (
+            sign * (row["cost"] - kept[-1]["cost"]) > 0 and not np.isclose(row["cost"], kept[-1]["cost"])
+        ):
             kept.append(row)
     return kept
 
@@ -257,4 +261,6 @@ def _check_reach(budget: Budget, spent: np.ndarray) -> None:
     low, high = spent.min(), spent.max()
     if not low * (1 - ROUNDING) <= budget.value <= high * (1 + ROUNDING):
         unit = " ms per clip" if budget.unit == "ms" else ""
-        raise BudgetError(f"a budget of {budget} is out of reach: this model spends {low:.4g} to {high:.4g}{unit}")
+        raise BudgetError(
+            f"a budget of {budget} is out of reach: this model spends {low:.4g} to {high:.4g}{unit}"
+        )

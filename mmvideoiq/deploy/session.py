@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from queue import SimpleQueue
 from statistics import median
@@ -65,6 +66,17 @@ class Result:
 
 
 @dataclass
+class _Skipped:
+    """A frame that was skipped, and may have to be processed after all."""
+
+    place: int
+    frame: np.ndarray
+    log_probs: np.ndarray
+    chance: float
+    features: np.ndarray | None = None  # (D,), once asked for
+
+
+@dataclass
 class _Stream:
     """What is kept between two frames of a stream."""
 
@@ -74,8 +86,8 @@ class _Stream:
     frames: int = 0
     cost: float = 0.0
     hold: int = 0  # frames for which the last decision still stands
-    log_probs: np.ndarray | None = None  # (A,), of the last decision
-    skipped: tuple[float, int, np.ndarray, np.ndarray] | None = None  # chance, place, frame, log_probs
+    log_probs: np.ndarray = field(default_factory=lambda: np.zeros(0))  # (A,), of the last decision
+    skipped: _Skipped | None = None  # the likeliest to be processed, while none was
     history: deque[tuple[int, np.ndarray]] = field(default_factory=lambda: deque(maxlen=HISTORY))
     times: dict[str, float] = field(default_factory=lambda: dict(decode=0.0, policy=0.0, recognition=0.0))
 
@@ -123,6 +135,7 @@ class VideoSession:
         self._skips = np.array(self.actions.skip_mask)
         self._holds = max(self.actions.skip_lengths) > 1
         self._policy: Runner | None = None
+        self._zeros: dict[str, np.ndarray] = {}  # the policy's state before a clip
         self._runners: dict[int, Runner] = {}
         self._latency: dict[str, Any] | None = None
         self._decoder: Decoder | None = None
@@ -185,12 +198,13 @@ class VideoSession:
         """Recognize a clip.
 
         Args:
-            frames: uint8 (T, H, W, 3), RGB; any T >= 1, but that of the clip where features are shifted.
-            actions: what to do with each frame, integers (T,); None lets the policy choose. The policy does not run
-                where they are given.
+            frames: uint8 (T, H, W, 3), RGB; any T >= 1, but whole clips where features are shifted.
+            actions: what to do with each frame, integers (T,), in place of the policy, which does not run; no
+                budget then. None lets it choose.
 
         Raises:
-            ValueError: frames or actions of another shape, type or range.
+            ValueError: frames or actions of another shape, type or range, or actions beside a budget.
+            TypeError: actions that are no integers.
             BudgetError: as the class.
         """
         frames = self._checked(frames, 4)
@@ -198,6 +212,8 @@ class VideoSession:
         if actions is None:
             actions, probs = self.choose(frames, budget=budget)
         else:
+            if budget is not None:
+                raise ValueError("give a budget or actions, not both")
             actions = self.actions.indices(actions)
             if actions.shape != (len(frames),):
                 raise ValueError(f"actions must be one per frame, ({len(frames)},), got {actions.shape}")
@@ -234,8 +250,13 @@ class VideoSession:
         if self._policy is None:
             actions = np.full(len(frames), dial, np.int64)
             return actions, np.eye(len(self.actions), dtype=np.float32)[actions]
-        log_probs, actions = self._choose(frames, dial)
-        return actions, np.exp(log_probs)
+        if self._holds:
+            stream = self._new_stream()
+            log_probs = np.stack([self._look(self._policy, stream, frame, dial) for frame in frames])
+        else:
+            log_probs = self._turn(self._policy({"frames": frames, **self._zeros})[self._logits], dial)
+        all_skip = self.bundle.manifest["all_skip"]
+        return decide(log_probs, self.bundle.costs, self._skips, all_skip=all_skip), np.exp(log_probs)
 
     def run_video(self, path: str | os.PathLike[str], *, budget: float | str | None = None) -> Result:
         """Recognize a video.
@@ -328,9 +349,9 @@ class VideoSession:
         began = time.perf_counter()
         if self._policy is None:
             action = int(dial)
-            log_probs = np.log(np.eye(len(self.actions), dtype=np.float32)[action], where=None)
+            log_probs = np.where(np.arange(len(self.actions)) == action, 0.0, -np.inf)
         else:
-            log_probs = self._look(stream, frame, dial)
+            log_probs = self._look(self._policy, stream, frame, dial)
             action = int(log_probs.argmax())
         chosen = time.perf_counter()
         if not self._skips[action]:
@@ -339,8 +360,8 @@ class VideoSession:
             stream.skipped = None
         elif not stream.processed and self.bundle.manifest["all_skip"] == "likeliest":
             chance = float(process_chance(log_probs, self._skips))
-            if stream.skipped is None or chance > stream.skipped[0]:
-                stream.skipped = (chance, stream.frames, frame.copy(), log_probs)
+            if stream.skipped is None or chance > stream.skipped.chance:
+                stream.skipped = _Skipped(stream.frames, frame.copy(), log_probs, chance)
         stream.frames += 1
         stream.cost += self.bundle.costs[action]
         stream.history.append((action, log_probs))
@@ -358,17 +379,19 @@ class VideoSession:
         if not stream.frames:
             raise ValueError("no frames yet: push() some before result()")
         total, processed, cost = stream.total, stream.processed, stream.cost
-        history, times = list(stream.history), dict(stream.times)
-        if not processed and stream.skipped is not None:
-            _, place, frame, log_probs = stream.skipped
-            action = int(best_processed(log_probs, self._skips))
-            began = time.perf_counter()
-            total, processed = total + self._recognize(frame[None], action)[0], 1
-            times["recognition"] += time.perf_counter() - began
+        history = list(stream.history)
+        skipped = stream.skipped
+        if skipped is not None:
+            action = int(best_processed(skipped.log_probs, self._skips))
+            if skipped.features is None:
+                began = time.perf_counter()
+                skipped.features = self._recognize(skipped.frame[None], action)[0]
+                stream.times["recognition"] += time.perf_counter() - began
+            total, processed = total + skipped.features, 1
             cost += self.bundle.costs[action]
-            kept = place - (stream.frames - len(history))  # the history may have lost the stream's beginning
+            kept = skipped.place - (stream.frames - len(history))  # the history may have lost the beginning
             if kept >= 0:
-                history[kept] = (action, log_probs)
+                history[kept] = (action, skipped.log_probs)
         return self._result(
             total,
             processed,
@@ -376,13 +399,12 @@ class VideoSession:
             probs=np.exp([log_probs for _, log_probs in history]).astype(np.float32),
             cost=float(cost / stream.frames),
             frames=stream.frames,
-            times=times,
+            times=dict(stream.times),
         )
 
     def reset(self) -> None:
         """Begin a new stream."""
-        state = {} if self._policy is None else dict(self._zeros)
-        self._stream = _Stream(state=state, total=np.zeros(self._weight.shape[1]))
+        self._stream = self._new_stream()
 
     # --- the dial ---------------------------------------------------------------------------------------------------
 
@@ -394,13 +416,13 @@ class VideoSession:
         if self._latency is None:
             frames = np.full((self._clip or MEASURED_FRAMES, *self.frame_shape), 128, np.uint8)
             actions = {
-                self.actions.names[index]: _milliseconds(lambda index=index: self._recognize(frames, index))
+                self.actions.names[index]: _milliseconds(partial(self._recognize, frames, index))
                 / len(frames)
                 for index in map(int, np.flatnonzero(~self._skips))
             }
             policy = 0.0
             if self._policy is not None:
-                policy = _milliseconds(lambda: self._policy({"frames": frames, **self._zeros})) / len(frames)
+                policy = _milliseconds(partial(self._policy, {"frames": frames, **self._zeros})) / len(frames)
             self._latency = dict(
                 engine=self.engine.name,
                 threads=self.engine.threads,
@@ -418,7 +440,9 @@ class VideoSession:
         frames = self.preprocessing.frames
         clip_ms = frames * self._frame_ms() if wanted.unit == "ms" else None
         if self._policy is None:
-            return action_for(self.bundle.costs if clip_ms is None else clip_ms, wanted)
+            processed = np.flatnonzero(~self._skips)
+            spent = self.bundle.costs if clip_ms is None else clip_ms
+            return processed[action_for(spent[processed], wanted)]
         curve = self.bundle.manifest["budget"]
         if curve is None:
             raise BudgetError(
@@ -432,31 +456,25 @@ class VideoSession:
         here = dict(engine=self.engine.name, threads=self.engine.threads, cpu=cpu_name())
         if table is None or any(table[key] != value for key, value in here.items()):
             table = self.measure_latency()
-        return np.array([table["actions"].get(name, 0.0) for name in self.actions.names]) + table["policy"]
+        return np.array([table["actions"].get(name, 0.0) for name in self.actions.names]) + table.get(
+            "policy", 0.0
+        )
 
     # --- one call of the engine -------------------------------------------------------------------------------------
 
-    def _choose(self, frames: np.ndarray, dial: float) -> tuple[np.ndarray, np.ndarray]:
-        """Log-probabilities (T, A) after the dial, and actions (T,)."""
-        if self._holds:
-            stream = _Stream(state=dict(self._zeros), total=np.zeros(0))
-            log_probs = np.stack([self._look(stream, frame, dial) for frame in frames])
-        else:
-            log_probs = self._turn(self._policy({"frames": frames, **self._zeros})[self._logits], dial)
-        return log_probs, decide(
-            log_probs, self.bundle.costs, self._skips, all_skip=self.bundle.manifest["all_skip"]
-        )
-
-    def _look(self, stream: _Stream, frame: np.ndarray, dial: float) -> np.ndarray:
+    def _look(self, policy: Runner, stream: _Stream, frame: np.ndarray, dial: float) -> np.ndarray:
         """Log-probabilities (A,) of a stream's next frame; those of the last decision while a skip of several holds."""
         if stream.hold:
             stream.hold -= 1
             return stream.log_probs
-        outputs = self._policy({"frames": frame[None], **stream.state})
+        outputs = policy({"frames": frame[None], **stream.state})
         stream.state = {name: outputs[out] for name, out in self._state.items()}
         stream.log_probs = self._turn(outputs[self._logits][0], dial)
         stream.hold = max(0, self.actions.skip_lengths[int(stream.log_probs.argmax())] - 1)
         return stream.log_probs
+
+    def _new_stream(self) -> _Stream:
+        return _Stream(state=dict(self._zeros), total=np.zeros(self._weight.shape[1]))
 
     def _turn(self, logits: np.ndarray, dial: float) -> np.ndarray:
         return turn(log_softmax(logits), self.bundle.costs, dial).astype(np.float32)
@@ -464,6 +482,7 @@ class VideoSession:
     def _runner(self, index: int) -> Runner:
         """The network of a processed action."""
         bits = self.actions[index].bits
+        assert bits is not None
         if bits not in self._runners:
             self._runners[bits] = self.engine.load(self.bundle, "recognition", bits)
         return self._runners[bits]
@@ -474,13 +493,15 @@ class VideoSession:
 
     def _checked(self, frames: np.ndarray, dims: int) -> np.ndarray:
         """``frames`` as they must be, or a ValueError."""
-        shape = self.frame_shape if dims == 3 else (self._clip or "T", *self.frame_shape)
+        shape = self.frame_shape if dims == 3 else ("T", *self.frame_shape)
         wanted = f"uint8 ({', '.join(map(str, shape))}), RGB"
+        if dims == 4 and self._clip is not None:
+            wanted += f", T a multiple of {self._clip}"
         if not isinstance(frames, np.ndarray):
             raise ValueError(f"frames must be a numpy array, {wanted}; got {type(frames).__name__}")
         fits = frames.dtype == np.uint8 and frames.ndim == dims and frames.shape[-3:] == self.frame_shape
         if dims == 4 and fits:
-            fits = len(frames) > 0 and self._clip in (None, len(frames))
+            fits = len(frames) > 0 and len(frames) % (self._clip or 1) == 0
         if not fits:
             raise ValueError(f"frames must be {wanted}; got {frames.dtype} {frames.shape}")
         return np.ascontiguousarray(frames)
@@ -515,6 +536,7 @@ def cpu_name() -> str:
     """The processor's name as Linux gives it, else the architecture."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), "")
+            named = (line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+            return next(named, platform.machine())
     except OSError:
         return platform.machine()

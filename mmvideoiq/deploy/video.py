@@ -10,6 +10,7 @@ Axes: T frames, H W.
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import os
 import signal
@@ -28,6 +29,7 @@ import numpy as np
 PATIENCE = 300.0  # seconds for one clip
 RENEW = 500  # clips after which a decoder process is replaced
 CUT = "is damaged or cut off"
+NARROW = "is too narrow: decord misreads some videos of 72 pixels and less"
 
 
 class VideoError(ValueError):
@@ -69,7 +71,7 @@ def prepare(frame: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
         frame = cv2.resize(frame, (int(width * scale + 0.5), int(height * scale + 0.5)))
     if preprocessing.crop is not None:
         side = preprocessing.crop
-        top, left = ((edge - side) // 2 for edge in frame.shape[:2])
+        top, left = (max(0, edge - side) // 2 for edge in frame.shape[:2])
         frame = frame[top : top + side, left : left + side]
     return frame
 
@@ -100,7 +102,7 @@ def stream_frames(
         fps: instead, give so many per second, at most all; of a file by its mean rate, of a camera by the clock.
 
     Raises:
-        VideoError: as :func:`read_frames`; a damaged file's good frames come before it.
+        VideoError: as :func:`read_frames`; a damaged file may give good frames before it.
     """
     frames = _camera(source, every, fps) if isinstance(source, int) else _file(source, every, fps)
     with _Faults(source):
@@ -122,6 +124,8 @@ def _file(path: str | os.PathLike[str], every: int, fps: float | None) -> Iterat
             frame = reader.next()
         except StopIteration:
             raise ValueError(CUT) from None
+        if frame.shape[2] != 3:
+            raise ValueError(NARROW)
         yield frame.asnumpy()
         place = wanted + 1
 
@@ -192,6 +196,8 @@ def _reason(error: Exception) -> str:
         return "holds no video, sound perhaps"
     if text.startswith("Error reading") or isinstance(error, UnicodeDecodeError):
         return "is no video, or cut off"
+    if "from_size == to_size" in text:
+        return NARROW
     if type(error).__name__ == "DECORDError":
         return CUT
     return (error.strerror if isinstance(error, OSError) else None) or text or type(error).__name__
@@ -268,7 +274,7 @@ class Decoder:
         if self._process is None or self._process.poll() is not None:
             self.close()
             self._start()
-        name = source if isinstance(source, int) else os.fspath(source)
+        name = source if isinstance(source, int) else os.path.abspath(source)
         request = dict(source=name, preprocessing=self.preprocessing._asdict(), stream=stream or None)
         assert self._process and self._process.stdin
         try:
@@ -282,7 +288,7 @@ class Decoder:
         self, source: str | os.PathLike[str] | int, process: subprocess.Popen[bytes]
     ) -> tuple[np.ndarray, float] | None:
         """Frames and seconds; None at a stream's end."""
-        assert process.stdout
+        assert isinstance(process.stdout, io.BufferedReader)
         header = process.stdout.readline()
         if header.endswith(b"\n"):
             answer = json.loads(header)

@@ -35,6 +35,7 @@ RUNTIME = [
     "onnx>=1.16",
     "onnxruntime>=1.18",
 ]
+ZOO = ["rich", "PyYAML", "filelock"]
 LMDB = ["lmdb"]
 BENCHMARK = ["nncf>=2.15", "psutil"]
 DEV = ["pytest", "pytest-xdist", "hypothesis", "ruff", "mypy"]
@@ -50,10 +51,10 @@ setup(
     python_requires=">=3.10",
     install_requires=["numpy"],
     extras_require={
-        "train": TRAIN,
-        "runtime": RUNTIME,
+        "train": TRAIN + ZOO,
+        "runtime": RUNTIME + ZOO,
         "benchmark": BENCHMARK,
         "lmdb": LMDB,
-        "dev": TRAIN + RUNTIME + LMDB + DEV,
+        "dev": TRAIN + RUNTIME + ZOO + LMDB + DEV,
     },
 )

@@ -6,5 +6,6 @@ compat.apply()
 
 from mmvideoiq import hooks, metrics, models
 from mmvideoiq.data import dataset
+from mmvideoiq.zoo import host
 
-__all__ = ["dataset", "hooks", "metrics", "models"]
+__all__ = ["dataset", "hooks", "host", "metrics", "models"]

@@ -57,6 +57,9 @@ RULES = {
     "figures": rule("actions figures", NUMBERS | VIDEO | {"matplotlib"}),
     "benchmark": rule("*", ANY),
     "benchmark/contenders": rule("compat deploy", NUMBERS, "torch mmaction mmengine openvino onnxruntime"),
+    "launch": rule("", frozenset(), "torch"),
+    "zoo": rule("zoo compat", frozenset({"rich", "yaml", "filelock"}), "torch mmaction mmengine"),
+    "zoo/host": rule("zoo", HOST),
     "plugin": rule("*", ANY),
 }
 NOBODY_IMPORTS = ("plugin", "tools")

@@ -1,0 +1,70 @@
+"""List or download the published models."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from mmvideoiq import zoo
+from mmvideoiq.zoo import index, store
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m mmvideoiq.zoo", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="list | download")
+    listing = commands.add_parser("list", help="names, what was measured, and where the weights are")
+    listing.add_argument("pattern", nargs="?", default="*", help="names to list, e.g. '*demo*'")
+    fetching = commands.add_parser("download", help="into the cache; prints the paths")
+    fetching.add_argument("names", nargs="+", metavar="NAME")
+    return parser.parse_args(argv)
+
+
+def table(pattern: str) -> Table:
+    """The models that fit ``pattern``."""
+    models = index.read()
+    shown = Table("name", "kind", "measured", "weights", box=None, pad_edge=False)
+    shown.columns[0].no_wrap = True
+    for name in zoo.list_models(pattern):
+        model = models[name]
+        kind = "bundle" if model.is_bundle else "checkpoint"
+        shown.add_row(name, kind, measured(model), store.state(model))
+    return shown
+
+
+def measured(model: index.ZooModel) -> str:
+    """The results of a model, one dataset a line."""
+    rows = [
+        f"{row['Dataset']}: " + ", ".join(f"{key} {value}" for key, value in row["Metrics"].items())
+        for row in model.results
+    ]
+    return "\n".join(rows) or "nothing yet"
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    try:
+        if args.command == "list":
+            width = None if sys.stdout.isatty() else 200
+            Console(width=width).print(table(args.pattern))
+            return 0
+        for name in args.names:
+            index.find(name)  # before anything is downloaded
+        for name in args.names:
+            print(zoo.download(name), flush=True)
+    except (OSError, ValueError) as error:  # as cli.one_line_errors, which needs the host
+        if os.environ.get("MMVIDEOIQ_TRACEBACK"):
+            raise
+        print(f"zoo: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("zoo: stopped; what has come is kept, run again to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,130 @@
+"""One file over HTTP(S): goes on where it broke off, is checked, and appears whole or not at all.
+
+The standard library's client is enough for this. Of libraries that keep downloads, pooch begins anew after each break,
+and so does ``torch.hub``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import re
+import time
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from mmvideoiq import __version__
+
+CHUNK = 2**16  # bytes
+TIMEOUT = 30.0  # seconds without a byte
+ATTEMPTS = 4  # in a row that bring no byte
+PAUSE = 0.5  # seconds after the first of these, then twice as many each time
+TRY_AGAIN = (408, 425, 429, 500, 502, 503, 504)
+
+
+class _Broken(OSError):
+    """The connection ended before the file did."""
+
+
+def sha256_of(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(2**20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def fetch(address: str, target: Path, *, sha256: str) -> None:
+    """Fetch ``address`` to ``target``; a target that fits already is kept.
+
+    What has come so far stands in ``<target>.part`` and is not asked for again.
+
+    Raises:
+        ValueError: the file has another SHA-256; it was removed.
+        OSError: it cannot be fetched; what has come is kept for the next call.
+    """
+    if target.is_file() and sha256_of(target) == sha256:
+        return
+    part = target.with_name(f"{target.name}.part")
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+        _persist(address, part, progress)
+    got = sha256_of(part)
+    if got != sha256:
+        part.unlink()
+        raise ValueError(f"{address} has the SHA-256 {got}, expected {sha256}: removed, and not used")
+    part.replace(target)
+
+
+def _persist(address: str, part: Path, progress: Progress) -> None:
+    """Fetch the rest of ``part``, in as many attempts as it takes while each brings something."""
+    task, idle = progress.add_task(address.rpartition("/")[2], total=None), 0
+    while True:
+        before = _size(part)
+        try:
+            _fetch_rest(address, part, progress, task)
+            return
+        except HTTPError as error:
+            if error.code == 416 and before:  # longer than the file, or another one
+                part.unlink()
+                continue
+            why: Exception = error
+            if error.code not in TRY_AGAIN:
+                raise OSError(
+                    f"{address} cannot be fetched: HTTP status {error.code} {error.reason}"
+                ) from None
+        except (http.client.HTTPException, OSError) as error:
+            why = error
+        idle = 0 if _size(part) > before else idle + 1
+        if idle == ATTEMPTS:
+            reason = why.reason if isinstance(why, URLError) else why
+            raise OSError(
+                f"{address} cannot be fetched ({reason}); {_size(part)} bytes of it are kept, run again to go on"
+            ) from None
+        time.sleep(PAUSE * 2 ** (idle - 1) if idle else 0)
+
+
+def _fetch_rest(address: str, part: Path, progress: Progress, task: TaskID) -> None:
+    """Ask for what is missing of ``part`` and append it."""
+    have = _size(part)
+    headers = {"User-Agent": f"mmvideoiq/{__version__}"}
+    if have:
+        headers["Range"] = f"bytes={have}-"
+    with urlopen(Request(address, headers=headers), timeout=TIMEOUT) as reply:
+        start, total = _extent(reply, have)
+        progress.update(task, completed=start, total=total)
+        with part.open("r+b" if have else "wb") as file:
+            file.truncate(start)
+            file.seek(start)
+            while chunk := reply.read1(CHUNK):
+                file.write(chunk)
+                progress.advance(task, len(chunk))
+    if total is not None and _size(part) < total:
+        raise _Broken(f"the connection ended after {_size(part)} of {total} bytes")
+
+
+def _extent(reply: http.client.HTTPResponse, have: int) -> tuple[int, int | None]:
+    """Where in the file the reply begins, and the file's length if the server tells."""
+    length = reply.headers.get("Content-Length")
+    if reply.status != 206:  # the whole file: the server knows no ranges
+        return 0, int(length) if length else None
+    found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", reply.headers.get("Content-Range", ""))
+    if found is None or int(found[1]) > have:
+        raise _Broken(f"the server answered with another range than bytes={have}-")
+    return int(found[1]), None if found[3] == "*" else int(found[3])
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0

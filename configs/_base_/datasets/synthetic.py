@@ -1,7 +1,8 @@
 """Synthetic clips (tools/data/make_synthetic.py); DATA_ROOT is the folder they were generated in.
 
 Frames lie in [0, 1], the range in which the frame itself may be quantized. No augmentation: a flip would turn
-one class into another, and each clip is decoded once and then kept.
+one class into another, and each clip is decoded once and then kept. Resize and crop leave these clips as they are:
+they make the bundle take videos of every size.
 """
 
 data_root = "{{$DATA_ROOT:work_dirs/demo/data}}"
@@ -21,7 +22,12 @@ train_pipeline = [
     dict(type="FormatShape", input_format="NCHW"),
     dict(type="PackActionInputs", meta_keys=("img_shape", "filename", "frame_inds")),
 ]
-test_pipeline = train_pipeline
+test_pipeline = [
+    *train_pipeline[:-2],
+    dict(type="Resize", scale=(-1, frame_size)),
+    dict(type="CenterCrop", crop_size=frame_size),
+    *train_pipeline[-2:],
+]
 
 dataset = dict(
     type=dataset_type,

@@ -321,16 +321,23 @@ def count_macs(module: nn.Module, *inputs: Any) -> int:
 
 @contextmanager
 def _counting(module: nn.Module) -> Iterator[FlopCounterMode]:
-    """A running counter, with every part of ``module`` in eval mode and gradients off; flags are restored."""
+    """A running counter, with every part of ``module`` in eval mode and gradients off; flags are restored.
+
+    Without oneDNN and cuDNN, which run an LSTM as one operation of which the counter sees nothing.
+    """
     import torch
+    from torch.backends import cudnn, mkldnn
     from torch.utils.flop_counter import FlopCounterMode
 
     modes = [(part, part.training) for part in module.modules()]
+    fused = mkldnn.enabled, cudnn.enabled
     try:
+        mkldnn.enabled, cudnn.enabled = False, False
         for part, _ in modes:
             part.training = False
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             yield counter
     finally:
+        mkldnn.enabled, cudnn.enabled = fused
         for part, training in modes:
             part.training = training

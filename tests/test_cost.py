@@ -222,6 +222,13 @@ def test_count_macs_of_an_lstm_cell():
     assert count_macs(nn.LSTMCell(7, 5), torch.zeros(2, 7)) == 2 * 4 * 5 * (7 + 5)
 
 
+def test_count_macs_of_an_lstm_that_torch_would_run_as_one_operation():
+    fused = torch.backends.mkldnn.enabled
+    layers = nn.LSTM(7, 5, num_layers=2, batch_first=True)
+    assert count_macs(layers, torch.zeros(3, 4, 7)) == 3 * 4 * 4 * 5 * (7 + 5 + 5 + 5)
+    assert torch.backends.mkldnn.enabled == fused
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

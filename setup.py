@@ -1,8 +1,10 @@
 """Packaging of mmvideoiq. Tested versions stand in requirements.txt; here are names and hard bounds."""
 
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
 VERSION: dict[str, str] = {}
@@ -40,6 +42,33 @@ LMDB = ["lmdb"]
 BENCHMARK = ["nncf>=2.15", "psutil"]
 DEV = ["pytest", "pytest-xdist", "hypothesis", "ruff", "mypy"]
 
+# What a wheel holds beside the package, in mmvideoiq/.mim, which is OpenMIM's place: the metafiles and configs,
+# the tools, and the weights that the zoo ships (zoo/README.md).
+MIM = ("model-index.yml", "configs", "tools", "zoo")
+
+
+class BuildWithMim(build_py):
+    """Copies them into the build; the source tree stays as it is, an editable installation reads them there."""
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:
+            return
+        target = Path(self.build_lib, "mmvideoiq", ".mim")
+        shutil.rmtree(target, ignore_errors=True)  # of an earlier build
+        target.mkdir()
+        for name in MIM:
+            if (HERE / name).is_dir():
+                ignored = shutil.ignore_patterns("__pycache__", ".*")
+                shutil.copytree(HERE / name, target / name, ignore=ignored)
+            else:
+                shutil.copy2(HERE / name, target / name)
+
+    def get_outputs(self, include_bytecode: bool = True) -> list[str]:
+        copied = Path(self.build_lib, "mmvideoiq", ".mim").rglob("*")
+        return [*super().get_outputs(include_bytecode), *(str(path) for path in copied if path.is_file())]
+
+
 setup(
     name="mmvideoiq",
     version=VERSION["__version__"],
@@ -48,6 +77,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["mmvideoiq", "mmvideoiq.*"]),
+    cmdclass={"build_py": BuildWithMim},
     python_requires=">=3.10",
     install_requires=["numpy"],
     extras_require={

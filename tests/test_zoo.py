@@ -1,6 +1,8 @@
 """Zoo models by name: metafiles, downloads from servers of every temper, the cache, building, ``zoo://`` in configs."""
 
 import hashlib
+import json
+import os
 import pickle
 import shutil
 import subprocess
@@ -29,6 +31,7 @@ from mmvideoiq.zoo import __main__ as command
 from mmvideoiq.zoo import fetch, host, index, store
 from tests.deploy.toy_bundle import make_toy_bundle
 
+BUNDLE = "demo_videoiq_bundle"  # shipped
 CONFIG = """
 custom_imports = dict(imports=["mmvideoiq.plugin"], allow_failed_imports=False)
 model = dict(
@@ -490,21 +493,99 @@ def test_the_command_needs_no_torch(repo):
     subprocess.run([sys.executable, "-c", code], cwd=repo, check=True)
 
 
+def test_root_command(repo, capsys):
+    assert command.main(["root"]) == 0
+    assert capsys.readouterr().out == f"{repo}\n"
+
+
+def test_infer_takes_zoo_names(shelf, server, tmp_path, tiny_videos, load_tool, capsys):
+    """A published bundle is fetched and run; anything else is one line."""
+    pytest.importorskip("openvino")
+    bundle = make_toy_bundle(tmp_path / "toy_bundle")
+    for path in bundle.iterdir():
+        server.files[f"/zoo/toy_bundle/{path.name}"] = path.read_bytes()
+    manifest = sha256((bundle / "manifest.json").read_bytes())
+    shelf.publish(entry("toy_bundle", Weights="toy_bundle/manifest.json", sha256=manifest), entry("toy"))
+    tool = load_tool("infer.py")
+
+    def infer(name: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            tool.main([f"zoo://{name}", str(tiny_videos / "0.mp4"), "--threads", "1"])
+        return ended.value.code, *capsys.readouterr()
+
+    code, out, _ = infer("toy_bundle")
+    assert code == 0 and str(tiny_videos / "0.mp4") in out
+    code, _, err = infer("toy_bundel")
+    assert code == 2 and "error: no model 'toy_bundel' in the zoo; closest: toy_bundle" in err
+    code, _, err = infer("toy")
+    assert code == 2 and err.count("\n") == 1
+    assert "toy is no bundle (toy_bundle): export it with python tools/export.py configs/toy/toy.py" in err
+
+
+# --- what is installed ------------------------------------------------------------------------------------
+
+SDIST = "import sys; from setuptools import build_meta; print(build_meta.build_sdist(sys.argv[1]))"
+PACKED = ("configs", "tools", "zoo")
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Path -> content of all files below a folder, but those of setuptools' own and caches."""
+    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    passed = ("build", "mmvideoiq.egg-info")
+    return {
+        path.as_posix(): (folder / path).read_bytes()
+        for path in found
+        if path.parts[0] not in passed and "__pycache__" not in path.parts
+    }
+
+
 @pytest.mark.slow
-def test_a_wheel_holds_the_zoo(repo, tmp_path):
-    """An installed package finds configs and metafiles in ``mmvideoiq/.mim``."""
+def test_a_wheel_holds_the_zoo(repo, tmp_path, tiny_videos):
+    """From the tree an sdist, from it a wheel, whose ``mmvideoiq/.mim`` holds all; the trees stay as they were."""
     source = tmp_path / "source"
-    kept = shutil.ignore_patterns(".*", "work_dirs", "tests", "__pycache__", "*.egg-info", "build", "dist")
-    shutil.copytree(repo, source, ignore=kept)
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "-q", "--no-deps"]
-    subprocess.run([*pip, "--no-build-isolation", "-w", tmp_path, source], check=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
-    code = "from mmvideoiq.zoo import index; print(index.root()); index.read()"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path / "site", capture_output=True, text=True, check=True
+    kept = shutil.ignore_patterns(
+        ".*", "work_dirs", "tests", "docs", "__pycache__", "*.egg-info", "build", "dist"
     )
-    assert Path(done.stdout.strip()) == tmp_path / "site/mmvideoiq/.mim"
-    configs = {path.relative_to(repo / "configs") for path in (repo / "configs").rglob("*.py")}
-    packed = tmp_path / "site/mmvideoiq/.mim/configs"
-    assert configs == {path.relative_to(packed) for path in packed.rglob("*.py")}
+    shutil.copytree(repo, source, ignore=kept)
+    before = tree(source)
+
+    subprocess.run([sys.executable, "-c", SDIST, tmp_path], cwd=source, check=True, capture_output=True)
+    assert tree(source) == before
+    (packed,) = tmp_path.glob("*.tar.gz")
+    shutil.unpack_archive(packed, tmp_path / "sdist", filter="data")
+    (unpacked,) = (tmp_path / "sdist").iterdir()
+    before = tree(unpacked)
+    stale = unpacked / "build/lib/mmvideoiq/.mim/configs/toy.py"
+    stale.parent.mkdir(parents=True)
+    stale.touch()
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "-q", "--no-deps"]
+    subprocess.run([*pip, "--no-build-isolation", "-w", tmp_path, unpacked], check=True)
+    assert tree(unpacked) == before
+
+    site = tmp_path / "site"
+    (wheel,) = tmp_path.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(site)
+    for name in PACKED:
+        assert tree(site / "mmvideoiq/.mim" / name) == tree(source / name) == tree(unpacked / name)
+    assert not list(site.glob("zoo")) and not list(site.glob("configs"))
+
+    def run(*args: object) -> str:
+        home = dict(PYTHONPATH=str(site), MMVIDEOIQ_HOME=str(tmp_path / "home"), MMVIDEOIQ_OFFLINE="1")
+        done = subprocess.run(
+            [sys.executable, *map(str, args)],
+            cwd=tmp_path,
+            env={**os.environ, **home},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    root = Path(run("-m", "mmvideoiq.zoo", "root").strip())
+    assert root == site / "mmvideoiq/.mim"
+    shipped = [name for name, model in index.read().items() if store.state(model) == "shipped"]
+    paths = run("-m", "mmvideoiq.zoo", "download", *shipped).split()
+    assert len(paths) == len(shipped) > 0 and all(Path(path).is_relative_to(root) for path in paths)
+    answer = tmp_path / "answer.json"
+    run(root / "tools/infer.py", f"zoo://{BUNDLE}", tiny_videos / "0.mp4", "--threads", 1, "--json", answer)
+    assert json.loads(answer.read_text())[0]["frames"] > 0

@@ -19,6 +19,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.text import Text
 
+from mmvideoiq import zoo
 from mmvideoiq.deploy.session import Result, VideoSession
 from mmvideoiq.deploy.video import Decoder, VideoError
 
@@ -53,7 +54,7 @@ def rate(text: str) -> float:
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(description=__doc__)
-    parser.add_argument("bundle", help="folder that tools/export.py wrote")
+    parser.add_argument("bundle", help="folder that tools/export.py wrote, or zoo://NAME")
     parser.add_argument("videos", nargs="+", metavar="VIDEO", help="file, or folder of videos")
     parser.add_argument("--engine", default="openvino", help="openvino (default) or onnxruntime")
     parser.add_argument("--threads", type=count, metavar="N", help="of the engine; default: one for each CPU")
@@ -87,6 +88,11 @@ def find_videos(given: Sequence[str]) -> list[str]:
                 raise ValueError(f"{path}: this folder holds no videos ({', '.join(VIDEOS)})")
         found += inside
     return found
+
+
+def find_bundle(given: str) -> str:
+    """The bundle's folder; a published one is fetched where it is not on this machine."""
+    return str(zoo.bundle_folder(given.removeprefix(zoo.SCHEME))) if given.startswith(zoo.SCHEME) else given
 
 
 def write_json(path: str, entries: list[dict[str, Any]]) -> None:
@@ -254,7 +260,7 @@ def main(argv: list[str] | None = None) -> None:
         args = parse_args(argv)
         videos = args.videos if args.stream else find_videos(args.videos)
         with VideoSession.open(
-            args.bundle, engine=args.engine, threads=args.threads, budget=args.budget
+            find_bundle(args.bundle), engine=args.engine, threads=args.threads, budget=args.budget
         ) as session:
             report = Report(session, top=args.top)
             report.legend()

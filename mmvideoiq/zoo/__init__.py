@@ -48,6 +48,17 @@ def checkpoint_file(name: str) -> Path:
     return download(name)
 
 
+def bundle_folder(name: str) -> Path:
+    """:func:`download`, of a bundle; a checkpoint is a ValueError that says what there is instead."""
+    if not index.find(name).is_bundle:
+        bundles = [other for other, model in index.read().items() if model.is_bundle]
+        raise ValueError(
+            f"{name} is no bundle ({', '.join(bundles) or 'none is published'}): export it with "
+            f"python tools/export.py {index.find(name).config} {SCHEME}{name} OUT"
+        )
+    return download(name)
+
+
 def load(name: str, *, device: str = "cpu") -> nn.Module:
     """The model of a checkpoint, built from its config, with all its weights, in eval mode.
 

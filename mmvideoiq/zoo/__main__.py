@@ -1,4 +1,4 @@
-"""List or download the published models."""
+"""List or download the published models; print where the configs, tools and shipped weights lie."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ from mmvideoiq.zoo import index, store
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m mmvideoiq.zoo", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="list | download")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="list | download | root")
     listing = commands.add_parser("list", help="names, what was measured, and where the weights are")
     listing.add_argument("pattern", nargs="?", default="*", help="names to list, e.g. '*demo*'")
     fetching = commands.add_parser("download", help="into the cache; prints the paths")
     fetching.add_argument("names", nargs="+", metavar="NAME")
+    commands.add_parser(
+        "root", help="the folder of configs, tools and shipped weights, of a clone or a wheel"
+    )
     return parser.parse_args(argv)
 
 
@@ -47,6 +50,9 @@ def measured(model: index.ZooModel) -> str:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
+        if args.command == "root":
+            print(index.root())
+            return 0
         if args.command == "list":
             width = None if sys.stdout.isatty() else 200
             Console(width=width).print(table(args.pattern))

@@ -1,0 +1,50 @@
+"""Fill the tables of models in README.md and configs/*/README.md from the metafiles."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mmvideoiq.zoo import index, tables
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing; exit code 1 if a table is stale"
+    )
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="instead of these")
+    return parser.parse_args(argv)
+
+
+def fill(path: Path, models: dict[str, index.ZooModel], *, check: bool) -> bool:
+    """Whether the file's tables were stale; they are written unless it is a ``check``."""
+    text = path.read_text(encoding="utf-8")
+    try:
+        new = tables.filled(text, path.resolve().parent, models)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    if new != text and not check:
+        part = path.with_name(f"{path.name}.part")
+        part.write_text(new, encoding="utf-8")
+        os.replace(part, path)
+    return new != text
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    try:
+        models = index.read()
+        stale = [path for path in args.files or tables.files() if fill(path, models, check=args.check)]
+    except (OSError, ValueError) as error:
+        print(f"zoo_tables.py: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    for path in stale:
+        print(f"{path}: {'is stale: run python tools/zoo_tables.py' if args.check else 'filled'}")
+    return int(args.check and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

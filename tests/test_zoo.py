@@ -22,7 +22,7 @@ from mmaction.registry import MODELS
 from mmengine.config import Config
 from mmengine.model import BaseModule
 from mmengine.registry import init_default_scope
-from mmengine.runner import load_checkpoint
+from mmengine.runner import Runner, load_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from mmvideoiq import zoo
@@ -454,6 +454,41 @@ def test_zoo_names_in_configs(checkpoint, tmp_path):
     assert torch.equal(plain.fc_cls.weight, part.fc_cls.weight)
     with pytest.raises(ValueError, match="no model 'tory' in the zoo; closest: toy"):
         load_checkpoint(part, "zoo://tory")
+
+
+def test_zoo_names_under_the_hosts_runner(checkpoint, tmp_path):
+    """``load_from`` of a run, here of the any-precision stage, which takes the float model."""
+    state = {name: torch.rand_like(value.float()) for name, value in checkpoint.state.items()}
+    checkpoint.publish(dict(state_dict=state))
+    cfg = Config.fromstring(CONFIG, ".py").model
+    cfg.type, cfg.backbone = (
+        "AnyPrecisionRecognizer",
+        dict(type="AnyPrecisionBackbone", backbone=cfg.backbone),
+    )
+    options = dict(work_dir=str(tmp_path / "run"), default_scope="mmaction", log_level="ERROR")
+    Runner(model=(model := MODELS.build(cfg)), load_from="zoo://toy", **options).load_or_resume()
+    for bits in (32, 4, 2):
+        norm = model.state_dict()[f"backbone.net.stages.0.0.conv1.bn.norms.{bits}.running_mean"]
+        assert torch.equal(norm, state["backbone.stages.0.0.conv1.bn.running_mean"])
+    runner = Runner(model=MODELS.build(cfg), load_from="zoo://tory", experiment_name="unknown", **options)
+    with pytest.raises(ValueError, match="no model 'tory' in the zoo; closest: toy"):
+        runner.load_or_resume()
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_zoo_names_as_pretrained(checkpoint, plain):
+    """``pretrained`` of the host's backbones, alone and inside an any-precision one."""
+    small = dict(type="ResNet", depth=18, num_stages=1, out_indices=(0,), strides=(1,), dilations=(1,))
+    small["torchvision_pretrain"] = False
+    wanted = MODELS.build(small).state_dict()
+    checkpoint.publish({name: torch.rand_like(value.float()) for name, value in wanted.items()})
+    published = torch.load(zoo.download("toy"), weights_only=True)
+    inner = dict(small, pretrained="zoo://toy")
+    model = MODELS.build(inner if plain else dict(type="AnyPrecisionBackbone", backbone=inner))
+    model.init_weights()
+    loaded = (model if plain else model.net).state_dict()
+    assert torch.equal(loaded["conv1.conv.weight"], published["conv1.conv.weight"])
+    assert torch.equal(loaded["layer1.1.conv2.conv.weight"], published["layer1.1.conv2.conv.weight"])
 
 
 # --- the command ------------------------------------------------------------------------------------------

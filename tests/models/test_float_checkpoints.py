@@ -8,11 +8,13 @@ import threading
 import pytest
 import torch
 from mmaction.registry import MODELS
+from mmengine.runner import Runner, load_checkpoint
 from mmengine.runner import checkpoint as host_checkpoint
-from mmengine.runner import load_checkpoint
 from torch import nn
 
+from tests.models.toy_runs import config, train
 from tests.models.toys import (
+    CLASSES,
     any_precision,
     any_precision_recognizer,
     build,
@@ -130,6 +132,56 @@ def test_temporal_shift_starts_from_a_plain_resnet(tmp_path):
     shifted = build(inner)
     assert_starts_from(build(any_precision(inner), seed=9), shifted)
     assert torch.equal(shifted.layer1[0].conv1.conv.net.weight, reference.layer1[0].conv1.conv.weight)
+
+
+# --- the host's own zoo ---
+
+
+@pytest.fixture(scope="module", params=["TSN", "TSM"])
+def host_model(request, tmp_path_factory):
+    """The host's TSN or TSM with a ResNet-50: config, the model after one step, the checkpoint of that training."""
+    parts = {
+        "TSN": (dict(type="ResNet", depth=50), dict(type="TSNHead")),
+        "TSM": (
+            dict(type="ResNetTSM", depth=50, num_segments=3, pretrained2d=False),
+            dict(type="TSMHead", num_segments=3),
+        ),
+    }
+    backbone, head = parts[request.param]
+    head = dict(head, num_classes=CLASSES, in_channels=2048)
+    cfg = dict(type="Recognizer2D", backbone=backbone, cls_head=head)
+    run = config(cfg, tmp_path_factory.mktemp(request.param), dataset=dict(num=4))
+    run.default_hooks.checkpoint.save_optimizer = False
+    runner, _ = train(run)
+    return cfg, runner.model.eval(), f"{runner.work_dir}/epoch_1.pth"
+
+
+def test_checkpoints_of_the_hosts_zoo(host_model, tmp_path):
+    """Names as in its zoo; through ``load_from`` they start every precision, and the classifier."""
+    cfg, model, path = host_model
+    names = set(torch.load(path, weights_only=True)["state_dict"])
+    first = "backbone.layer1.0.conv1.conv" + ".net" * (cfg["backbone"]["type"] == "ResNetTSM")
+    assert {"backbone.conv1.conv.weight", f"{first}.weight", "cls_head.fc_cls.weight"} <= names
+
+    kinds = [dict(cfg, type="AnyPrecisionRecognizer", backbone=any_precision(cfg["backbone"]))]
+    if cfg["backbone"]["type"] == "ResNet":
+        head = dict(type="FrameAverageHead", num_classes=CLASSES, in_channels=2048)
+        kinds.append(videoiq(backbone=kinds[0]["backbone"], cls_head=head))
+    for i, kind in enumerate(kinds):
+        runner = Runner.from_cfg(config(kind, tmp_path / str(i), load_from=path))
+        runner.load_or_resume()
+        ours = runner.model
+        assert len(ours.backbone.report.converted) == 52  # all 53 convolutions but the first
+        wanted = model.state_dict()
+        for name, value in ours.state_dict().items():
+            source = re.sub(r"\.norms\.\d+", "", name.replace("backbone.net.", "backbone."))
+            if ".clip." not in name and not name.startswith("policy."):
+                assert torch.equal(value, wanted[source]), name
+        norms = [f"backbone.net.layer4.2.conv3.bn.norms.{bits}.running_var" for bits in (32, 4, 2)]
+        assert set(norms) <= set(ours.state_dict())
+    with torch.no_grad():
+        inputs = clips(1, frames=3, size=32).flatten(0, 1)
+        assert torch.equal(ours.backbone.eval()(inputs), model.backbone(inputs))
 
 
 # --- any-precision checkpoints ---

@@ -1,0 +1,203 @@
+"""Baselines that treat every frame alike: in float, at one precision, or at every precision.
+
+They are recognizers of the host whose predictions also say what they cost. Axes: N videos, T frames, P precisions,
+K classes.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmaction.models.recognizers import Recognizer2D
+from mmaction.registry import MODELS
+from mmaction.structures import ActionDataSample
+from torch import Tensor
+
+from mmvideoiq.actions import ActionSpace
+from mmvideoiq.cost import FLOAT_BITS, LayerCost, ModelCost, count_macs, count_model
+from mmvideoiq.models.any_precision_recognizer import AnyPrecisionRecognizer
+from mmvideoiq.models.clip_cost import count_recognizer
+
+
+def say_costs(
+    samples: list[ActionDataSample], actions: Tensor, costs: Mapping[str, np.ndarray]
+) -> list[ActionDataSample]:
+    """Put on each sample its ``policy_actions``, of ``actions`` (N, ...), and its ``cost``, of ``costs`` (N,)."""
+    for i, sample in enumerate(samples):
+        sample.set_field(actions[i], "policy_actions")
+        sample.set_field({name: float(values[i]) for name, values in costs.items()}, "cost")
+    return samples
+
+
+@MODELS.register_module()
+class UniformRecognizer(Recognizer2D):
+    """Every frame in float: the host's 2D recognizer with ``cost`` and ``policy_actions`` on its predictions.
+
+    What the head does beyond its classifier (an LSTM, say) is counted too. Checkpoints are the host's.
+
+    Raises:
+        ValueError: the config has a neck, which would not be counted.
+    """
+
+    action_list: Sequence[dict] = (dict(bits=FLOAT_BITS),)
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if self.with_neck:
+            raise ValueError(
+                f"{type(self).__name__} does not count a neck: leave {type(self.neck).__name__} out"
+            )
+        self.actions = ActionSpace(self.action_list)
+        self._model_costs: dict[tuple, ModelCost] = {}
+
+    def predict(
+        self, inputs: Tensor, data_samples: list[ActionDataSample] | None = None, **kwargs: Any
+    ) -> list[ActionDataSample]:
+        """Adds pred_score (K,), pred_label, policy_actions (T,) and cost to each sample; inputs (N, T, C, H, W)."""
+        if data_samples is None:
+            data_samples = [ActionDataSample() for _ in inputs]
+        samples = super().predict(inputs, data_samples, **kwargs)
+        processed = torch.ones(inputs.shape[:2], dtype=torch.bool)
+        return say_costs(
+            samples, torch.zeros_like(processed, dtype=torch.long), self.costs(inputs, processed)
+        )
+
+    def costs(self, inputs: Tensor, processed: Tensor) -> dict[str, np.ndarray]:
+        """Costs (N,) of clips of which the frames in ``processed``, bool (N, T), were run in float, the others not.
+
+        A frame that was left out costs nothing, under the paper's formula too: its decision needed no network.
+        """
+        shape = tuple(inputs.shape[1:])  # (T, C, H, W)
+        if shape not in self._model_costs:
+            self._model_costs[shape] = count_float(self.backbone, self.cls_head, shape)
+        model, counts = self._model_costs[shape], processed.sum(1).cpu().numpy()
+        every = np.ones(len(counts))
+        return {
+            "mean_cost": counts / shape[0],
+            "gflops": model.paper_gflops(1.0, counts),
+            "bitops": model.bitops(FLOAT_BITS * processed.cpu().numpy().astype(int)),
+            "weight_bytes": model.weight_bytes((FLOAT_BITS,)) * every,
+            "peak_activation_bytes": model.peak_activation_bytes(FLOAT_BITS) * every,
+        }
+
+    def _forward(self, inputs: Tensor, stage: str = "head", **kwargs: Any) -> Tensor:
+        """Class logits (N, K) of clips (N, T, C, H, W)."""
+        return super()._forward(inputs, stage=stage, **kwargs)
+
+
+def count_float(
+    backbone: torch.nn.Module, head: torch.nn.Module, clip_shape: tuple[int, int, int, int]
+) -> ModelCost:
+    """The cost of a float recognizer of the host on clips of (T, C, H, W).
+
+    What the head does before its classifier is one more layer, its MACs spread over the frames.
+    """
+    frames, *frame_shape = clip_shape
+    layers = count_model(backbone, tuple(frame_shape), (), None, getattr(backbone, "num_segments", None) or 1)
+    classifier = head.fc_cls
+    weight = classifier.weight
+    features = torch.zeros(frames, head.in_channels, 1, 1, device=weight.device, dtype=weight.dtype)
+    macs = max(0, count_macs(head, features, frames) - weight.numel())
+    if macs:
+        layers.append(
+            LayerCost(
+                name="(aggregation)",
+                macs=macs // frames,
+                weight_elements=_elements(head) - _elements(classifier),
+                input_elements=head.in_channels,
+                output_elements=0,
+                quantized=False,
+                stem=False,
+            )
+        )
+    return ModelCost(layers=layers, classifier_macs=weight.numel(), classifier_elements=_elements(classifier))
+
+
+def _elements(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@MODELS.register_module()
+class FixedPrecisionRecognizer(AnyPrecisionRecognizer):
+    """Every frame at one precision of an any-precision network, with ``cost`` and ``policy_actions``.
+
+    Args:
+        bits: the precision; None is the highest. ``set_fixed_action`` (``--precision``) changes it.
+    """
+
+    def __init__(self, *, bits: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.actions = ActionSpace([dict(bits=b) for b in self.backbone.precisions])
+        self._model_costs: dict[tuple, ModelCost] = {}
+        self.set_fixed_action(bits)
+
+    def predict(
+        self, inputs: Tensor, data_samples: list[ActionDataSample] | None = None, **kwargs: Any
+    ) -> list[ActionDataSample]:
+        """Adds pred_score (K,), pred_label, policy_actions (T,) and cost to each sample; inputs (N, T, C, H, W)."""
+        if data_samples is None:
+            data_samples = [ActionDataSample() for _ in inputs]
+        samples = super().predict(inputs, data_samples, **kwargs)
+        action = self.actions.index(self.fixed_bits or self.backbone.precisions[0])
+        actions = torch.full(inputs.shape[:2], action)
+        return say_costs(samples, actions, self._count(inputs).clip_costs(actions, self.actions))
+
+    def _count(self, inputs: Tensor) -> ModelCost:
+        shape = tuple(inputs.shape[2:])  # (C, H, W)
+        if shape not in self._model_costs:
+            self._model_costs[shape] = count_recognizer(self.backbone, self.cls_head.fc_cls, None, shape)
+        return self._model_costs[shape]
+
+
+@MODELS.register_module()
+class PrecisionEnsemble(FixedPrecisionRecognizer):
+    """Every precision on every frame: ``score = mean_b softmax(logits_b)``; the cost is the sum of all of them.
+
+    ``policy_actions`` (T, P) holds every precision for each frame, so that each has the same share. The cost counts a
+    pass of the whole network per precision.
+
+    Args:
+        members: precisions that take part; None is all of the backbone's.
+
+    Raises:
+        ValueError: ``members`` holds no precision, or one that the backbone lacks.
+    """
+
+    def __init__(self, *, members: Sequence[int] | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.members = tuple(self.backbone.precisions if members is None else members)
+        unknown = set(self.members) - set(self.backbone.precisions)
+        if unknown or not self.members or len(set(self.members)) < len(self.members):
+            raise ValueError(
+                f"members={self.members} must be different precisions of {self.backbone.precisions}, at least one"
+            )
+
+    def set_fixed_action(self, bits: int | None = None) -> None:
+        """ValueError: no single precision can be chosen."""
+        if bits is not None:
+            raise ValueError(f"precision {bits}: a PrecisionEnsemble runs all its precisions")
+        self.fixed_bits = None
+
+    def predict(
+        self, inputs: Tensor, data_samples: list[ActionDataSample] | None = None, **kwargs: Any
+    ) -> list[ActionDataSample]:
+        """Adds pred_score (K,), pred_label, policy_actions (T, P) and cost to each sample; inputs (N, T, C, H, W)."""
+        if data_samples is None:
+            data_samples = [ActionDataSample() for _ in inputs]
+        samples = self.cls_head.predict_by_feat(self._forward(inputs), data_samples)
+        indices = torch.tensor([self.actions.index(bits) for bits in self.members])  # (P,)
+        actions = indices.expand(*inputs.shape[:2], -1)  # (N, T, P)
+        model = self._count(inputs)
+        each = [model.clip_costs(actions[..., p], self.actions) for p in range(len(indices))]
+        join = dict(weight_bytes=np.maximum, peak_activation_bytes=np.maximum)
+        costs = {name: join.get(name, np.add).reduce([member[name] for member in each]) for name in each[0]}
+        return say_costs(samples, actions, costs)
+
+    def _forward(self, inputs: Tensor, stage: str = "head", **kwargs: Any) -> Tensor:
+        """Logarithms of the averaged probabilities, (N, K); ``stage='backbone'`` as in the host."""
+        if stage != "head":
+            return super()._forward(inputs, stage=stage, **kwargs)
+        features = self.backbone.forward_all(inputs.flatten(0, 1), self.members)  # bits -> (N*T, D, h, w)
+        logits = [self.cls_head(f, num_segs=inputs.shape[1]).float() for f in features.values()]
+        return torch.stack(logits).log_softmax(-1).logsumexp(0) - np.log(len(logits))

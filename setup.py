@@ -40,7 +40,7 @@ RUNTIME = [
 ZOO = ["rich", "PyYAML", "filelock"]
 LMDB = ["lmdb"]
 BENCHMARK = ["nncf>=2.15", "psutil"]
-DEV = ["pytest", "pytest-xdist", "hypothesis", "ruff", "mypy"]
+DEV = ["pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "model-index"]
 
 # What a wheel holds beside the package, in mmvideoiq/.mim, which is OpenMIM's place: the metafiles and configs,
 # the tools, and the weights that the zoo ships (zoo/README.md).

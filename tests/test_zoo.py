@@ -232,6 +232,18 @@ def test_the_zoo_of_this_repository(repo):
             assert zoo.download(model.name).is_relative_to(repo)
 
 
+def test_metafiles_are_valid_for_openmim(repo):
+    """Its own reader finds no fault in them and the same models as ours."""
+    schema = pytest.importorskip("modelindex", reason="pip install model-index")
+    read = schema.load(str(repo / index.INDEX))
+    assert read.check(silent=True) == []
+    models = {model.name: model for model in read.models}
+    assert models.keys() == index.read().keys()
+    for name, ours in index.read().items():
+        assert (models[name].config, models[name].weights) == (ours.config, ours.weights)
+        assert len(models[name].results or []) == len(ours.results)
+
+
 # --- downloads --------------------------------------------------------------------------------------------
 
 

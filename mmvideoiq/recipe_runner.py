@@ -112,19 +112,19 @@ def _prepare(recipe: Recipe, work_dir: Path, console: Console) -> None:
     marker = work_dir / "data_state.json"
     done = read_json(marker)
     if done and done["data"] == data:
-        _say(console, "[dim]data: made before[/]")
+        say(console, "[dim]data: made before[/]")
         return
-    _say(console, "[bold]data[/]  " + data["function"])
+    say(console, "[bold]data[/]  " + data["function"])
     started = time.monotonic()
     job = {"task": "call", "function": data["function"], "kwargs": data.get("kwargs", {})}
-    _run_process(job, work_dir / "data_log", console)
+    run_process(job, work_dir / "data_log", console)
     write_json(marker, {"data": data, "seconds": time.monotonic() - started})
-    _finished(console, "data", time.monotonic() - started, "")
+    finished(console, "data", time.monotonic() - started, "")
 
 
 def _train(run: Run, runs: list[Run], work_dir: Path, count: str, console: Console) -> None:
     if run.state:
-        _say(console, f"[dim]{count} {run.name}: finished before[/]")
+        say(console, f"[dim]{count} {run.name}: finished before[/]")
         return
     checkpoints = {other.stage.name: other.state["checkpoint"] for other in runs if other.state}
     before = run.started or {}
@@ -133,10 +133,10 @@ def _train(run: Run, runs: list[Run], work_dir: Path, count: str, console: Conso
     )
     config = write_stage_config(run, checkpoints, work_dir)
     going_on = " (going on from its last checkpoint)" if "resume = True" in config.read_text() else ""
-    _say(console, f"[bold]{count} {run.name}[/]  {os.path.relpath(run.stage.config)}{going_on}")
+    say(console, f"[bold]{count} {run.name}[/]  {os.path.relpath(run.stage.config)}{going_on}")
     started = time.monotonic()
     try:
-        metrics = _run_process({"task": "train", "config": str(config)}, run.folder, console)
+        metrics = run_process({"task": "train", "config": str(config)}, run.folder, console)
     finally:
         seconds = before.get("seconds", 0.0) + time.monotonic() - started
         state = {"hash": run.hash, "seed": run.seed, "seconds": seconds}
@@ -144,7 +144,7 @@ def _train(run: Run, runs: list[Run], work_dir: Path, count: str, console: Conso
     state |= {"checkpoint": str(find_checkpoint(run.folder)), "metrics": metrics}
     write_json(run.folder / "state.json", state)
     figures = "  ".join(f"{key.rpartition('/')[2]} {value:.4g}" for key, value in list(metrics.items())[:2])
-    _finished(console, run.name, seconds, figures)
+    finished(console, run.name, seconds, figures)
 
 
 def _trained(evaluate: dict[str, Any], runs: list[Run]) -> dict[str, list[dict[str, Any]]]:
@@ -178,16 +178,16 @@ def _evaluate(recipe: Recipe, runs: list[Run], work_dir: Path, console: Console)
     hashes = [run.hash for run in runs]
     state = read_json(folder / "state.json")
     if state and state["job"] == job and state["hashes"] == hashes:
-        _say(console, "[dim]evaluation: finished before[/]")
+        say(console, "[dim]evaluation: finished before[/]")
         return state["result"]
-    _say(console, "[bold]evaluation[/]  float, each fixed precision, random, videoiq")
+    say(console, "[bold]evaluation[/]  float, each fixed precision, random, videoiq")
     started = time.monotonic()
-    result = _run_process(job, folder, console)
+    result = run_process(job, folder, console)
     if evaluate.get("kinds"):
         result["kinds"] = fill(evaluate["kinds"], {"work_dir": str(work_dir)})
     result["evaluation_seconds"] = time.monotonic() - started
     write_json(folder / "state.json", {"job": job, "hashes": hashes, "result": result})
-    _finished(console, "evaluation", result["evaluation_seconds"], "")
+    finished(console, "evaluation", result["evaluation_seconds"], "")
     return result
 
 
@@ -210,28 +210,28 @@ def _deliver(
     hashes = [run.hash for run in runs]
     state = read_json(folder / "state.json")
     if state and state["job"] == job and state["hashes"] == hashes and (work_dir / "bundle").is_dir():
-        _say(console, "[dim]bundle: finished before[/]")
+        say(console, "[dim]bundle: finished before[/]")
         result = state["result"]
     else:
-        _say(console, "[bold]bundle[/]  export, and a run of the test list without PyTorch")
+        say(console, "[bold]bundle[/]  export, and a run of the test list without PyTorch")
         started = time.monotonic()
-        result = _run_process(job, folder, console)
+        result = run_process(job, folder, console)
         write_json(folder / "state.json", {"job": job, "hashes": hashes, "result": result})
-        _finished(console, "bundle", time.monotonic() - started, "")
+        finished(console, "bundle", time.monotonic() - started, "")
     for row in rows:
         row["ms_per_clip"] = result["ms_per_clip"].get(row["name"])
     return {"bundle": result["bundle"]}
 
 
-def _say(console: Console, text: str) -> None:
+def say(console: Console, text: str) -> None:
     console.print(text, highlight=False, soft_wrap=True)
 
 
-def _finished(console: Console, name: str, seconds: float, figures: str) -> None:
-    _say(console, f"  [green]done[/] {name} in {seconds // 60:.0f}:{seconds % 60:02.0f}  {figures}")
+def finished(console: Console, name: str, seconds: float, figures: str) -> None:
+    say(console, f"  [green]done[/] {name} in {seconds // 60:.0f}:{seconds % 60:02.0f}  {figures}")
 
 
-def _run_process(job: dict[str, Any], folder: Path, console: Console) -> Any:
+def run_process(job: dict[str, Any], folder: Path, console: Console) -> Any:
     """Run a job of ``stage_process.py``, its output in ``folder/log.txt``; returns its result."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = {key: folder / name for key, name in (("progress", "progress.jsonl"), ("result", "result.json"))}
@@ -294,5 +294,5 @@ def _follow(process: subprocess.Popen, path: Path, console: Console) -> None:
                 bar.update(task, description=entry["text"], completed=entry["done"] or 0.0)
                 if not console.is_terminal and int(4 * (entry["done"] or 0.0)) > quarter:
                     quarter = int(4 * entry["done"])
-                    _say(console, f"  {entry['text']}  ({time.monotonic() - started:.0f} s)")
+                    say(console, f"  {entry['text']}  ({time.monotonic() - started:.0f} s)")
             read = len(lines)

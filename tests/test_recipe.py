@@ -105,7 +105,7 @@ def in_process(monkeypatch):
         trained.append(folder)
         return stage_process.train(job["config"], lambda text, done=None: None)
 
-    monkeypatch.setattr(recipe_runner, "_run_process", run)
+    monkeypatch.setattr(recipe_runner, "run_process", run)
     return trained
 
 

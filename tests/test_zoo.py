@@ -569,6 +569,42 @@ def test_infer_takes_zoo_names(shelf, server, tmp_path, tiny_videos, load_tool, 
     assert "toy is no bundle (toy_bundle): export it with python tools/export.py configs/toy/toy.py" in err
 
 
+def test_stopped(weights, monkeypatch, capsys):
+    def stop(_: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(zoo, "download", stop)
+    assert command.main(["download", "toy"]) == 130
+    assert capsys.readouterr().err == "zoo: stopped; what has come is kept, run again to go on\n"
+
+
+def test_publish(load_tool, tmp_path, capsys):
+    """Of a training's checkpoint weights and classes stay, always in the same bytes; nothing of the machine."""
+    tool = load_tool("publish_model.py")
+    state = dict(weight=torch.rand(3))
+    meta = dict(epoch=2, cfg=f"work_dir = '{tmp_path}'", dataset_meta=dict(classes=["a"]), time="now")
+    torch.save(
+        dict(state_dict=state, meta=meta, optimizer=dict(state={0: torch.zeros(3)})), tmp_path / "in.pth"
+    )
+    (tmp_path / "out").mkdir()
+    digests = []
+    for folder in (tmp_path, tmp_path / "out"):
+        tool.main([str(tmp_path / "in.pth"), str(folder / "toy.pth")])
+        digests.append(sha256((folder / "toy.pth").read_bytes()))
+        assert f"SHA256: {digests[-1]}\n" in capsys.readouterr().out
+        assert str(tmp_path).encode() not in (folder / "toy.pth").read_bytes()
+    assert digests[0] == digests[1]
+    published = torch.load(tmp_path / "toy.pth", weights_only=True)
+    assert published["meta"] == dict(epoch=2, dataset_meta=dict(classes=["a"]))
+    assert published.keys() == {"state_dict", "meta"} and torch.equal(
+        published["state_dict"]["weight"], state["weight"]
+    )
+    assert files(tmp_path / "out") == ["toy.pth"]
+    with pytest.raises(SystemExit, match="2"):
+        tool.main([str(tmp_path / "in.pth"), str(tmp_path / "toy.bin")])
+    assert "must end in .pth" in capsys.readouterr().err
+
+
 # --- what is installed ------------------------------------------------------------------------------------
 
 SDIST = "import sys; from setuptools import build_meta; print(build_meta.build_sdist(sys.argv[1]))"

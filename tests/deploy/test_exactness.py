@@ -1,0 +1,220 @@
+"""Engines compute what training-time testing computes: whole networks, real frames, code by code.
+
+A quantized network is not continuous. Where a sum falls on the middle between two codes, its last digit decides, and
+all that follows differs: the simulation in float32 and itself in float64 are only 15 to 40 dB apart on ResNet-18 at 8
+to 2 bits. So the simulation goes on from the engine's own codes, layer by layer, and each layer's codes must be equal
+but for such ties; then the logits must be too, to 40 dB.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import MMLogger
+from mmengine.registry import DefaultScope, init_default_scope
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import mmvideoiq.models  # noqa: F401  registers what the configs name
+from mmvideoiq.deploy.bundle import Bundle
+from mmvideoiq.deploy.engines import ENGINES, open_engine
+from mmvideoiq.deploy.export import Preprocessing, export
+from mmvideoiq.deploy.graph import Graph, Node
+from mmvideoiq.deploy.video import Preprocessing as Steps
+from mmvideoiq.deploy.video import read_frames
+from mmvideoiq.models.videoiq_recognizer import pool
+from mmvideoiq.quant import Pact
+from tests.conftest import ROOT
+from tests.models.toys import any_precision, build, lived_in, slim
+
+FRAMES, CLASSES = 4, 6
+TIE = 2e-5  # of the range of codes: how near to the middle between two codes rounding may decide
+RARE = 1e-4  # of all codes
+FLOOR_DB = 40.0
+IMAGENET = dict(
+    type="ActionDataPreprocessor",
+    mean=[123.675, 116.28, 103.53],
+    std=[58.395, 57.12, 57.375],
+    format_shape="NCHW",
+)
+RESNET = dict(type="ResNet", depth=18, pretrained=None)
+TSM = dict(num_segments=FRAMES, shift_div=8, pretrained2d=False)
+SLOW = pytest.mark.slow
+
+
+class Case(NamedTuple):
+    backbone: dict
+    features: int
+    precisions: tuple[int, ...] = (8, 4, 2)
+    weight: str = "nested"
+    size: int = 64
+
+
+CASES = {
+    "slim": Case(slim(), 16, (32, 8, 4, 2, 1), "lsq", 48),
+    "mobilenet_v2-quarter": Case(dict(type="MobileNetV2", widen_factor=0.25), 1280, (8, 4)),
+    "resnet18": Case(RESNET, 512, (32, 8, 4, 2), size=112),
+    "resnet18-dorefa": Case(RESNET, 512, weight="dorefa", size=112),
+    "resnet50": Case(dict(RESNET, depth=50), 2048, (32, 4, 2), size=112),
+    "resnet50-8": Case(dict(RESNET, depth=50), 2048, weight="dorefa", size=112),
+    "mobilenet_v2": Case(dict(type="MobileNetV2"), 1280, (32, 8, 4, 2), size=112),
+    "resnet_tsm": Case(dict(RESNET, type="ResNetTSM", **TSM), 512),
+    "resnet50_tsm": Case(dict(RESNET, type="ResNetTSM", depth=50, **TSM), 2048),
+    "mobilenet_v2_tsm": Case(dict(type="MobileNetV2TSM", **TSM), 1280, (32, 8, 4)),
+}
+FAST = ("slim", "mobilenet_v2-quarter")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _mmaction_scope() -> Iterator[None]:
+    before = DefaultScope.get_current_instance()
+    init_default_scope("mmaction")
+    MMLogger.get_current_instance().setLevel("ERROR")
+    yield
+    if before is not None:
+        init_default_scope(before.scope_name)
+
+
+def frames_of(size: int) -> np.ndarray:
+    """Two clips, uint8 (2 FRAMES, size, size, 3): real ones where there are any, else smooth noise."""
+    shared = ROOT.parent / "shared/data/fights/videos"
+    videos = sorted(shared.rglob("*.mp4"))[::120][:2]
+    if videos:
+        steps = Steps(FRAMES, size * 8 // 7, size, (size, size))
+        return np.concatenate([read_frames(video, steps) for video in videos])
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(2 * FRAMES, 3, 9, 9, generator=generator)
+    fine = F.interpolate(coarse, size=(size, size), mode="bicubic").clamp(0, 1)
+    return (255 * fine).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=[] if name in FAST else SLOW) for name in CASES],
+)
+def prepared(request, tmp_path_factory) -> tuple[nn.Module, Bundle, np.ndarray]:
+    """A model whose norms and clips suit the frames, its bundle, and the frames."""
+    case = CASES[request.param]
+    torch.manual_seed(0)
+    model = build(
+        dict(
+            type="AnyPrecisionRecognizer",
+            backbone=any_precision(case.backbone, precisions=case.precisions, weight=dict(type=case.weight)),
+            cls_head=dict(type="TSNHead", num_classes=CLASSES, in_channels=case.features),
+            data_preprocessor=IMAGENET,
+        )
+    )
+    frames = frames_of(case.size)
+    settle(model, normalized(model, frames))
+    path = tmp_path_factory.mktemp(request.param) / "bundle"
+    export(
+        model,
+        path,
+        classes=[str(k) for k in range(CLASSES)],
+        preprocessing=Preprocessing(frames=FRAMES, crop=case.size),
+    )
+    return model, Bundle.open(path), frames
+
+
+@torch.no_grad()
+def settle(model: nn.Module, x: Tensor) -> None:
+    """Norms that have seen ``x``, as after training, affine numbers of their own, and clips that fit."""
+    lived_in(model)
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = None
+            module.reset_running_stats()
+            module.train()
+    model.backbone.forward_at(x, model.backbone.precisions[0])
+    model.eval()
+    model.backbone.calibrate_(x)
+
+
+def normalized(model: nn.Module, frames: np.ndarray) -> Tensor:
+    pixels = torch.from_numpy(frames).permute(0, 3, 1, 2)
+    return model.data_preprocessor.preprocess([pixels], None)[0][0]
+
+
+def codes_of(values: Tensor, node: Node, bits: int) -> Tensor:
+    """Integers; asserts that the values are on the grid."""
+    grid = node.grid(bits)
+    assert grid is not None
+    exact = (values.double() - grid.origin) / grid.step
+    codes = exact.round()
+    assert (exact - codes).abs().max() < 1e-3 and codes.min() >= grid.low and codes.max() <= grid.high
+    return codes.to(torch.int32)
+
+
+def run_widened(bundle: Bundle, engine: str, bits: int, frames: np.ndarray) -> dict[str, Tensor]:
+    """The engine's features, and what each quantizer of it gave."""
+    graph = bundle.graphs["recognition"]
+    inner = [node.name for node in graph if node.op == "quantize" and node.grid(bits)]
+    wide = Graph(inputs=graph.inputs, nodes=graph.nodes, outputs=(*graph.outputs, *inner))
+    wider = replace(bundle, graphs={**bundle.graphs, "recognition": wide})
+    found = open_engine(engine, threads=1).load(wider, "recognition", bits)({"frames": frames})
+    return {name: torch.from_numpy(array) for name, array in found.items()}
+
+
+@torch.no_grad()
+def follow(model: nn.Module, x: Tensor, bits: int, given: dict[str, Tensor]) -> tuple[Tensor, dict]:
+    """The simulation's features (N, D) from the given codes, and what each quantizer reads and would give."""
+    seen: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def take(name: str):
+        def hook(_: nn.Module, args: tuple, output: Tensor) -> Tensor | None:
+            seen[name] = (args[0].clone(), output)
+            return given.get(name)
+
+        return hook
+
+    handles = [
+        module.register_forward_hook(take(name))
+        for name, module in model.backbone.net.named_modules()
+        if isinstance(module, Pact)
+    ]
+    features = pool(model.backbone.forward_at(x, bits))
+    for handle in handles:
+        handle.remove()
+    return features, seen
+
+
+def decibels(signal: Tensor, other: Tensor) -> float:
+    noise = (signal.double() - other.double()).square().sum().clamp_min(1e-300)
+    return float(10 * torch.log10(signal.double().square().sum() / noise))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_engine_computes_what_the_simulation_computes(prepared, engine):
+    pytest.importorskip(engine)
+    model, bundle, frames = prepared
+    graph, x = bundle.graphs["recognition"], normalized(model, frames)
+    weight, bias = map(torch.from_numpy, bundle.head())
+    for bits in bundle.precisions:
+        found = run_widened(bundle, engine, bits, frames)
+        quantizers = [node for node in graph if node.name in found and node.op == "quantize"]
+        given = {node.name: found[node.name] for node in quantizers}
+        features, seen = follow(model, x, bits, given)
+        assert bits == 32 or set(given) == set(seen)
+        total = ties = 0
+        for node in quantizers:
+            read, gave = seen[node.name]
+            ours, theirs = (codes_of(values, node, bits) for values in (given[node.name], gave))
+            differs = ours != theirs
+            total, ties = total + differs.numel(), ties + int(differs.sum())
+            if differs.any():
+                grid = node.grid(bits)
+                place = (read.double()[differs] - grid.origin) / grid.step
+                middle = (place - place.floor() - 0.5).abs().max()
+                assert (ours - theirs).abs().max() == 1, (bits, node.name)
+                assert middle < TIE * 2**bits, (bits, node.name, float(middle))
+        assert ties <= RARE * total, (bits, ties, total)
+        got, want = (rows @ weight.T + bias for rows in (found[graph.outputs[0]], features))
+        print(f"{engine} {bits}: {decibels(want, got):.1f} dB, {ties} ties of {total}")
+        assert decibels(want, got) >= FLOOR_DB, (bits, decibels(want, got))
+        clips = [rows.unflatten(0, (-1, FRAMES)).mean(1) for rows in (got, want)]
+        best = clips[1].topk(2).values
+        apart = (best[:, 0] - best[:, 1]) > 1e-4
+        assert torch.equal(clips[0].argmax(-1)[apart], clips[1].argmax(-1)[apart]), bits

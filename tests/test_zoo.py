@@ -15,6 +15,7 @@ from pathlib import Path
 from threading import Thread
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -26,9 +27,12 @@ from mmengine.runner import Runner, load_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from mmvideoiq import zoo
+from mmvideoiq.data.synthetic import make_synthetic
 from mmvideoiq.deploy.bundle import Bundle
+from mmvideoiq.deploy.session import VideoSession
 from mmvideoiq.zoo import __main__ as command
 from mmvideoiq.zoo import fetch, host, index, store
+from tests.conftest import write_video
 from tests.deploy.toy_bundle import make_toy_bundle
 
 BUNDLE = "demo_videoiq_bundle"  # shipped
@@ -603,6 +607,46 @@ def test_publish(load_tool, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         tool.main([str(tmp_path / "in.pth"), str(tmp_path / "toy.bin")])
     assert "must end in .pth" in capsys.readouterr().err
+
+
+# --- what is shipped --------------------------------------------------------------------------------------
+
+
+def test_shipped_models_recognize_new_clips(tmp_path):
+    """Checkpoint and bundle of the demo: right, and the same, on clips that neither was trained on."""
+    pytest.importorskip("openvino")
+    data = tmp_path / "data"
+    make_synthetic(data, train=1, val=1, test=16, seed=7)
+    model = zoo.load("demo_videoiq")
+    config = model.cfg.test_dataloader
+    config.dataset.data_root = str(data)
+    loader = Runner.build_dataloader(config, seed=0)
+    tested = [sample for batch in loader for sample in model.test_step(batch)]
+    paths = [loader.dataset.get_data_info(i)["filename"] for i in range(len(tested))]
+    with VideoSession.open(zoo.download(BUNDLE), engine="openvino", threads=1) as session:
+        answers = list(session.run_many(paths))
+    right = [int(sample.pred_label) == int(sample.gt_label) for sample in tested]
+    same = [int(sample.pred_label) == answer.label for sample, answer in zip(tested, answers, strict=True)]
+    actions = [sample.policy_actions.numpy() == a.actions for sample, a in zip(tested, answers, strict=True)]
+    assert sum(right) >= 15 and sum(same) >= 15 and np.mean(actions) >= 0.9
+
+
+def test_shipped_bundle_takes_videos_of_any_size(tmp_path, load_tool, capsys):
+    pytest.importorskip("openvino")
+    frames = np.random.default_rng(0).integers(0, 256, (9, 90, 120, 3), dtype=np.uint8)
+    write_video(tmp_path / "mine.mp4", frames)
+    with pytest.raises(SystemExit, match="0"):
+        load_tool("infer.py").main([f"zoo://{BUNDLE}", str(tmp_path / "mine.mp4"), "--threads", "1"])
+    assert "degrees" in capsys.readouterr().out
+
+
+def test_every_shipped_checkpoint_fits_its_config(repo):
+    shipped = [name for name, model in index.read().items() if store.state(model) == "shipped"]
+    assert len(shipped) == 5
+    for name in shipped:
+        if name != BUNDLE:
+            assert not zoo.load(name).training
+    assert sum(path.stat().st_size for path in (repo / "zoo").rglob("*")) < 2e6
 
 
 # --- what is installed ------------------------------------------------------------------------------------

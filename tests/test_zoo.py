@@ -570,7 +570,7 @@ def test_infer_takes_zoo_names(shelf, server, tmp_path, tiny_videos, load_tool, 
     assert code == 2 and "error: no model 'toy_bundel' in the zoo; closest: toy_bundle" in err
     code, _, err = infer("toy")
     assert code == 2 and err.count("\n") == 1
-    assert "toy is no bundle (toy_bundle): export it with python tools/export.py configs/toy/toy.py" in err
+    assert "error: toy is no bundle; published are toy_bundle, and tools/export.py makes one" in err
 
 
 def test_stopped(weights, monkeypatch, capsys):

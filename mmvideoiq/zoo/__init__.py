@@ -53,8 +53,8 @@ def bundle_folder(name: str) -> Path:
     if not index.find(name).is_bundle:
         bundles = [other for other, model in index.read().items() if model.is_bundle]
         raise ValueError(
-            f"{name} is no bundle ({', '.join(bundles) or 'none is published'}): export it with "
-            f"python tools/export.py {index.find(name).config} {SCHEME}{name} OUT"
+            f"{name} is no bundle; published are {', '.join(bundles) or 'none'}, and tools/export.py makes one of an "
+            "any-precision checkpoint"
         )
     return download(name)
 

@@ -304,6 +304,14 @@ def test_a_longer_rest_of_something_else_is_dropped(weights, server):
     assert [asked for _, asked in server.asked] == ["bytes=9999-", None]
 
 
+def test_a_rest_of_something_else_is_fetched_anew(weights, server):
+    part = weights.parent.with_name(f"{weights.parent.name}.part") / "toy.pth.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"<html>please log in")
+    assert zoo.download("toy").read_bytes() == DATA
+    assert [asked for _, asked in server.asked] == ["bytes=19-", None]
+
+
 def test_slow_is_no_error(weights, server, monkeypatch):
     monkeypatch.setattr(fetch, "TIMEOUT", 0.5)  # the whole reply takes longer
     server.temper = "slow"

@@ -58,12 +58,15 @@ def fetch(address: str, target: Path, *, sha256: str) -> None:
     if target.is_file() and sha256_of(target) == sha256:
         return
     part = target.with_name(f"{target.name}.part")
+    went_on = _size(part) > 0
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
         _persist(address, part, progress)
     got = sha256_of(part)
     if got != sha256:
         part.unlink()
+        if went_on:  # from something else, such as a login page: once more, from the beginning
+            return fetch(address, target, sha256=sha256)
         raise ValueError(f"{address} has the SHA-256 {got}, expected {sha256}: removed, and not used")
     part.replace(target)
 

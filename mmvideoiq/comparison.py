@@ -1,6 +1,7 @@
-"""The table's rows: float network, each fixed precision, a random policy of equal usage, the learned policy.
+"""The table's rows, each of them the host's test loop on its config's ``test_dataloader`` and ``test_evaluator``.
 
-All of them are the host's test loop on the stages' own ``test_dataloader`` and ``test_evaluator``.
+A recipe's rows (:func:`compare`): float network, each fixed precision, a random policy of equal usage, the learned
+policy. Rows of any other choice (:func:`test_rows`) are described in ``rows.py``.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ from typing import Any
 import mmengine
 import torch
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmvideoiq.actions import ActionSpace
 from mmvideoiq.cost import ModelCost, count_model
+from mmvideoiq.dial import set_budget
+from mmvideoiq.recipe import write_json
 
 FIGURES = ("top1", "cost", "gflops", "bitops")
 
@@ -67,17 +71,7 @@ def compare(job: Mapping[str, Any], progress: Callable[..., None]) -> dict[str, 
     if job["float"]:
         record("float", _float_row(job, actions))
     rows = [_row(name, results) for name, results in runs.items() if results]
-    source = {
-        "test_clips": tester.clips,
-        "frames": tester.frames,
-        "random_draws_per_seed": job["random_draws"],
-        "metric": job["metric"],
-        "torch": torch.__version__,
-        "mmengine": mmengine.__version__,
-        "python": platform.python_version(),
-        "threads": torch.get_num_threads(),
-        "device": str(next(tester.model.parameters()).device),
-    }
+    source = tester.source() | {"random_draws_per_seed": job["random_draws"]}
     return {"rows": rows, "traces": traces, "source": source}
 
 
@@ -111,9 +105,14 @@ class _Tester:
             config.test_evaluator = evaluators
         self.runner = Runner.from_cfg(config)
         self.metric = metric
-        self.actions = actions
         model = self.runner.model
         self.model = model.module if is_model_wrapper(model) else model
+        self.actions = actions or self.model.actions
+        self.built = (Path(trained["config"]).read_text(), trained["checkpoint"])
+        self.shown = _TestProgress()
+        self.runner.register_hook(self.shown)
+        self.bits = getattr(self.model, "fixed_bits", None)
+        self.multiplier = getattr(getattr(self.model, "policy", None), "cost_multiplier", 0.0)
 
     def metrics(self) -> dict[str, float]:
         metrics = self.runner.test()
@@ -135,6 +134,38 @@ class _Tester:
         for metric in self.runner.test_evaluator.metrics:
             if hasattr(metric, "trace_file"):
                 metric.trace_file = None
+
+    def has(self, config: str, checkpoint: str) -> bool:
+        """Whether it was built from this config and checkpoint."""
+        return self.built == (Path(config).read_text(), checkpoint)
+
+    def choose(self, way: str | None, value: Any, usage: Mapping[str, float], *, seed: int) -> None:
+        """Test as ``way`` says (see ``rows.py``), or as the config does, whatever was chosen before."""
+        if hasattr(self.model, "set_cost_multiplier"):
+            self.model.set_cost_multiplier(self.multiplier)
+        elif hasattr(self.model, "fixed_bits"):
+            self.model.set_fixed_action(bits=self.bits)
+        if way == "precision":
+            self.model.set_fixed_action(bits=value)
+        elif way == "usage_of":
+            self.model.set_random_actions([usage.get(name, 0.0) for name in self.actions.names], seed=seed)
+        elif way == "budget":
+            self.runner.load_or_resume()
+            batches = self.runner.build_dataloader(self.runner.cfg.val_dataloader)
+            set_budget(self.model.eval(), str(value), batches)
+
+    def source(self) -> dict[str, Any]:
+        """Versions and counts."""
+        return {
+            "test_clips": self.clips,
+            "frames": self.frames,
+            "metric": self.metric,
+            "torch": torch.__version__,
+            "mmengine": mmengine.__version__,
+            "python": platform.python_version(),
+            "threads": torch.get_num_threads(),
+            "device": str(next(self.model.parameters()).device),
+        }
 
     @property
     def clips(self) -> int:
@@ -162,3 +193,60 @@ def _float_row(job: Mapping[str, Any], actions: ActionSpace) -> dict[str, Any]:
         "bitops": float(cost.bitops([32] * frames)),
         "usage": {name: float(name == actions.names[0]) for name in actions.names},
     }
+
+
+def test_rows(job: Mapping[str, Any], progress: Callable[..., None]) -> dict[str, Any]:
+    """Test each row, writing its result as soon as it is there.
+
+    Args:
+        job: ``rows``, each with ``name``, ``config`` (with costs, see ``rows.py``), ``checkpoints``, ``way``,
+            ``value``, ``draws``, ``out`` (the file to write) and, for random actions, ``usage``: shares by action
+            name, one mapping per checkpoint; or ``usage_of``, a row of this job that is tested before. ``folder`` for
+            logs, ``metric``.
+        progress: called with a text and the share done.
+
+    Returns: ``{}``; each ``out`` holds ``hash`` (the job's own for the row), ``row``, the usage of each run as
+        ``usages``, and ``source``.
+    """
+    total = sum(len(row["checkpoints"]) * row["draws"] for row in job["rows"])
+    passed = 0
+    tester: _Tester | None = None
+    usages: dict[str, list[dict[str, float]]] = {}
+    for row in job["rows"]:
+        runs = []
+        given = row.get("usage") or usages.get(row["value"], [])
+        for number, checkpoint in enumerate(row["checkpoints"]):
+            if tester is None or not tester.has(row["config"], checkpoint):
+                trained = {"config": row["config"], "checkpoint": checkpoint}
+                tester = _Tester(trained, Path(job["folder"]), job["metric"], None)
+            for draw in range(row["draws"]):
+                _show_progress(tester, progress, row["name"], passed, total)
+                usage = given[number % len(given)] if given else {}
+                tester.choose(row["way"], row["value"], usage, seed=1000 * number + draw)
+                runs.append(tester.test())
+                passed += 1
+        result = _row(row["name"], runs)
+        usages[row["name"]] = [run["usage"] for run in runs]
+        content = {"hash": row["hash"], "row": result, "usages": usages[row["name"]]}
+        write_json(Path(row["out"]), content | {"source": tester.source()})
+        text = f"{row['name']}  {100 * result['top1']:.1f} %  cost {result['cost']:.3f}"
+        progress(text, passed / total)
+    return {}
+
+
+def _show_progress(
+    tester: _Tester, progress: Callable[..., None], name: str, passed: int, total: int
+) -> None:
+    tester.shown.show = lambda share: progress(name, (passed + share) / total)
+
+
+class _TestProgress(Hook):
+    """Tells ``show`` which share of the test batches is done."""
+
+    def __init__(self) -> None:
+        self.show: Callable[[float], None] = lambda share: None
+
+    def after_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        self.show((batch_idx + 1) / len(runner.test_dataloader))

@@ -108,6 +108,17 @@ def _time_rows(
     if job["float"]:
         files = {key: job["float"][key] for key in ("config", "checkpoint")}
         specs["float"] = dict(common, kind="mmaction2", compile=False, **files)
+    return time_specs(specs, folder, clips=len(paths))
+
+
+def time_specs(
+    specs: Mapping[str, Mapping[str, Any]],
+    folder: Path,
+    *,
+    clips: int,
+    advance: Callable[[], None] = lambda: None,
+) -> dict[str, float]:
+    """Median milliseconds of each contender over ``clips`` clips, in turn; ``advance`` is called after each."""
     with started(specs, folder) as workers:
-        seconds = interleave(workers, "model", warmup=WARMUP, repeats=len(paths))
+        seconds = interleave(workers, "model", warmup=WARMUP, repeats=clips, advance=advance)
     return {name: 1e3 * statistics.median(values) for name, values in seconds.items()}

@@ -164,3 +164,48 @@ def draw_tradeoff(rows: Sequence[Mapping[str, Any]]) -> Figure:
     axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     return figure
+
+
+MARKERS = "osD^vP<>Xph"
+CURVES = LinearSegmentedColormap.from_list("curves", ["#43206f", "#1f6fb2", "#2fb58a", "#8a9a2b", "#7b8794"])
+
+
+def draw_comparison(rows: Sequence[Mapping[str, Any]], figure_of: str, label: str, accuracy: str) -> Figure:
+    """Accuracy against another figure; rows of one ``curve`` are joined by a line, ours is a star.
+
+    Args:
+        rows: with ``name``, ``curve``, ``top1`` and, where the row has one, its figure and the ``_std`` of both.
+        figure_of: the key on the horizontal axis; ``label`` names it.
+        accuracy: name of the vertical axis.
+    """
+    curves: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        curves.setdefault(row.get("curve", row["name"]), []).append(row)
+    others = [name for name in curves if not name.startswith("videoiq")]
+    shades = dict(zip(others, CURVES(np.linspace(0, 1, max(len(others), 1))), strict=False))
+    figure = Figure(figsize=(8.0, 4.4), dpi=130, facecolor="white", layout="constrained")
+    axes = figure.add_subplot()
+    for name, points in curves.items():
+        points = sorted(points, key=lambda row: row[figure_of])
+        ours = name not in shades
+        axes.errorbar(
+            [row[figure_of] for row in points],
+            [100 * row["top1"] for row in points],
+            xerr=[row.get(f"{figure_of}_std", 0) for row in points],
+            yerr=[100 * row.get("top1_std", 0) for row in points],
+            fmt="*" if ours else MARKERS[others.index(name) % len(MARKERS)],
+            linestyle="-" if len(points) > 1 else "none",
+            color="#c2410c" if ours else shades[name], alpha=0.9,
+            markersize=15 if ours else 7, capsize=3, linewidth=1.2, zorder=4 if ours else 3, label=name,
+        )  # fmt: skip
+        for row in points if len(points) > 1 else ():
+            text = row["name"].rpartition("@")[2]
+            place = (row[figure_of], 100 * row["top1"])
+            axes.annotate(text, place, xytext=(4, -11), textcoords="offset points", fontsize=7, color=FAINT)
+    axes.set(xlabel=label, ylabel=accuracy)
+    axes.set_xlim(left=min(0, axes.get_xlim()[0]))
+    axes.grid(color="#e4e8ed", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9, labelcolor=INK)
+    return figure

@@ -38,11 +38,11 @@ def write_all(summary: dict[str, Any], work_dir: Path, *, console: Console | Non
         kinds = kinds_of_trace(traces[0], summary["kinds"])
         summary = summary | {"policy_quality": mean_quality(traces, summary["kinds"], names)}
     work_dir.mkdir(parents=True, exist_ok=True)
-    _replace(work_dir / "summary.json", json.dumps(_finite(_relative(summary)), indent=1).encode())
+    replace_file(work_dir / "summary.json", json.dumps(finite(_relative(summary)), indent=1).encode())
     timeline = draw_timeline(traces[0], names, kinds=kinds) if traces else None
     if timeline is not None:
-        _replace(work_dir / "timeline.png", _png(timeline))
-    _replace(work_dir / "report.html", make_page(summary, timeline).encode())
+        replace_file(work_dir / "timeline.png", png(timeline))
+    replace_file(work_dir / "report.html", make_page(summary, timeline).encode())
     print_table(summary, console)
     files = [name for name in ("summary.json", "timeline.png", "report.html") if (work_dir / name).is_file()]
     console.print(
@@ -74,18 +74,18 @@ def action_of(name: str) -> dict[str, Any]:
     return {"bits": int(name.removesuffix("fp")), "separate": name.endswith("fp")}
 
 
-def _replace(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}")
     part.write_bytes(content)
     os.replace(part, path)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """NaN, which JSON does not know, becomes null."""
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -112,7 +112,7 @@ def print_table(summary: Mapping[str, Any], console: Console) -> None:
             "ms/clip: measured; float as MMAction2 runs it, the others in the bundle.",
             box=SIMPLE,
         )
-        columns = _columns(rows)
+        columns = table_columns(rows)
         for title, *_ in columns:
             table.add_column(title, justify="right" if title else "left", no_wrap=True)
         for cells in zip(*(column[1:] for column in columns), strict=True):
@@ -128,12 +128,23 @@ def print_table(summary: Mapping[str, Any], console: Console) -> None:
         )
 
 
-def _columns(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """The table column by column: title, then a cell per row."""
-    names = next((list(row["usage"]) for row in rows if row["name"] == "videoiq"), [])
+def action_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """All actions that the rows use, in the order of an action space."""
+    names = {name for row in rows for name in row["usage"]}
+
+    def place(name: str) -> tuple[bool, bool, int]:
+        action = action_of(name)
+        return "skip" in action, not action.get("separate", False), action.get("skip", -action.get("bits", 0))
+
+    return sorted(names, key=place)
+
+
+def table_columns(rows: Sequence[Mapping[str, Any]], accuracy: str = "top-1 %") -> list[list[str]]:
+    """The table column by column: title, then a cell per row; ``accuracy`` is the title of the first figure."""
+    names = action_names(rows)
     return [
         ["", *(row["name"] for row in rows)],
-        ["top-1 %", *(_percent(row) for row in rows)],
+        [accuracy, *(_percent(row) for row in rows)],
         ["cost", *(f"{row['cost']:.3f}" for row in rows)],
         ["GFLOPs", *(f"{row['gflops']:.2g}" for row in rows)],
         ["GBitOPs", *(f"{row['bitops'] / 1e9:.2g}" for row in rows)],
@@ -189,14 +200,14 @@ def _clock(seconds: float | None) -> str:
     return "?" if seconds is None else f"{seconds // 60:.0f}:{seconds % 60:02.0f}"
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
 
 
 def _image(figure: Figure, alt: str) -> str:
-    data = base64.b64encode(_png(figure)).decode()
+    data = base64.b64encode(png(figure)).decode()
     return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{data}">'
 
 
@@ -242,7 +253,7 @@ def make_page(summary: Mapping[str, Any], timeline: Figure | None) -> str:
     if summary["rows"]:
         parts += [
             "<h2>Accuracy and cost</h2>",
-            _html_table(_columns(summary["rows"])),
+            _html_table(table_columns(summary["rows"])),
             f"<p><small>{NOTE}</small></p>",
             _image(draw_tradeoff(summary["rows"]), "accuracy against cost"),
         ]

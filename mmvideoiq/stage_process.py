@@ -1,9 +1,9 @@
 """What runs in a process of its own: ``python -m mmvideoiq.stage_process JOB.json``.
 
-A job is ``{"task": "train", "config": path}``, ``{"task": "compare", ...}`` (see ``comparison.py``),
-``{"task": "deliver", ...}`` (see ``delivery.py``) or
-``{"task": "call", "function": dotted name, "kwargs": {...}}``; beside them ``"progress"``, the file to which
-progress lines are appended, and ``"result"``, the file the result is written to.
+A job is ``{"task": "train", "config": path}``, ``{"task": "compare", ...}`` or ``{"task": "test_rows", ...}`` (see
+``comparison.py``), ``{"task": "deliver", ...}`` (see ``delivery.py``), ``{"task": "time_rows", ...}`` (see
+``row_timing.py``) or ``{"task": "call", "function": dotted name, "kwargs": {...}}``; beside them ``"progress"``, the
+file to which progress lines are appended, and ``"result"``, the file the result is written to.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmvideoiq.comparison import compare
+from mmvideoiq.comparison import compare, test_rows
 from mmvideoiq.recipe import find_function, read_json, write_json
 
 
@@ -97,6 +97,12 @@ def main() -> None:
         from mmvideoiq.delivery import deliver
 
         result = deliver(job, progress)
+    elif job["task"] == "test_rows":
+        result = test_rows(job, progress)
+    elif job["task"] == "time_rows":
+        from mmvideoiq.row_timing import time_rows
+
+        result = time_rows(job, progress)
     else:
         progress("starting")
         result = find_function(job["function"])(**job["kwargs"])

@@ -29,7 +29,10 @@ def rule(rooms: str = "", packages: frozenset[str] = frozenset(), inside: str = 
 
 
 NUMBERS = frozenset({"numpy"})
-RUN = rule("actions cost compat cli recipe recipe_runner stage_process comparison delivery", HOST | {"rich"})
+RUN = rule(
+    "actions cost compat cli dial recipe recipe_runner stage_process comparison delivery rows row_timing",
+    HOST | {"rich"},
+)
 RULES = {
     "__init__": rule(),
     "quant": rule("quant", frozenset({"torch"})),
@@ -44,11 +47,16 @@ RULES = {
     "recipe_runner": RUN,
     "stage_process": RUN,
     "comparison": RUN,
+    "comparison_runner": RUN,
+    "comparison_report": rule("figures report", frozenset({"rich"})),
+    "rows": RUN,
+    "row_timing": rule("*", ANY),
     "checkpoint": rule("checkpoint", frozenset({"torch"})),
     "compat": rule("", HOST),
     "cli": rule("compat", HOST),
     "deploy": rule("actions deploy", NUMBERS | {"safetensors", "jsonschema"}),
     "deploy/video": rule("deploy", NUMBERS, "cv2 decord"),
+    "deploy/decoder": rule("deploy", NUMBERS, "cv2"),
     "deploy/openvino_engine": rule("deploy", NUMBERS, "openvino"),
     "deploy/onnxruntime_engine": rule("deploy", NUMBERS, "onnx onnxruntime"),
     "deploy/export": rule("*", ANY),

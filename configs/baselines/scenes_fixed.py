@@ -1,0 +1,6 @@
+# Scenes, baseline: every frame at one precision.
+_base_ = ["../any_precision/scenes_any_precision.py"]
+
+model = dict(type="FixedPrecisionRecognizer", bits=4)
+cost_metric = dict(type="ComputeCostMetric", actions=[dict(bits=bits) for bits in (32, 8, 4)])
+test_evaluator = [{{_base_.test_evaluator}}, cost_metric]

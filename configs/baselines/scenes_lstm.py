@@ -1,0 +1,15 @@
+# Scenes, baseline: an LSTM over the float frame features.
+_base_ = ["../float/scenes_float.py"]
+
+model = dict(
+    type="UniformRecognizer",
+    cls_head=dict(
+        _delete_=True,
+        type="LSTMHead",
+        num_classes={{_base_.num_classes}},
+        in_channels=1280,
+        topk=(1,),
+    ),
+)
+cost_metric = dict(type="ComputeCostMetric", actions=[dict(bits=32)])
+test_evaluator = [{{_base_.test_evaluator}}, cost_metric]

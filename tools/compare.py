@@ -1,0 +1,82 @@
+"""Test trained models beside one another: one table, accuracy against cost, and against milliseconds.
+
+    python tools/compare.py configs/baselines/demo_compare.py
+    python tools/compare.py --row float FLOAT.py work_dirs/float --row ours VIDEOIQ.py work_dirs/policy/epoch_30.pth
+
+The file of rows is described in mmvideoiq/rows.py. Rows that are finished are not repeated; after an interruption
+the same command goes on.
+"""
+
+import argparse
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from rich.console import Console
+
+from mmvideoiq import compat
+
+compat.apply()
+
+from mmvideoiq.comparison_report import write_comparison
+from mmvideoiq.comparison_runner import run_comparison
+from mmvideoiq.recipe_runner import StageFailed
+from mmvideoiq.rows import Comparison, RowError, make_rows, read_comparison
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("rows", nargs="?", type=Path, help="config that describes the rows")
+    parser.add_argument(
+        "--row",
+        nargs=3,
+        action="append",
+        default=[],
+        metavar=("NAME", "CONFIG", "CHECKPOINT"),
+        help="one more row; may be given several times",
+    )
+    parser.add_argument("--work-dir", type=Path, help="default: work_dirs/compare/<name of the comparison>")
+    parser.add_argument("--metric", help="figure of the host's evaluator, e.g. acc/mean_average_precision")
+    parser.add_argument("--no-timing", action="store_true", help="measure no milliseconds")
+    return parser.parse_args(argv)
+
+
+def read_rows(args: argparse.Namespace) -> Comparison:
+    """The comparison that the command line means."""
+    given = [dict(zip(("name", "config", "checkpoint"), row, strict=True)) for row in args.row]
+    if args.rows is None:
+        comparison = Comparison(name="rows", rows=make_rows(given, folder=Path()))
+    else:
+        comparison = read_comparison(args.rows)
+        comparison = comparison.with_rows(make_rows(given, folder=Path())) if given else comparison
+    return replace(comparison, metric=args.metric) if args.metric else comparison
+
+
+def main(argv: list[str] | None = None) -> int:
+    args, console = parse_args(argv), Console()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, signal.default_int_handler)
+    try:
+        comparison = read_rows(args)
+        work_dir = args.work_dir or Path("work_dirs") / "compare" / comparison.name
+        summary = run_comparison(comparison, work_dir, timed=not args.no_timing, console=console)
+        write_comparison(summary, work_dir, console=console)
+    except RowError as fault:
+        print(f"compare.py: error: {' '.join(str(fault).split())}", file=sys.stderr)
+        return 2
+    except StageFailed as fault:
+        print(f"compare.py: error: a row failed, {fault}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Interrupted; the same command goes on where it stopped.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

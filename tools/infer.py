@@ -20,8 +20,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from rich.text import Text
 
 from mmvideoiq import zoo
+from mmvideoiq.deploy.decoder import Decoder
 from mmvideoiq.deploy.session import Result, VideoSession
-from mmvideoiq.deploy.video import Decoder, VideoError
+from mmvideoiq.deploy.video import VideoError
 
 VIDEOS = tuple(".3gp .avi .flv .m4v .mkv .mov .mp4 .mpeg .mpg .ts .webm .wmv".split())
 COLOURS = ("white on red", "black on yellow", "black on green", "white on blue", "white on magenta")

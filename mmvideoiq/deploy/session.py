@@ -6,16 +6,9 @@ Twin: ``mmvideoiq.models.VideoIQRecognizer`` in testing. Axes: T frames, H W, A 
 from __future__ import annotations
 
 import os
-import platform
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import partial
-from itertools import islice
-from queue import SimpleQueue
-from statistics import median
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,20 +16,17 @@ import numpy as np
 from mmvideoiq.deploy.budget import (
     BudgetError,
     action_for,
-    best_processed,
     decide,
     log_softmax,
     multiplier_for,
     parse_budget,
-    process_chance,
-    turn,
 )
 from mmvideoiq.deploy.bundle import Bundle
-from mmvideoiq.deploy.engines import Engine, Runner, open_engine
-from mmvideoiq.deploy.video import Decoder, Preprocessing, VideoError
-
-HISTORY = 1024  # frames of a stream whose actions are remembered
-MEASURED_FRAMES, MEASURED_RUNS = 4, 5
+from mmvideoiq.deploy.decoder import Decoder, decode_ahead
+from mmvideoiq.deploy.engines import Engine, open_engine
+from mmvideoiq.deploy.networks import Networks
+from mmvideoiq.deploy.stream import Stream
+from mmvideoiq.deploy.video import Preprocessing, VideoError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,33 +53,6 @@ class Result:
     cost: float
     frames: int
     times: dict[str, float]
-
-
-@dataclass
-class _Skipped:
-    """A frame that was skipped, and may have to be processed after all."""
-
-    place: int
-    frame: np.ndarray
-    log_probs: np.ndarray
-    chance: float
-    features: np.ndarray | None = None  # (D,), once asked for
-
-
-@dataclass
-class _Stream:
-    """What is kept between two frames of a stream."""
-
-    state: dict[str, np.ndarray]
-    total: np.ndarray  # float64 (D,), sum of the processed frames' features
-    processed: int = 0
-    frames: int = 0
-    cost: float = 0.0
-    hold: int = 0  # frames for which the last decision still stands
-    log_probs: np.ndarray = field(default_factory=lambda: np.zeros(0))  # (A,), of the last decision
-    skipped: _Skipped | None = None  # the likeliest to be processed, while none was
-    history: deque[tuple[int, np.ndarray]] = field(default_factory=lambda: deque(maxlen=HISTORY))
-    times: dict[str, float] = field(default_factory=lambda: dict(decode=0.0, policy=0.0, recognition=0.0))
 
 
 class VideoSession:
@@ -121,40 +84,16 @@ class VideoSession:
     """
 
     def __init__(self, bundle: Bundle, engine: Engine, *, budget: float | str | None = None) -> None:
-        self.bundle, self.engine = bundle, engine
-        self.actions = bundle.actions
-        graph, steps = bundle.graphs["recognition"], bundle.manifest["preprocessing"]
-        height, width, channels = graph.inputs["frames"][1:]
-        self.frame_shape = (height, width, channels)
-        self.preprocessing = Preprocessing(
-            steps["frames"], steps["short_side"], steps["crop"], (height, width)
-        )
-        self._features = graph.outputs[0]
-        self._clip = next((node.attrs["frames"] for node in graph if node.op == "shift"), None)
-        self._weight, self._bias = bundle.head()
-        self._skips = np.array(self.actions.skip_mask)
-        self._holds = max(self.actions.skip_lengths) > 1
-        self._policy: Runner | None = None
-        self._zeros: dict[str, np.ndarray] = {}  # the policy's state before a clip
-        self._runners: dict[int, Runner] = {}
-        self._latency: dict[str, Any] | None = None
+        self.bundle, self.engine, self.actions = bundle, engine, bundle.actions
+        self._networks = Networks(bundle, engine)
+        self.frame_shape = self._networks.frame_shape
+        steps = bundle.manifest["preprocessing"]
+        size = self.frame_shape[:2]
+        self.preprocessing = Preprocessing(steps["frames"], steps["short_side"], steps["crop"], size)
         self._decoder: Decoder | None = None
-        if "policy" in bundle.graphs:
-            policy = bundle.graphs["policy"]
-            lstms = [node for node in policy if node.op == "lstm"]
-            self._logits = policy.outputs[0]
-            self._state = {
-                name: out
-                for node in lstms
-                for name, out in zip(node.inputs[1:], node.outputs[1:], strict=True)
-            }
-            self._zeros = {name: np.zeros(policy.inputs[name], np.float32) for name in self._state}
-            self._policy = engine.load(bundle, "policy", 32)
-            for index in np.flatnonzero(~self._skips):
-                self._runner(int(index))
         self._dial = self._turned(budget)
-        if self._policy is None:
-            self._runner(int(self._dial))
+        if not self._networks.has_policy:
+            self._networks.build(int(self._dial))
         self.reset()
 
     @classmethod
@@ -207,6 +146,7 @@ class VideoSession:
             TypeError: actions that are no integers.
             BudgetError: as the class.
         """
+        networks, skips = self._networks, self._networks.skips
         frames = self._checked(frames, 4)
         began = time.perf_counter()
         if actions is None:
@@ -217,29 +157,23 @@ class VideoSession:
             actions = self.actions.indices(actions)
             if actions.shape != (len(frames),):
                 raise ValueError(f"actions must be one per frame, ({len(frames)},), got {actions.shape}")
-            if self._clip is not None and np.ptp(actions):
+            if networks.clip is not None and np.ptp(actions):
                 raise ValueError(
                     "features are shifted between neighbouring frames: give all of them one action"
                 )
             probs = np.eye(len(self.actions), dtype=np.float32)[actions]
         chosen = time.perf_counter()
-        features = np.zeros((len(frames), self._weight.shape[1]), np.float32)
-        for index in np.flatnonzero(~self._skips):
+        features = np.zeros((len(frames), networks.features), np.float32)
+        for index in np.flatnonzero(~skips):
             group = np.flatnonzero(actions == index)
             if len(group):
-                features[group] = self._recognize(
+                features[group] = networks.recognize(
                     frames if len(group) == len(frames) else frames[group], int(index)
                 )
+        logits = networks.classify(features.sum(0, dtype=np.float64), int((~skips[actions]).sum()))
         times = dict(decode=0.0, policy=chosen - began, recognition=time.perf_counter() - chosen)
-        return self._result(
-            features.sum(0, dtype=np.float64),
-            int((~self._skips[actions]).sum()),
-            actions=actions,
-            probs=probs,
-            cost=float(self.bundle.costs[actions].mean()),
-            frames=len(frames),
-            times=times,
-        )
+        cost = float(self.bundle.costs[actions].mean())
+        return self._result(logits, actions=actions, probs=probs, cost=cost, frames=len(frames), times=times)
 
     def choose(
         self, frames: np.ndarray, *, budget: float | str | None = None
@@ -247,16 +181,13 @@ class VideoSession:
         """What :meth:`run` would do with each frame: actions int64 (T,), and probabilities float32 (T, A)."""
         dial = self._dial if budget is None else self._turned(budget)
         frames = self._checked(frames, 4)
-        if self._policy is None:
+        networks = self._networks
+        if not networks.has_policy:
             actions = np.full(len(frames), dial, np.int64)
             return actions, np.eye(len(self.actions), dtype=np.float32)[actions]
-        if self._holds:
-            stream = self._new_stream()
-            log_probs = np.stack([self._look(self._policy, stream, frame, dial) for frame in frames])
-        else:
-            log_probs = self._turn(self._policy({"frames": frames, **self._zeros})[self._logits], dial)
+        log_probs = networks.look_at_clip(frames, dial)
         all_skip = self.bundle.manifest["all_skip"]
-        return decide(log_probs, self.bundle.costs, self._skips, all_skip=all_skip), np.exp(log_probs)
+        return decide(log_probs, self.bundle.costs, networks.skips, all_skip=all_skip), np.exp(log_probs)
 
     def run_video(self, path: str | os.PathLike[str], *, budget: float | str | None = None) -> Result:
         """Recognize a video.
@@ -291,35 +222,11 @@ class VideoSession:
     def _run_many(
         self, paths: Iterator[str | os.PathLike[str]], budget: float | str | None, decoders: int
     ) -> Iterator[Result | VideoError]:
-        owned = [Decoder(self.preprocessing) for _ in range(decoders)]
-        free: SimpleQueue[Decoder] = SimpleQueue()
-        for decoder in owned:
-            free.put(decoder)
-
-        def read(path: str | os.PathLike[str]) -> tuple[np.ndarray, float]:
-            decoder = free.get()
-            try:
-                return decoder.read(path)
-            finally:
-                free.put(decoder)
-
-        pool = ThreadPoolExecutor(decoders, thread_name_prefix="decoder")
-        try:
-            waiting: deque[Future] = deque(pool.submit(read, path) for path in islice(paths, decoders + 1))
-            while waiting:
-                first = waiting.popleft()
-                try:
-                    frames, seconds = first.result()
-                except VideoError as error:
-                    outcome: Result | VideoError = error
-                else:
-                    outcome = self._run_decoded(frames, seconds, budget)
-                waiting.extend(pool.submit(read, path) for path in islice(paths, 1))
-                yield outcome
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for decoder in owned:
-                decoder.close()
+        for decoded in decode_ahead(paths, self.preprocessing, decoders):
+            if isinstance(decoded, VideoError):
+                yield decoded
+            else:
+                yield self._run_decoded(*decoded, budget)
 
     def _run_decoded(self, frames: np.ndarray, seconds: float, budget: float | str | None) -> Result:
         result = self.run(frames, budget=budget)
@@ -338,36 +245,14 @@ class VideoSession:
             ValueError: a frame of another shape or type, or a bundle that computes whole clips.
             BudgetError: as the class.
         """
-        if self._clip is not None:
+        clip = self._networks.clip
+        if clip is not None:
             raise ValueError(
                 f"{self.bundle.path} shifts features between neighbouring frames and takes no streams: "
-                f"use run() on clips of {self._clip} frames"
+                f"use run() on clips of {clip} frames"
             )
         dial = self._dial if budget is None else self._turned(budget)
-        frame = self._checked(frame, 3)
-        stream = self._stream
-        began = time.perf_counter()
-        if self._policy is None:
-            action = int(dial)
-            log_probs = np.where(np.arange(len(self.actions)) == action, 0.0, -np.inf)
-        else:
-            log_probs = self._look(self._policy, stream, frame, dial)
-            action = int(log_probs.argmax())
-        chosen = time.perf_counter()
-        if not self._skips[action]:
-            stream.total += self._recognize(frame[None], action)[0]
-            stream.processed += 1
-            stream.skipped = None
-        elif not stream.processed and self.bundle.manifest["all_skip"] == "likeliest":
-            chance = float(process_chance(log_probs, self._skips))
-            if stream.skipped is None or chance > stream.skipped.chance:
-                stream.skipped = _Skipped(stream.frames, frame.copy(), log_probs, chance)
-        stream.frames += 1
-        stream.cost += self.bundle.costs[action]
-        stream.history.append((action, log_probs))
-        stream.times["policy"] += chosen - began
-        stream.times["recognition"] += time.perf_counter() - chosen
-        return action
+        return self._stream.push(self._checked(frame, 3), dial)
 
     def result(self) -> Result:
         """What the stream is so far; it can go on afterwards.
@@ -375,36 +260,15 @@ class VideoSession:
         Raises:
             ValueError: no frame was pushed.
         """
-        stream = self._stream
-        if not stream.frames:
+        if not self._stream.frames:
             raise ValueError("no frames yet: push() some before result()")
-        total, processed, cost = stream.total, stream.processed, stream.cost
-        history = list(stream.history)
-        skipped = stream.skipped
-        if skipped is not None:
-            action = int(best_processed(skipped.log_probs, self._skips))
-            if skipped.features is None:
-                began = time.perf_counter()
-                skipped.features = self._recognize(skipped.frame[None], action)[0]
-                stream.times["recognition"] += time.perf_counter() - began
-            total, processed = total + skipped.features, 1
-            cost += self.bundle.costs[action]
-            kept = skipped.place - (stream.frames - len(history))  # the history may have lost the beginning
-            if kept >= 0:
-                history[kept] = (action, skipped.log_probs)
-        return self._result(
-            total,
-            processed,
-            actions=np.array([action for action, _ in history], np.int64),
-            probs=np.exp([log_probs for _, log_probs in history]).astype(np.float32),
-            cost=float(cost / stream.frames),
-            frames=stream.frames,
-            times=dict(stream.times),
-        )
+        logits, of_stream = self._stream.so_far()
+        return self._result(logits, **of_stream)
 
     def reset(self) -> None:
         """Begin a new stream."""
-        self._stream = self._new_stream()
+        likeliest = self.bundle.manifest["all_skip"] == "likeliest"
+        self._stream = Stream(self._networks, process_something=likeliest)
 
     # --- the dial ---------------------------------------------------------------------------------------------------
 
@@ -413,24 +277,7 @@ class VideoSession:
 
         Medians over small batches of grey frames; what is skipped costs nothing. Measured once, then remembered.
         """
-        if self._latency is None:
-            frames = np.full((self._clip or MEASURED_FRAMES, *self.frame_shape), 128, np.uint8)
-            actions = {
-                self.actions.names[index]: _milliseconds(partial(self._recognize, frames, index))
-                / len(frames)
-                for index in map(int, np.flatnonzero(~self._skips))
-            }
-            policy = 0.0
-            if self._policy is not None:
-                policy = _milliseconds(partial(self._policy, {"frames": frames, **self._zeros})) / len(frames)
-            self._latency = dict(
-                engine=self.engine.name,
-                threads=self.engine.threads,
-                cpu=cpu_name(),
-                actions=actions,
-                policy=policy,
-            )
-        return self._latency
+        return self._networks.measure_latency()
 
     def _turned(self, budget: float | str | None) -> float:
         """The dial for a budget: the policy's multiplier, or the action of a bundle without a policy."""
@@ -439,8 +286,8 @@ class VideoSession:
         wanted = parse_budget(budget)
         frames = self.preprocessing.frames
         clip_ms = frames * self._frame_ms() if wanted.unit == "ms" else None
-        if self._policy is None:
-            processed = np.flatnonzero(~self._skips)
+        if not self._networks.has_policy:
+            processed = np.flatnonzero(~self._networks.skips)
             spent = self.bundle.costs if clip_ms is None else clip_ms
             return processed[action_for(spent[processed], wanted)]
         curve = self.bundle.manifest["budget"]
@@ -453,90 +300,33 @@ class VideoSession:
     def _frame_ms(self) -> np.ndarray:
         """Milliseconds of a frame under each action, the policy's included. (A,)"""
         table = self.bundle.manifest["latency_ms"]
-        here = dict(engine=self.engine.name, threads=self.engine.threads, cpu=cpu_name())
-        if table is None or any(table[key] != value for key, value in here.items()):
+        if table is None or any(table[key] != value for key, value in self._networks.place().items()):
             table = self.measure_latency()
         return np.array([table["actions"].get(name, 0.0) for name in self.actions.names]) + table.get(
             "policy", 0.0
         )
 
-    # --- one call of the engine -------------------------------------------------------------------------------------
-
-    def _look(self, policy: Runner, stream: _Stream, frame: np.ndarray, dial: float) -> np.ndarray:
-        """Log-probabilities (A,) of a stream's next frame; those of the last decision while a skip of several holds."""
-        if stream.hold:
-            stream.hold -= 1
-            return stream.log_probs
-        outputs = policy({"frames": frame[None], **stream.state})
-        stream.state = {name: outputs[out] for name, out in self._state.items()}
-        stream.log_probs = self._turn(outputs[self._logits][0], dial)
-        stream.hold = max(0, self.actions.skip_lengths[int(stream.log_probs.argmax())] - 1)
-        return stream.log_probs
-
-    def _new_stream(self) -> _Stream:
-        return _Stream(state=dict(self._zeros), total=np.zeros(self._weight.shape[1]))
-
-    def _turn(self, logits: np.ndarray, dial: float) -> np.ndarray:
-        return turn(log_softmax(logits), self.bundle.costs, dial).astype(np.float32)
-
-    def _runner(self, index: int) -> Runner:
-        """The network of a processed action."""
-        bits = self.actions[index].bits
-        assert bits is not None
-        if bits not in self._runners:
-            self._runners[bits] = self.engine.load(self.bundle, "recognition", bits)
-        return self._runners[bits]
-
-    def _recognize(self, frames: np.ndarray, index: int) -> np.ndarray:
-        """Features (N, D) of frames under one action."""
-        return self._runner(index)({"frames": frames})[self._features]
+    # --- what goes in, what comes out -------------------------------------------------------------------------------
 
     def _checked(self, frames: np.ndarray, dims: int) -> np.ndarray:
         """``frames`` as they must be, or a ValueError."""
         shape = self.frame_shape if dims == 3 else ("T", *self.frame_shape)
         wanted = f"uint8 ({', '.join(map(str, shape))}), RGB"
-        if dims == 4 and self._clip is not None:
-            wanted += f", T a multiple of {self._clip}"
+        clip = self._networks.clip
+        if dims == 4 and clip is not None:
+            wanted += f", T a multiple of {clip}"
         if not isinstance(frames, np.ndarray):
             raise ValueError(f"frames must be a numpy array, {wanted}; got {type(frames).__name__}")
         fits = frames.dtype == np.uint8 and frames.ndim == dims and frames.shape[-3:] == self.frame_shape
         if dims == 4 and fits:
-            fits = len(frames) > 0 and len(frames) % (self._clip or 1) == 0
+            fits = len(frames) > 0 and len(frames) % (clip or 1) == 0
         if not fits:
             raise ValueError(f"frames must be {wanted}; got {frames.dtype} {frames.shape}")
         return np.ascontiguousarray(frames)
 
-    def _result(self, total: np.ndarray, processed: int, **of_clip: Any) -> Result:
-        """Average, classify, softmax."""
-        logits = (total / max(processed, 1)).astype(np.float32) @ self._weight.T + self._bias
-        scores = np.exp(log_softmax(logits))
-        label = int(logits.argmax())
+    def _result(self, logits: np.ndarray, **others: Any) -> Result:
+        scores, label = np.exp(log_softmax(logits)), int(logits.argmax())
+        name = self.bundle.manifest["classes"][label]
         return Result(
-            label=label,
-            name=self.bundle.manifest["classes"][label],
-            score=float(scores[label]),
-            scores=scores,
-            logits=logits,
-            **of_clip,
+            label=label, name=name, score=float(scores[label]), scores=scores, logits=logits, **others
         )
-
-
-def _milliseconds(run: Callable[[], Any]) -> float:
-    """Median of some calls after a first one."""
-    run()
-    seconds = []
-    for _ in range(MEASURED_RUNS):
-        began = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - began)
-    return 1e3 * median(seconds)
-
-
-def cpu_name() -> str:
-    """The processor's name as Linux gives it, else the architecture."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            named = (line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
-            return next(named, platform.machine())
-    except OSError:
-        return platform.machine()

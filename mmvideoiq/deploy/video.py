@@ -1,4 +1,4 @@
-"""From a video to the frames that a model sees, exactly as the host's test pipeline makes them; in a process apart.
+"""From a video to the frames that a model sees, exactly as the host's test pipeline makes them.
 
 ``DecordInit, SampleFrames(clip_len=1, num_clips=T, test_mode=True), DecordDecode, Resize((-1, short_side)),
 CenterCrop(crop)`` of MMAction2 are :func:`read_frames` here. A video with fewer than T frames repeats some, in order;
@@ -9,25 +9,15 @@ Axes: T frames, H W.
 
 from __future__ import annotations
 
-import importlib.util
-import io
-import json
 import os
-import signal
-import subprocess
-import sys
-import threading
 import time
-import weakref
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-PATIENCE = 300.0  # seconds for one clip
-RENEW = 500  # clips after which a decoder process is replaced
 CUT = "is damaged or cut off"
 NARROW = "is too narrow: decord misreads some videos of 72 pixels and less"
 
@@ -201,166 +191,3 @@ def _reason(error: Exception) -> str:
     if type(error).__name__ == "DECORDError":
         return CUT
     return (error.strerror if isinstance(error, OSError) else None) or text or type(error).__name__
-
-
-# --- the decoder process --------------------------------------------------------------------------------------------
-
-
-class Decoder:
-    """Reads videos in a process of its own: its crash is one video's error, and the memory it keeps ends with it.
-
-    The process starts at the first video and is replaced after ``renew`` clips. For one thread at a time.
-
-    Raises:
-        ImportError: decord or OpenCV is not installed.
-    """
-
-    def __init__(self, preprocessing: Preprocessing, *, renew: int = RENEW) -> None:
-        for module, package in (("decord", "decord"), ("cv2", "opencv-python-headless")):
-            if importlib.util.find_spec(module) is None:
-                raise ImportError(f"reading videos needs {package}: pip install {package}")
-        self.preprocessing, self.renew = preprocessing, renew
-        self._process: subprocess.Popen[bytes] | None = None
-        self._clips = 0
-
-    @property
-    def pid(self) -> int | None:
-        """Of the process, if one runs."""
-        return None if self._process is None else self._process.pid
-
-    def read(self, path: str | os.PathLike[str]) -> tuple[np.ndarray, float]:
-        """:func:`read_frames`, and the seconds it took."""
-        process = self._request(path)
-        timer = threading.Timer(PATIENCE, process.kill)
-        timer.daemon = True
-        timer.start()
-        began = time.perf_counter()
-        try:
-            answer = self._answer(path, process)
-        except VideoError:
-            if time.perf_counter() - began >= PATIENCE:
-                raise VideoError(path, f"took more than {PATIENCE:g} seconds to read") from None
-            raise
-        finally:
-            timer.cancel()
-        self._clips += 1
-        if self._clips >= self.renew:
-            self.close()
-        assert answer is not None
-        return answer
-
-    def stream(
-        self, source: str | os.PathLike[str] | int, *, every: int = 1, fps: float | None = None
-    ) -> Iterator[np.ndarray]:
-        """:func:`stream_frames`; the process works a little ahead."""
-        if every < 1 or (fps is not None and not fps > 0):
-            raise ValueError(f"every={every} must be at least 1, fps={fps} above 0")
-        process, finished = self._request(source, every=every, fps=fps), False
-        try:
-            while (answer := self._answer(source, process)) is not None:
-                yield answer[0]
-            finished = True
-        finally:
-            if not finished:
-                self.close()
-
-    def close(self) -> None:
-        """End the process; the next video starts another."""
-        if self._process is not None:
-            self._end()
-            self._process = None
-
-    def _request(self, source: str | os.PathLike[str] | int, **stream: Any) -> subprocess.Popen[bytes]:
-        if self._process is None or self._process.poll() is not None:
-            self.close()
-            self._start()
-        name = source if isinstance(source, int) else os.path.abspath(source)
-        request = dict(source=name, preprocessing=self.preprocessing._asdict(), stream=stream or None)
-        assert self._process and self._process.stdin
-        try:
-            self._process.stdin.write(json.dumps(request).encode() + b"\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it ended just now: the answer says so
-        return self._process
-
-    def _answer(
-        self, source: str | os.PathLike[str] | int, process: subprocess.Popen[bytes]
-    ) -> tuple[np.ndarray, float] | None:
-        """Frames and seconds; None at a stream's end."""
-        assert isinstance(process.stdout, io.BufferedReader)
-        header = process.stdout.readline()
-        if header.endswith(b"\n"):
-            answer = json.loads(header)
-            if "error" in answer:
-                raise VideoError(source, answer["error"])
-            if "shape" not in answer:
-                return None
-            frames = np.empty(answer["shape"], np.uint8)
-            if process.stdout.readinto(frames.reshape(-1).data) == frames.size:
-                return frames, answer["seconds"]
-        self.close()
-        code = process.returncode
-        how = f"by signal {-code}" if code < 0 else f"with code {code}"
-        raise VideoError(source, f"the decoder died of it ({how})")
-
-    def _start(self) -> None:
-        root = str(Path(__file__).resolve().parents[2])
-        paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", "from mmvideoiq.deploy.video import serve; serve()"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # FFmpeg speaks its mind there
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-        )
-        self._clips = 0
-        self._end = weakref.finalize(self, _end, self._process)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.kill()
-    process.wait()
-    for pipe in (process.stdin, process.stdout):
-        try:
-            if pipe:
-                pipe.close()
-        except BrokenPipeError:
-            pass  # a request that was never read
-
-
-def serve() -> None:
-    """What the decoder process does: answer requests on stdin, one JSON line each, until it closes.
-
-    An answer is a JSON line, followed by the bytes of the frames where it has their ``shape``.
-    """
-    import cv2
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # its parent decides
-    cv2.setNumThreads(1)
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print does not belong among the answers
-    for line in sys.stdin.buffer:
-        request = json.loads(line)
-        preprocessing = Preprocessing(**request["preprocessing"])
-        try:
-            began = time.perf_counter()
-            if request["stream"] is None:
-                frames = read_frames(request["source"], preprocessing)
-                _send(answers, frames, seconds=time.perf_counter() - began)
-            else:
-                for frame in stream_frames(request["source"], preprocessing, **request["stream"]):
-                    _send(answers, frame, seconds=0.0)
-                _send(answers)
-        except VideoError as error:
-            _send(answers, error=error.reason)
-
-
-def _send(answers: BinaryIO, frames: np.ndarray | None = None, **header: Any) -> None:
-    if frames is not None:
-        header["shape"] = frames.shape
-    answers.write(json.dumps(header).encode() + b"\n")
-    if frames is not None:
-        answers.write(np.ascontiguousarray(frames).data)
-    answers.flush()

@@ -18,13 +18,14 @@ from mmengine.registry import DefaultScope, init_default_scope
 from torch import nn
 
 import mmvideoiq.models  # noqa: F401
-from mmvideoiq.deploy import session as session_module
+from mmvideoiq.deploy import stream as stream_module
 from mmvideoiq.deploy.budget import BudgetError
 from mmvideoiq.deploy.bundle import Bundle, write_bundle
 from mmvideoiq.deploy.engines import Engine, Runner, open_engine
 from mmvideoiq.deploy.export import Preprocessing, export
 from mmvideoiq.deploy.graph import Graph, Node
-from mmvideoiq.deploy.session import Result, VideoSession, cpu_name
+from mmvideoiq.deploy.networks import cpu_name
+from mmvideoiq.deploy.session import Result, VideoSession
 from mmvideoiq.deploy.video import VideoError, read_frames
 from tests.conftest import write_video
 from tests.deploy.toy_bundle import toy_parts
@@ -341,7 +342,7 @@ def test_a_pushed_frame_may_be_written_over(pair):
 
 
 def test_a_long_stream_remembers_a_bounded_past(pair, monkeypatch):
-    monkeypatch.setattr(session_module, "HISTORY", 4)
+    monkeypatch.setattr(stream_module, "HISTORY", 4)
     _, session = pair
     for frames in clips(6, frames=9):
         session.reset()
@@ -398,7 +399,7 @@ def test_paths_are_read_as_needed(session, videos):
     outcomes = session.run_many(endless())
     for count in range(1, 4):
         assert isinstance(next(outcomes), Result)
-        assert len(asked) == count + 2
+        assert len(asked) == count + 1
     outcomes.close()
     assert not [
         thread for thread in threading.enumerate() if thread.name.startswith("decoder") and not _ends(thread)

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmvideoiq.deploy import video
+from mmvideoiq.deploy import decoder as decoding
+from mmvideoiq.deploy.decoder import Decoder
 from mmvideoiq.deploy.session import Result, VideoSession
-from mmvideoiq.deploy.video import Decoder
+from mmvideoiq.deploy.video import Preprocessing
 from tests.conftest import write_video
 from tests.deploy.toy_bundle import make_toy_bundle
 
@@ -64,14 +65,14 @@ def report(name: str, seen: list[float]) -> None:
 def test_memory_is_flat_over_many_clips(bundle, videos, monkeypatch):
     """Of this process, and of the decoders that it starts."""
     started: list[int] = []
-    popen = video.subprocess.Popen
+    popen = decoding.subprocess.Popen
 
     def watched(*args, **options):
         process = popen(*args, **options)
         started.append(process.pid)
         return process
 
-    monkeypatch.setattr(video.subprocess, "Popen", watched)
+    monkeypatch.setattr(decoding.subprocess, "Popen", watched)
     ours, workers, good = [], [], 0
     with VideoSession.open(bundle, threads=1) as session:
         for outcome in session.run_many(islice(cycle(videos), CLIPS)):
@@ -84,7 +85,7 @@ def test_memory_is_flat_over_many_clips(bundle, videos, monkeypatch):
     report("session", ours)
     report("decoder", workers)
     assert len(ours) == CLIPS and good > CLIPS // 2
-    assert len(started) >= CLIPS // video.RENEW
+    assert len(started) >= CLIPS // decoding.RENEW
     assert max(ours[WARMUP:]) - ours[WARMUP] < SLACK_MB
     assert max(workers[WARMUP:]) < max(workers[:WARMUP]) + SLACK_MB + (CLIP_MB if GIVEN else 0)
 
@@ -92,7 +93,7 @@ def test_memory_is_flat_over_many_clips(bundle, videos, monkeypatch):
 def test_a_decoder_gives_back_what_it_keeps(videos):
     """Whatever decord leaves behind ends with the process: later ones are no larger than the first."""
     renew, seen = max(10, CLIPS // 20), []
-    decoder = Decoder(video.Preprocessing(8, 64, 56, (56, 56)), renew=renew)
+    decoder = Decoder(Preprocessing(8, 64, 56, (56, 56)), renew=renew)
     for path in islice(cycle(videos[:1]), CLIPS):
         decoder.read(path)
         if decoder.pid is not None:

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from mmaction.datasets.transforms import CenterCrop, DecordDecode, DecordInit, Resize, SampleFrames
 
+from mmvideoiq.deploy import decoder as decoding
 from mmvideoiq.deploy import video
+from mmvideoiq.deploy.decoder import Decoder
 from mmvideoiq.deploy.video import (
-    Decoder,
     Preprocessing,
     VideoError,
     prepare,
@@ -349,7 +350,7 @@ def test_it_gives_the_frames_and_the_seconds(folder, decoder):
     for name in ("good.mp4", "tall.mkv", "short.mp4"):
         frames, seconds = decoder.read(folder / name)
         np.testing.assert_array_equal(frames, read_frames(folder / name, SMALL))
-        assert 0 < seconds < video.PATIENCE
+        assert 0 < seconds < decoding.PATIENCE
 
 
 def test_names_of_any_kind(folder, decoder, tmp_path, monkeypatch):
@@ -407,20 +408,20 @@ def test_a_video_that_kills_its_decoder(folder):
 def test_a_video_that_never_ends(folder, monkeypatch):
     decoder = Decoder(SMALL)
     decoder.read(folder / "good.mp4")
-    monkeypatch.setattr(video, "PATIENCE", 0.2)
+    monkeypatch.setattr(decoding, "PATIENCE", 0.2)
     os.kill(decoder.pid, signal.SIGSTOP)
     with pytest.raises(VideoError, match=r"tall\.mkv: took more than 0\.2 seconds to read"):
         decoder.read(folder / "tall.mkv")
-    monkeypatch.setattr(video, "PATIENCE", 60.0)
+    monkeypatch.setattr(decoding, "PATIENCE", 60.0)
     assert decoder.read(folder / "good.mp4")[0].shape == (4, 32, 32, 3)
     decoder.close()
 
 
 @pytest.mark.parametrize(("module", "package"), [("decord", "decord"), ("cv2", "opencv-python-headless")])
 def test_what_must_be_installed(monkeypatch, module, package):
-    found = video.importlib.util.find_spec
+    found = decoding.importlib.util.find_spec
     monkeypatch.setattr(
-        video.importlib.util, "find_spec", lambda name: None if name == module else found(name)
+        decoding.importlib.util, "find_spec", lambda name: None if name == module else found(name)
     )
     with pytest.raises(ImportError, match=f"needs {package}: pip install {package}"):
         Decoder(SMALL)

@@ -1,0 +1,32 @@
+"""Checkpoints of others as ours: float zoo weights and the authors' release, from state dict to state dict.
+
+A ``Layer`` is one convolution with its batch norm and knows its name in every layout; the readers (``release``,
+``float_network``) only list which tensor goes where. Names of ours: ``backbone.net.<host name>``, ``policy.*``,
+``cls_head.*``, ``teacher.*``.
+"""
+
+from mmvideoiq.checkpoint.files import load_state, unwrap, write_config
+from mmvideoiq.checkpoint.float_network import FloatSpec, convert_float, float_model, read_float
+from mmvideoiq.checkpoint.layers import Layer, mobilenet_layers, resnet_layers
+from mmvideoiq.checkpoint.release import ReleaseSpec, convert_release, is_release, read_release, release_model
+from mmvideoiq.checkpoint.tensors import Entry, complete
+
+__all__ = [
+    "Entry",
+    "FloatSpec",
+    "Layer",
+    "ReleaseSpec",
+    "complete",
+    "convert_float",
+    "convert_release",
+    "float_model",
+    "is_release",
+    "load_state",
+    "mobilenet_layers",
+    "read_float",
+    "read_release",
+    "release_model",
+    "resnet_layers",
+    "unwrap",
+    "write_config",
+]

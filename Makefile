@@ -17,7 +17,7 @@ STAMP := $(VENV)/.installed
 READY := $(if $(filter $(VENV)/bin/python,$(PY)),$(STAMP))
 THREADS := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1}
 
-.PHONY: help install demo smoke runtime test check slow clean distclean
+.PHONY: help install demo smoke runtime test check slow docs clean distclean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -80,8 +80,13 @@ check: $(READY)  ## lint, format, types, import rules
 	@echo ">> import rules"
 	$(THREADS) $(PY) -m pytest -q tests/test_import_rules.py
 
+docs: $(READY)  ## the documentation into site/, with pictures drawn by our own code; a warning is an error
+	@echo ">> documentation"
+	NO_MKDOCS_2_WARNING=1 $(THREADS) $(PY) -m mkdocs build --quiet --strict
+	@echo ">> site/index.html"
+
 clean:  ## remove caches and the demo's results, keep the environment and your own results
-	rm -rf work_dirs/demo work_dirs/smoke build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf work_dirs/demo work_dirs/smoke site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -print0 | xargs -0 -r rm -rf
 
 distclean: clean  ## clean, and remove the environments

@@ -5,7 +5,7 @@ from mmvideoiq import compat
 compat.apply()
 
 from mmvideoiq import hooks, metrics, models
-from mmvideoiq.data import dataset
+from mmvideoiq.data import dataset, rawframes
 from mmvideoiq.zoo import host
 
-__all__ = ["dataset", "hooks", "host", "metrics", "models"]
+__all__ = ["dataset", "hooks", "host", "metrics", "models", "rawframes"]

@@ -11,6 +11,7 @@ A recipe is a Python config file:
     evaluate = dict(float="float", videoiq="policy", engine="openvino")  # optional: comparison.py, delivery.py
     fast = dict(cfg_options={"train_cfg.max_epochs": 1}, seeds=[0])  # optional, what --fast changes
 
+``stages`` may be a dict by name instead, which recipes can inherit and change: ``dict(float=dict(config=...), ...)``.
 ``config`` is relative to the recipe. In any string of ``cfg_options``, ``{float}`` stands for the checkpoint
 of the earlier stage ``float`` (the best one where the stage saves a best one, else the last), and
 ``{work_dir}`` for the work directory. A stage with ``seeds`` is trained once per seed, handing nothing over.
@@ -134,8 +135,8 @@ def read_recipe(path: str | Path, *, fast: bool = False) -> Recipe:
     _check_keys(f"recipe {path.name}", content, {"name", "stages"}, {"data", "evaluate", "fast"})
     if not content["stages"]:
         raise RecipeError(f"recipe {path.name}: 'stages' is empty")
-    stages = []
-    for entry in content["stages"]:
+    stages: list[Stage] = []
+    for entry in _entries(content["stages"], where=f"recipe {path.name}"):
         where = f"recipe {path.name}, stage '{entry.get('name', '?')}'"
         _check_keys(where, entry, {"name", "config"}, {"cfg_options", "seeds"})
         config = (path.parent / entry["config"]).resolve()
@@ -160,6 +161,16 @@ def read_recipe(path: str | Path, *, fast: bool = False) -> Recipe:
         evaluate=content.get("evaluate"),
     )
     return _make_fast(recipe, content.get("fast")) if fast else recipe
+
+
+def _entries(stages: Any, *, where: str) -> list[Mapping]:
+    """The stages one by one, each with its name, from a list or a dict by name."""
+    if isinstance(stages, Mapping):
+        wrong = next((name for name, entry in stages.items() if not isinstance(entry, Mapping)), None)
+        if wrong is not None:
+            raise RecipeError(f"{where}: stage '{wrong}' must be a dict, got {stages[wrong]!r}")
+        return [{"name": name, **entry} for name, entry in stages.items()]
+    return list(stages)
 
 
 def _check_placeholders(where: str, stage: Stage, earlier: Mapping[str, Stage]) -> None:

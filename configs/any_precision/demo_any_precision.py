@@ -1,17 +1,9 @@
-# Demo, stage 2: the same network at 32, 4 and 2 bits, the frame itself quantized too. Begins from stage 1
-# (load_from, which tools/train_stages.py fills in); each lower precision learns from the next higher one.
-_base_ = ["../float/demo_float.py"]
-
-model = dict(
-    _delete_=True,
-    type="AnyPrecisionRecognizer",
-    backbone=dict(
-        type="AnyPrecisionBackbone",
-        backbone={{_base_.model.backbone}},
-        precisions=(32, 4, 2),
-        quantize_stem=True,
-        input_range=(0.0, 1.0),
-    ),
-    cls_head={{_base_.model.cls_head}},
-    data_preprocessor={{_base_.data_preprocessor}},
-)
+# Demo, stage 2: the same network at 32, 4 and 2 bits; load_from is stage 1's checkpoint.
+_base_ = [
+    "../_base_/datasets/synthetic.py",
+    "../_base_/models/slim_resnet_any_precision.py",
+    "../_base_/schedules/adam_demo.py",
+    "../_base_/default_runtime.py",
+]
+model = dict(data_preprocessor={{_base_.data_preprocessor}})
+default_hooks = dict(checkpoint=dict(save_best=None))

@@ -1,42 +1,11 @@
-# Demo, stage 4: the policy over a frozen any-precision network. tools/train_stages.py fills in load_from
-# (stage 2) and the policy backbone's weights (stage 3). Without augmentation the frozen features are computed
-# once.
-_base_ = ["../any_precision/demo_any_precision.py"]
-
-actions = [dict(bits=32), dict(bits=4), dict(bits=2), dict(skip=1)]
-model = dict(
-    _delete_=True,
-    type="VideoIQRecognizer",
-    backbone={{_base_.model.backbone}},
-    policy=dict(
-        type="PrecisionPolicy",
-        input_size=20,
-        backbone=dict(type="SlimResNet", base_channels=6, stage_blocks=(1, 1)),
-        head=dict(type="PolicyHead", in_channels=12, hidden=64, dropout_ratio=0.0),
-    ),
-    cls_head=dict(
-        type="FrameAverageHead",
-        num_classes=8,
-        in_channels=20,
-        dropout_ratio=0.0,
-        topk=(1,),
-    ),
-    actions=actions,
-    losses=dict(
-        efficiency=dict(type="EfficiencyLoss", weight=3.0),
-        balance=dict(type="UsageBalanceLoss", weight=0.3),
-        entropy=dict(type="PolicyEntropyLoss", weight=0.05),
-    ),
-    cache_features=True,
-    data_preprocessor={{_base_.data_preprocessor}},
-)
-
-train_cfg = dict(max_epochs=30)
-param_scheduler = [
-    dict(type="CosineAnnealingLR", T_max=30, eta_min=1e-4, by_epoch=True, convert_to_iter_based=True)
+# Demo, stage 4: the policy over stage 2's frozen network (load_from), its backbone from stage 3.
+_base_ = [
+    "../_base_/datasets/synthetic.py",
+    "../_base_/models/slim_resnet_videoiq.py",
+    "../_base_/schedules/adam_demo_30e.py",
+    "../_base_/default_runtime.py",
 ]
-custom_hooks = [dict(type="GumbelTemperatureHook", initial=5.0, decay=0.95)]
-
-cost_metric = dict(type="ComputeCostMetric", actions=actions)
-val_evaluator = [{{_base_.val_evaluator}}, cost_metric]
+model = dict(data_preprocessor={{_base_.data_preprocessor}})
+default_hooks = dict(checkpoint=dict(save_best=None))
+val_evaluator = [{{_base_.val_evaluator}}, {{_base_.cost_metric}}]
 test_evaluator = val_evaluator

@@ -1,5 +1,4 @@
-# Fights, stage 4: the policy over the frozen network of stage 2 (load_from), its backbone from stage 3.
-# There is no augmentation, so that the frozen features are computed once.
+# Fights, stage 4: the policy over stage 2's frozen network; without augmentation its features are computed once.
 _base_ = [
     "../_base_/default_runtime.py",
     "../_base_/datasets/fights.py",

@@ -101,15 +101,8 @@ class CheckedVideoDataset(VideoDataset):
         return self._left_out + int(self._failed.sum())
 
     def load_data_list(self) -> list[dict]:
-        if not os.path.isfile(self.ann_file):
-            raise FileNotFoundError(
-                f"ann_file {self.ann_file} does not exist; set the environment variable DATA_ROOT to the "
-                "folder with the lists, or data_root of the dataset with --cfg-options"
-            )
-        with open(self.ann_file, encoding="utf-8") as stream:
-            lines = [(number, line.strip()) for number, line in enumerate(stream, 1) if line.strip()]
-        if not lines:
-            raise ValueError(f"ann_file {self.ann_file} is empty; it needs lines 'path{self.delimiter}label'")
+        layout = f"path{self.delimiter}label"
+        lines = read_lines(self.ann_file, layout=layout)
         samples = [self._parse(line, where=f"{self.ann_file}, line {number}") for number, line in lines]
         missing = [i for i, sample in enumerate(samples) if not os.path.isfile(sample["filename"])]
         if missing:
@@ -121,26 +114,19 @@ class CheckedVideoDataset(VideoDataset):
 
     def _parse(self, line: str, *, where: str) -> dict:
         path, *labels = line.split(self.delimiter) if self.multi_class else line.rsplit(self.delimiter, 1)
-        try:
-            numbers = [int(label) for label in labels]
-        except ValueError:
-            numbers = []
-        if not numbers:
-            labels_word = "class numbers" if self.multi_class else "a class number"
-            raise ValueError(
-                f"{where}: {line!r} is not a path and {labels_word} with {self.delimiter!r} between"
-            )
-        for number in numbers:
-            if not 0 <= number < self.num_classes:
-                raise ValueError(
-                    f"{where}: label {number} is outside 0..{self.num_classes - 1} "
-                    f"(num_classes={self.num_classes}); correct the list or num_classes"
-                )
+        label = parse_labels(
+            labels,
+            self.num_classes,
+            multi_class=self.multi_class,
+            delimiter=self.delimiter,
+            line=line,
+            where=where,
+        )
         path = path.strip()
         if not os.path.splitext(path)[1]:
             path += ".mp4"  # as DecordInit does
         path = os.path.join(self.data_prefix["video"], path)
-        return {"filename": path, "label": numbers if self.multi_class else numbers[0]}
+        return {"filename": path, "label": label}
 
     def filter_data(self) -> list[dict]:
         """Of a test set, the clips whose videos decode."""
@@ -209,6 +195,48 @@ class CheckedVideoDataset(VideoDataset):
         return RuntimeError(
             f"none of the {len(self)} videos of {self.ann_file} can be read; the log has the reasons"
         )
+
+
+def read_lines(ann_file: str, *, layout: str) -> list[tuple[int, str]]:
+    """Numbers (from 1) and texts of a list's lines, without the empty ones.
+
+    Raises:
+        FileNotFoundError: no such file. ValueError: it has no line.
+    """
+    if not os.path.isfile(ann_file):
+        raise FileNotFoundError(
+            f"ann_file {ann_file} does not exist; set the environment variable DATA_ROOT to the "
+            "folder with the lists, or data_root of the dataset with --cfg-options"
+        )
+    with open(ann_file, encoding="utf-8") as stream:
+        lines = [(number, line.strip()) for number, line in enumerate(stream, 1) if line.strip()]
+    if not lines:
+        raise ValueError(f"ann_file {ann_file} is empty; it needs lines '{layout}'")
+    return lines
+
+
+def parse_labels(
+    texts: Sequence[str], num_classes: int, *, multi_class: bool, delimiter: str, line: str, where: str
+) -> int | list[int]:
+    """The label, or with ``multi_class`` the labels, of one line.
+
+    Raises:
+        ValueError: none, one that is no number, or one outside [0, num_classes); names ``line`` and ``where``.
+    """
+    try:
+        numbers = [int(text) for text in texts]
+    except ValueError:
+        numbers = []
+    if not numbers or (len(numbers) > 1 and not multi_class):
+        labels_word = "class numbers" if multi_class else "a class number"
+        raise ValueError(f"{where}: {line!r} is not a path and {labels_word} with {delimiter!r} between")
+    for number in numbers:
+        if not 0 <= number < num_classes:
+            raise ValueError(
+                f"{where}: label {number} is outside 0..{num_classes - 1} "
+                f"(num_classes={num_classes}); correct the list or num_classes"
+            )
+    return numbers if multi_class else numbers[0]
 
 
 def _warn(message: str) -> None:

@@ -40,6 +40,7 @@ class VideoIQRecognizer(BaseRecognizer):
 
     Training: features at every precision, mixed by the policy's sampled decisions.
     Testing: the most likely action per frame; frames are grouped by action, each group runs once, skips never run.
+    A video tested in several views (clips, crops) is several clips, whose scores the head averages.
 
     ``loss = CE + distill + sum of losses + policy_cls_weight * CE(policy classifier)``; CE is the head's own loss.
 
@@ -54,6 +55,8 @@ class VideoIQRecognizer(BaseRecognizer):
         policy_cls_weight: weight of the policy classifier's cross-entropy; needs ``policy.head.num_classes``.
         frozen: parts that do not learn, of 'backbone', 'cls_head', 'policy'; () is joint training.
         cache_features: keep the frozen backbone's features of each clip; for pipelines without augmentation.
+        num_frames: T; longer inputs are views of T frames one after the other, as the host's pipelines make them.
+            None takes every input as one clip.
         all_skip: a clip of which every frame would be skipped gets its frame most likely to be processed
             ('likeliest'), or zero features ('zero', the authors' release).
         data_preprocessor, train_cfg, test_cfg: as in the host.
@@ -79,6 +82,7 @@ class VideoIQRecognizer(BaseRecognizer):
         policy_cls_weight: float = 0.0,
         frozen: Sequence[str] = ("backbone",),
         cache_features: bool = False,
+        num_frames: int | None = None,
         all_skip: str = "likeliest",
         data_preprocessor: dict | None = None,
         train_cfg: dict | None = None,
@@ -100,6 +104,7 @@ class VideoIQRecognizer(BaseRecognizer):
         self.teacher = None if teacher is None else build_teacher(teacher)
         self.policy_cls_weight = policy_cls_weight
         self.frozen = tuple(frozen)
+        self.num_frames = num_frames
         self.all_skip = all_skip
         self._check(backbone, cache_features)
         self.feature_cache = FeatureCache() if cache_features else None
@@ -160,6 +165,21 @@ class VideoIQRecognizer(BaseRecognizer):
 
     # --- testing ------------------------------------------------------------------------------------------
 
+    def clips_of(self, inputs: Tensor) -> Tensor:
+        """Inputs (N, V*T, C, H, W) of V views as clips (N*V, T, C, H, W), all views of a video together.
+
+        Raises:
+            ValueError: the frames are no whole number of views.
+        """
+        if self.num_frames is None:
+            return inputs
+        if inputs.shape[1] % self.num_frames:
+            raise ValueError(
+                f"inputs of {inputs.shape[1]} frames are no views of num_frames={self.num_frames}: "
+                "sample that many frames a view, or change model.num_frames"
+            )
+        return inputs.reshape(-1, self.num_frames, *inputs.shape[2:])
+
     def recognize(self, inputs: Tensor) -> Prediction:
         """Choose an action for each frame of clips (N, T, C, H, W) and run what was chosen."""
         policy = None
@@ -212,19 +232,24 @@ class VideoIQRecognizer(BaseRecognizer):
     def predict(
         self, inputs: Tensor, data_samples: list[ActionDataSample] | None = None, **kwargs: Any
     ) -> list[ActionDataSample]:
-        """Adds to each sample pred_score (K,), pred_label, policy_actions (T,), policy_probs (T, A) and cost."""
+        """Adds to each sample pred_score (K,), pred_label, policy_actions (T,), policy_probs (T, A) and cost.
+
+        Of several views: the averaged score, the actions of all their frames (V*T,), and what all of them cost.
+        """
         if data_samples is None:
             data_samples = [ActionDataSample() for _ in inputs]
-        prediction = self.recognize(inputs)
+        prediction = self.recognize(self.clips_of(inputs))
         samples = self.cls_head.predict_by_feat(prediction.logits, data_samples)
         if prediction.policy is None:
             probs = F.one_hot(prediction.actions, len(self.actions)).to(inputs.dtype)
         else:
             probs = prediction.policy.log_probs.exp()
         model_cost = self._model_cost(tuple(inputs.shape[2:]), with_policy=prediction.policy is not None)
-        costs = model_cost.clip_costs(prediction.actions, self.actions)  # name -> (N,)
+        actions = prediction.actions.reshape(len(samples), -1)  # (N, V*T)
+        probs = probs.reshape(*actions.shape, -1)
+        costs = model_cost.clip_costs(actions, self.actions)  # name -> (N,)
         for i, sample in enumerate(samples):
-            sample.set_field(prediction.actions[i], "policy_actions")
+            sample.set_field(actions[i], "policy_actions")
             sample.set_field(probs[i], "policy_probs")
             sample.set_field({name: float(values[i]) for name, values in costs.items()}, "cost")
         return samples
@@ -240,11 +265,12 @@ class VideoIQRecognizer(BaseRecognizer):
         return self._model_costs[key]
 
     def _forward(self, inputs: Tensor, **kwargs: Any) -> Tensor:
-        """Class logits (N, K)."""
-        return self.recognize(inputs).logits
+        """Class logits (N, K); (N*V, K) of V views."""
+        return self.recognize(self.clips_of(inputs)).logits
 
     def extract_feat(self, inputs: Tensor, **kwargs: Any) -> Tensor:
         """Clip features before the classifier's average: (N, T, D), zero for skipped frames."""
+        inputs = self.clips_of(inputs)
         actions = self.recognize(inputs).actions
         return self.features_of_chosen_actions(inputs, actions)[0]
 
@@ -357,6 +383,8 @@ class VideoIQRecognizer(BaseRecognizer):
             raise ValueError(
                 f"cache_features=True needs a backbone that does not learn, but frozen={self.frozen}"
             )
+        if self.num_frames is not None and self.num_frames < 1:
+            raise ValueError(f"num_frames={self.num_frames} must be at least 1, or None")
         if self.all_skip not in ALL_SKIP:
             raise ValueError(f"all_skip={self.all_skip!r} must be one of {ALL_SKIP}")
 

@@ -1,0 +1,3 @@
+# ActivityNet-v1.3, stage 2, with weights on the centred nested grid instead of the paper's.
+_base_ = ["./any_precision_r50_16f_activitynet.py"]
+model = dict(backbone=dict(weight=dict(type="nested")))

@@ -1,0 +1,10 @@
+# ActivityNet-v1.3, stage 1: ResNet-18 in float, from ImageNet weights.
+_base_ = [
+    "../_base_/default_runtime.py",
+    "../_base_/datasets/activitynet.py",
+    "../_base_/models/resnet18_float.py",
+    "../_base_/schedules/sgd_100e.py",
+]
+model = dict(
+    cls_head=dict(num_classes={{_base_.num_classes}}), data_preprocessor={{_base_.data_preprocessor}}
+)

@@ -1,36 +1,28 @@
-"""Any 2D backbone of the host, made any-precision."""
+"""Any backbone of the host that reads frames or clips, made any-precision."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from mmaction.models.backbones.mobilenet_v2 import InvertedResidual
-from mmaction.models.backbones.resnet import BasicBlock, Bottleneck
-from mmaction.models.backbones.resnet_tsm import TemporalShift
 from mmaction.registry import MODELS
-from mmcv.cnn.bricks.wrappers import Conv2d, Linear
+from mmcv.cnn.bricks.wrappers import Conv2d, Conv3d, Linear
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmvideoiq.quant import PrecisionSwitch, calibrate_clips_, calibrate_norms_, to_any_precision_
+from mmvideoiq.models import host_backbones
+from mmvideoiq.models.host_backbones import BLOCKS, LibraryBackbone
+from mmvideoiq.quant import (
+    PrecisionSwitch,
+    SampleError,
+    calibrate_clips_,
+    calibrate_norms_,
+    to_any_precision_,
+)
 from mmvideoiq.quant.convert import evaluating
 from mmvideoiq.quant.functional import uniform
 from mmvideoiq.quant.precision import FLOAT_BITS
-
-# class of residual block -> its children that read the block's input
-BLOCKS: dict[type[nn.Module], tuple[str, ...]] = {
-    BasicBlock: ("conv1", "downsample"),
-    Bottleneck: ("conv1", "downsample"),
-    InvertedResidual: ("conv.0",),
-}
-# options of the host's backbones that cannot live with a precision that changes within a step, and why
-REFUSED = {
-    "with_cp": "gradient checkpointing recomputes in backward, when the active precision has changed",
-    "partial_bn": "it counts batch norms, and there is one per precision",
-}
-SAMPLE_SIZE = 64  # side of the frames that trace the network
 
 
 @MODELS.register_module()
@@ -40,21 +32,28 @@ class AnyPrecisionBackbone(BaseModule):
     Convolutions and linear layers quantize their weight and input at the active precision; batch norms have one set
     per precision. The first convolution stays float and is shared by all precisions, as is its batch norm.
     Residual blocks quantize their input once, for their first convolution, the shortcut and its convolution.
+    Of transformers the linear layers follow the precision; products of attention, layer norms and what is added to
+    tokens stay float. Networks over clips (3D convolutions, attention over time) have one precision per clip.
+    docs/backbones.md lists what works with which.
 
     Float checkpoints load into it (``load_from``, ``init_cfg`` or ``pretrained`` of the inner config): every
     precision's batch norm starts from the float one.
 
     Args:
-        backbone: config of a 2D backbone of the host, e.g. ``dict(type='ResNet', depth=50)``.
+        backbone: config of a backbone of the host, e.g. ``dict(type='ResNet', depth=50)``, or of one that its
+            recognizers take from elsewhere, e.g. ``dict(type='timm.resnet18')``.
         precisions: high to low; 32 is float.
         weight: weight quantizer, ``dict(type='dorefa' | 'nested' | 'lsq')``.
         activation: activation quantizer, ``dict(type='pact', init_clip=2.0)``.
         include, exclude: name patterns of the layers to convert and to leave float.
         quantize_stem: also quantize the frame itself and the first convolution.
         input_range: lowest and highest value of a normalized frame; needed by, and only by, ``quantize_stem``.
+        sample_shape: (C, H, W) of a frame or (C, T, H, W) of a clip that the backbone accepts, to trace it once;
+            found from its config where left out.
 
     Raises:
         ValueError: an option above is out of range, or the inner config uses something that cannot be converted.
+        ImportError: the backbone needs a package that is not installed.
     """
 
     def __init__(
@@ -68,12 +67,11 @@ class AnyPrecisionBackbone(BaseModule):
         exclude: Sequence[str] = (),
         quantize_stem: bool = False,
         input_range: tuple[float, float] | None = None,
+        sample_shape: Sequence[int] | None = None,
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        for option, why in REFUSED.items():
-            if backbone.get(option):
-                raise ValueError(f"backbone.{option}={backbone[option]} cannot be made any-precision: {why}")
+        host_backbones.check(backbone)
         if quantize_stem != (input_range is not None):
             raise ValueError(
                 f"quantize_stem={quantize_stem} and input_range={input_range}: give both "
@@ -81,19 +79,15 @@ class AnyPrecisionBackbone(BaseModule):
             )
         if input_range is not None and not input_range[0] < input_range[1]:
             raise ValueError(f"input_range={input_range} must go from low to high")
-        if len(backbone.get("out_indices") or ()) > 1:
-            raise ValueError(
-                f"backbone.out_indices={backbone['out_indices']}: only one feature map is supported"
-            )
         self.switch = PrecisionSwitch(precisions)
         self.input_range = input_range
         self._float_cfg = backbone
-        self.net = MODELS.build(backbone)
+        self.net = host_backbones.build(backbone)
         self.num_segments = getattr(self.net, "num_segments", None)
+        self.sample_shape = tuple(sample_shape or host_backbones.sample_shape(backbone, self.net))
         devices = [] if not torch.cuda.is_available() else [torch.cuda.current_device()]
         with torch.random.fork_rng(devices):
-            channels = backbone.get("in_channels", 3)
-            sample = torch.randn(self.num_segments or 1, channels, SAMPLE_SIZE, SAMPLE_SIZE)
+            sample = torch.randn(self.num_segments or 1, *self.sample_shape)
         try:
             self.report = to_any_precision_(
                 self.net,
@@ -102,16 +96,18 @@ class AnyPrecisionBackbone(BaseModule):
                 weight=weight,
                 activation=activation,
                 blocks=BLOCKS,
-                plain=(Conv2d, Linear),
+                plain=(Conv2d, Conv3d, Linear),
                 include=include,
                 exclude=exclude,
                 quantize_stem=quantize_stem,
             )
-        except RuntimeError as error:
+        except SampleError as error:
             raise ValueError(
-                f"backbone.type={backbone['type']!r} does not run on frames of shape {tuple(sample.shape)}: "
-                f"{str(error).splitlines()[0]}"
+                f"backbone.type={backbone['type']!r} does not run on {self.reads} of shape {self.sample_shape}: "
+                f"{str(error).partition(': ')[2]}; give sample_shape if it needs another"
             ) from error
+        except ImportError as error:
+            raise ImportError(f"backbone.type={backbone['type']!r} cannot run here: {error}") from error
         self._shared_stem = self._find_shared_stem(sample)
         self.net.train(self.training)
         self.register_load_state_dict_pre_hook(_accept_float_names)
@@ -121,42 +117,65 @@ class AnyPrecisionBackbone(BaseModule):
         return self.switch.precisions
 
     @property
+    def reads(self) -> str:
+        """'clips' (N, C, T, H, W) or 'frames' (N, C, H, W)."""
+        return "clips" if len(self.sample_shape) == 4 else "frames"
+
+    @property
     def mixes_frames(self) -> bool:
-        """Whether a frame's features depend on its neighbours in the clip (temporal shift)."""
-        return any(isinstance(module, TemporalShift) for module in self.net.modules())
+        """Whether a frame's features depend on its neighbours in the clip (temporal shift, 3D, attention over time)."""
+        return self.reads == "clips" or host_backbones.mixes_frames(self.net)
 
     def init_weights(self) -> None:
         """Let a float twin of the same config do the host's own initialization, and take its weights over."""
         if self.init_cfg is not None:
             super().init_weights()
             return
-        twin = MODELS.build(self._float_cfg)
+        twin = host_backbones.build(self._float_cfg)
         twin.init_weights()
         self.load_state_dict({f"net.{k}": v for k, v in twin.state_dict().items()}, strict=False)
         MMLogger.get_current_instance().info(f"{type(self.net).__name__}: {self.report}")
         self._is_init = True
 
     def calibrate_(self, frames: Tensor) -> None:
-        """Fit clips and the lower precisions' batch norms to what normalized frames (N, C, H, W) produce."""
+        """Fit clips and the lower precisions' batch norms to what normalized frames, or clips, produce."""
         clips = calibrate_clips_(self, frames)
         norms = calibrate_norms_(self, self.switch, frames)
         MMLogger.get_current_instance().info(
             f"fitted the clips of {clips} quantizers and {norms} batch norms to {len(frames)} frames"
         )
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """Features at the active precision: (N, C, H, W) -> (N, D, h, w)."""
+    def forward(self, frames: Tensor) -> Any:
+        """Features at the active precision: (N, C, H, W) -> (N, D, h, w).
+
+        Clips (N, C, T, H, W) give what the backbone makes of them: the host's heads know each shape.
+        """
+        if frames.dim() != 1 + len(self.sample_shape):
+            axes = "(N, C, T, H, W)" if self.reads == "clips" else "(N, C, H, W)"
+            raise ValueError(
+                f"{type(self.net).__name__} reads {self.reads} {axes}, got {tuple(frames.shape)}"
+                + "; use AnyPrecisionRecognizer3D" * (self.reads == "clips")
+            )
         bits = self.switch.bits
         if self.input_range is not None and bits != FLOAT_BITS:
             frames = uniform(frames, *self.input_range, bits)
-        return self.net(frames)
+        features = self.net(frames)
+        if self.reads == "clips":
+            return features
+        if isinstance(features, (tuple, list)):
+            if len(features) > 1:
+                raise ValueError(
+                    f"{type(self.net).__name__} gives {len(features)} feature maps; one is supported (out_indices)"
+                )
+            features = features[0]  # of mmpretrain
+        return features[..., None, None] if features.dim() == 2 else features
 
-    def forward_at(self, frames: Tensor, bits: int) -> Tensor:
-        """Features at ``bits``: (N, C, H, W) -> (N, D, h, w)."""
+    def forward_at(self, frames: Tensor, bits: int) -> Any:
+        """Features at ``bits``."""
         with self.switch.at(bits):
             return self(frames)
 
-    def forward_all(self, frames: Tensor, precisions: Sequence[int] | None = None) -> dict[int, Tensor]:
+    def forward_all(self, frames: Tensor, precisions: Sequence[int] | None = None) -> dict[int, Any]:
         """Features at each of ``precisions`` (None: all, high to low).
 
         A float stem, and what the weights of all precisions have in common, are computed once.
@@ -165,28 +184,47 @@ class AnyPrecisionBackbone(BaseModule):
             return {bits: self.forward_at(frames, bits) for bits in precisions or self.precisions}
 
     def _find_shared_stem(self, sample: Tensor) -> list[str]:
-        """Names of the float first children that run in a chain, from the frame on: convolution and pooling."""
-        calls: list[tuple[str, Any, Any]] = []  # of every child: name, input, output
-        handles = [
-            child.register_forward_hook(lambda _, args, out, name=name: calls.append((name, args, out)))
-            for name, child in self.net.named_children()
-        ]
+        """Names of the float first children that run in a chain, from the frame on: convolution and pooling.
+
+        A value that the network itself changes in place ends the chain: it would do so once per precision.
+        """
+        began: list[int] = []
+        calls: list[tuple[str, Any, int, Any, int]] = []  # of children: name, input, changes, output, changes
+
+        def before(_module: nn.Module, args: tuple[Any, ...]) -> None:
+            began.append(_changes(args[0]) if args else 0)
+
+        def after(name: str) -> Any:
+            return lambda _, args, out: calls.append((name, args, began.pop(), out, _changes(out)))
+
+        handles = []
+        for name, child in self.net.named_children():
+            handles.append(child.register_forward_pre_hook(before))
+            handles.append(child.register_forward_hook(after(name)))
         try:
             with evaluating(self.net):
-                self.net(sample)
+                self(sample)  # it also checks what comes out
         finally:
             for handle in handles:
                 handle.remove()
-        names: list[str] = []
-        called = [name for name, _, _ in calls]
-        before = sample
-        for name, args, out in calls:
+        chain: list[tuple[str, Any, int]] = []
+        called = [name for name, *_ in calls]
+        value, changes = sample, _changes(sample)
+        for name, args, seen, out, then in calls:
             quantized = any(layer == name or layer.startswith(name + ".") for layer in self.report.converted)
-            if quantized or len(args) != 1 or args[0] is not before or called.count(name) > 1:
+            if (
+                quantized
+                or len(args) != 1
+                or args[0] is not value
+                or seen != changes
+                or called.count(name) > 1
+            ):
                 break
-            names.append(name)
-            before = out
-        return names
+            chain.append((name, out, then))
+            value, changes = out, then
+        while chain and _changes(chain[-1][1]) != chain[-1][2]:
+            chain.pop()
+        return [name for name, *_ in chain]
 
     @contextmanager
     def _stem_computed_once(self, frames: Tensor) -> Iterator[None]:
@@ -199,6 +237,11 @@ class AnyPrecisionBackbone(BaseModule):
             yield
         finally:
             self.net._modules.update(stem)
+
+
+def _changes(value: Any) -> int:
+    """How often a tensor was changed in place."""
+    return value._version if isinstance(value, Tensor) else 0
 
 
 class _Computed(nn.Module):
@@ -216,9 +259,14 @@ def _accept_float_names(
     module: AnyPrecisionBackbone, state_dict: dict[str, Any], prefix: str, *_: Any
 ) -> None:
     """Load hook: a float backbone's names (no ``net.``) become ours."""
-    inner = {f"{prefix}{name.split('.', 1)[0]}" for name, _ in module.net.named_parameters()}
+    net, place = module.net, "net."
+    if isinstance(net, LibraryBackbone):
+        net, place = net.model, "net.model."
+    inner = {
+        f"{prefix}{name.split('.', 1)[0]}" for name, _ in (*net.named_parameters(), *net.named_buffers())
+    }
     for key in list(state_dict):
         if key.startswith(prefix) and not key.startswith(prefix + "net."):
             head = prefix + key[len(prefix) :].split(".", 1)[0]
             if head in inner:
-                state_dict[f"{prefix}net.{key[len(prefix) :]}"] = state_dict.pop(key)
+                state_dict[f"{prefix}{place}{key[len(prefix) :]}"] = state_dict.pop(key)

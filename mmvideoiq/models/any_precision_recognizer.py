@@ -1,13 +1,13 @@
 """Joint training of all precisions of one backbone (arXiv:2108.10394, section 3.2).
 
-Axes: N videos, T frames, C H W, D features, K classes.
+Axes: N videos, T frames, V clips of a video, C H W, D features, K classes.
 """
 
 from itertools import pairwise
 from typing import Any
 
 import torch
-from mmaction.models.recognizers import Recognizer2D
+from mmaction.models.recognizers import BaseRecognizer, Recognizer2D, Recognizer3D
 from mmaction.registry import MODELS
 from torch import Tensor
 
@@ -15,23 +15,24 @@ from mmvideoiq.models.any_precision_backbone import AnyPrecisionBackbone
 from mmvideoiq.models.frozen import build_teacher, freeze_, load_teacher_
 
 
-@MODELS.register_module()
-class AnyPrecisionRecognizer(Recognizer2D):
-    """The host's 2D recognizer with every precision in each training step.
+class _AnyPrecision(BaseRecognizer):
+    """A recognizer of the host with every precision in each training step; subclasses say what a backbone reads.
 
     Loss: ``sum_b CE(scores_b, label) + distill(scores_b, target_b)``. The target of every precision is the float
     teacher where there is one; else each lower precision learns from the next higher one of the same step.
 
     Args:
         backbone: config of an ``AnyPrecisionBackbone``.
-        cls_head: config of a head of the host, e.g. ``TSNHead``.
+        cls_head: config of a head of the host.
         distill: config of the distillation loss; None trains on labels alone.
         teacher: config of a float recognizer with the key ``checkpoint``.
         data_preprocessor, train_cfg, test_cfg: as in the host.
 
     Raises:
-        ValueError: a backbone that is not any-precision, or a teacher without ``distill``.
+        ValueError: a backbone that is not any-precision or reads something else, or a teacher without ``distill``.
     """
+
+    reads: str
 
     def __init__(
         self,
@@ -56,6 +57,14 @@ class AnyPrecisionRecognizer(Recognizer2D):
                 f"backbone.type={backbone['type']!r} is not any-precision: "
                 "wrap it as dict(type='AnyPrecisionBackbone', backbone=...)"
             )
+        if self.backbone.reads != self.reads:
+            other = {"frames": "AnyPrecisionRecognizer", "clips": "AnyPrecisionRecognizer3D"}[
+                self.backbone.reads
+            ]
+            raise ValueError(
+                f"backbone {type(self.backbone.net).__name__} reads {self.backbone.reads}, "
+                f"{type(self).__name__} gives it {self.reads}: use {other}"
+            )
         if teacher is not None and distill is None:
             raise ValueError(
                 "a teacher is given but distill=None: name a distillation loss or leave the teacher out"
@@ -75,7 +84,7 @@ class AnyPrecisionRecognizer(Recognizer2D):
         if self.teacher is not None:
             load_teacher_(self.teacher)
 
-    def train(self, mode: bool = True) -> "AnyPrecisionRecognizer":
+    def train(self, mode: bool = True) -> "_AnyPrecision":
         super().train(mode)
         if self.teacher is not None:
             freeze_(self.teacher)
@@ -87,15 +96,17 @@ class AnyPrecisionRecognizer(Recognizer2D):
             return super().extract_feat(inputs, *args, **kwargs)
 
     def _forward(self, inputs: Tensor, stage: str = "head", **kwargs: Any) -> Tensor:
-        """Class logits (N, K) of clips (N, T, C, H, W) at the fixed precision."""
+        """Class logits (N, K) at the fixed precision."""
         return super()._forward(inputs, stage=stage, **kwargs)
 
+    def scores(self, inputs: Tensor) -> dict[int, Tensor]:
+        """Class logits at each precision: bits -> (N, K)."""
+        raise NotImplementedError
+
     def loss(self, inputs: Tensor, data_samples: list, **kwargs: Any) -> dict[str, Tensor]:
-        """Losses and accuracies of every precision; inputs (N, T, C, H, W)."""
-        num_frames = inputs.shape[1]
-        features = self.backbone.forward_all(inputs.flatten(0, 1))  # bits -> (N*T, D, h, w)
-        # bits -> (N, K); float32 under autocast too, for the host's accuracies
-        scores = {bits: self.cls_head(f, num_segs=num_frames).float() for bits, f in features.items()}
+        """Losses and accuracies of every precision."""
+        # float32 under autocast too, for the host's accuracies
+        scores = {bits: score.float() for bits, score in self.scores(inputs).items()}
         results = {}
         for bits, score in scores.items():
             for name, value in self.cls_head.loss_by_feat(score, data_samples).items():
@@ -113,3 +124,29 @@ class AnyPrecisionRecognizer(Recognizer2D):
             features, kwargs = self.teacher.extract_feat(inputs)
             target = self.teacher.cls_head(features, **kwargs)
         return dict.fromkeys(scores, target)
+
+
+@MODELS.register_module()
+class AnyPrecisionRecognizer(_AnyPrecision, Recognizer2D):
+    __doc__ = _AnyPrecision.__doc__
+    reads = "frames"
+
+    def scores(self, inputs: Tensor) -> dict[int, Tensor]:
+        """Class logits of clips (N, T, C, H, W), averaged over their frames: bits -> (N, K)."""
+        features = self.backbone.forward_all(inputs.flatten(0, 1))  # bits -> (N*T, D, h, w)
+        return {bits: self.cls_head(f, num_segs=inputs.shape[1]) for bits, f in features.items()}
+
+
+@MODELS.register_module()
+class AnyPrecisionRecognizer3D(_AnyPrecision, Recognizer3D):
+    """:class:`AnyPrecisionRecognizer` for backbones over clips: one precision for all frames of a clip.
+
+    ``set_fixed_action(bits)`` chooses it. There is no policy over clips, and no bundle of them.
+    """
+
+    reads = "clips"
+
+    def scores(self, inputs: Tensor) -> dict[int, Tensor]:
+        """Class logits of clips (N, V, C, T, H, W): bits -> (N*V, K)."""
+        features = self.backbone.forward_all(inputs.flatten(0, 1))  # bits -> what the host's head reads
+        return {bits: self.cls_head(f) for bits, f in features.items()}

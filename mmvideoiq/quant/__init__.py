@@ -1,13 +1,19 @@
 """Any-precision layers in plain torch: one set of weights, read at the precision that is switched on."""
 
 from mmvideoiq.quant.calibrate import calibrate_clips_, calibrate_norms_
-from mmvideoiq.quant.convert import ConversionReport, to_any_precision_
-from mmvideoiq.quant.layers import AnyPrecisionConv2d, AnyPrecisionLinear, SwitchableBatchNorm2d
+from mmvideoiq.quant.convert import ConversionReport, SampleError, to_any_precision_
+from mmvideoiq.quant.layers import (
+    AnyPrecisionConv2d,
+    AnyPrecisionConv3d,
+    AnyPrecisionLinear,
+    SwitchableBatchNorm2d,
+)
 from mmvideoiq.quant.precision import PrecisionSwitch
 from mmvideoiq.quant.quantizers import Dorefa, Lsq, Nested, Pact, build_quantizer
 
 __all__ = [
     "AnyPrecisionConv2d",
+    "AnyPrecisionConv3d",
     "AnyPrecisionLinear",
     "ConversionReport",
     "Dorefa",
@@ -15,6 +21,7 @@ __all__ = [
     "Nested",
     "Pact",
     "PrecisionSwitch",
+    "SampleError",
     "SwitchableBatchNorm2d",
     "build_quantizer",
     "calibrate_clips_",

@@ -81,7 +81,7 @@ def calibrate_norms_(model: nn.Module, switch: PrecisionSwitch, *inputs: Tensor)
     highest, *lower = switch.precisions
 
     def moments(x: Tensor) -> tuple[Tensor, Tensor]:
-        var, mean = torch.var_mean(x.float(), dim=(0, 2, 3), correction=0)
+        var, mean = torch.var_mean(x.float(), dim=(0, *range(2, x.dim())), correction=0)
         return mean, var
 
     def look(norm: SwitchableBatchNorm2d, args: tuple[Tensor]) -> None:

@@ -9,14 +9,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmvideoiq.quant.layers import AnyPrecisionConv2d, AnyPrecisionLinear, SwitchableBatchNorm2d
+from mmvideoiq.quant.layers import (
+    AnyPrecisionConv2d,
+    AnyPrecisionConv3d,
+    AnyPrecisionLinear,
+    SwitchableBatchNorm2d,
+)
 from mmvideoiq.quant.precision import PrecisionSwitch
 from mmvideoiq.quant.quantizers import build_quantizer
 
-CONVERTIBLE: dict[type[nn.Module], Any] = {nn.Conv2d: AnyPrecisionConv2d, nn.Linear: AnyPrecisionLinear}
+CONVERTIBLE: dict[type[nn.Module], Any] = {
+    nn.Conv2d: AnyPrecisionConv2d,
+    nn.Conv3d: AnyPrecisionConv3d,
+    nn.Linear: AnyPrecisionLinear,
+}
 # what holds multiplications: it is converted, or reported when it stays float
 LAYERS = (nn.modules.conv._ConvNd, nn.Linear, nn.Bilinear, nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase)
 NORMS = (nn.modules.batchnorm._BatchNorm,)
+
+
+class SampleError(ValueError):
+    """The model does not run on the sample input."""
 
 
 @dataclass
@@ -93,6 +106,13 @@ def _trace(model: nn.Module, sample: Tensor, watched: Mapping[str, nn.Module]) -
     try:
         with evaluating(model):
             model(sample)
+    except ImportError:
+        raise
+    except Exception as error:  # whatever the network's own code says
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise SampleError(
+            f"{type(model).__name__} does not run on a sample of shape {tuple(sample.shape)}: {reason}"
+        ) from error
     finally:
         for handle in handles:
             handle.remove()
@@ -142,7 +162,8 @@ def to_any_precision_(
             quantized once, for them and for the shortcut.
         include: name patterns (``*`` matches anything) of layers to convert; None means all.
         exclude: name patterns of layers to leave float.
-        plain: subclasses of ``nn.Conv2d`` and ``nn.Linear`` that compute as those do; others are left float.
+        plain: subclasses of ``nn.Conv2d``, ``nn.Conv3d`` and ``nn.Linear`` that compute as those do; others are left
+            float.
         quantize_stem: convert the first layer too; its input is not quantized here (the caller does that).
 
     Returns: the report.
@@ -150,6 +171,7 @@ def to_any_precision_(
     Raises:
         ValueError: nothing was converted, a pattern matches nothing, an unknown quantizer, an empty sample, a
             model that is converted already.
+        SampleError: a ValueError; the model does not run on the sample.
     """
     for field_name, patterns in (("include", include), ("exclude", exclude)):
         if isinstance(patterns, str):

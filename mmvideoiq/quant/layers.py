@@ -93,29 +93,32 @@ class _AnyPrecision(nn.Module):
         return x if self.act_quantizer is None else self.act_quantizer(x, self.switch.bits)
 
 
-class AnyPrecisionConv2d(_AnyPrecision, nn.Conv2d):
+class _AnyPrecisionConv(_AnyPrecision):
     """A convolution whose input and weight are quantized at the active precision; its bias stays float.
 
     ``act_quantizer=None`` means that the input arrives quantized (first convolutions of residual blocks).
     """
 
+    bias: Tensor | None
+    _conv_forward: Any  # of the plain convolution that a subclass names
+
     @classmethod
     def from_float(
         cls,
-        conv: nn.Conv2d,
+        conv: Any,
         *,
         switch: PrecisionSwitch,
         weight_quantizer: WeightQuantizer,
         act_quantizer: nn.Module | None,
     ) -> Self:
         """Take over ``conv``'s hyper-parameters and its very Parameter objects."""
-        new = cls(
+        new: Any = cls(
             conv.in_channels,
             conv.out_channels,
-            conv.kernel_size,  # type: ignore[arg-type]
-            stride=conv.stride,  # type: ignore[arg-type]
-            padding=conv.padding,  # type: ignore[arg-type]
-            dilation=conv.dilation,  # type: ignore[arg-type]
+            conv.kernel_size,
+            stride=conv.stride,
+            padding=conv.padding,
+            dilation=conv.dilation,
             groups=conv.groups,
             bias=conv.bias is not None,
             padding_mode=conv.padding_mode,
@@ -127,6 +130,14 @@ class AnyPrecisionConv2d(_AnyPrecision, nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         return self._conv_forward(self._input(input), self.quantized_weight(), self.bias)
+
+
+class AnyPrecisionConv2d(_AnyPrecisionConv, nn.Conv2d):
+    """Over a frame: (N, C, H, W)."""
+
+
+class AnyPrecisionConv3d(_AnyPrecisionConv, nn.Conv3d):
+    """Over a clip: (N, C, T, H, W); every frame of it at the same precision."""
 
 
 class AnyPrecisionLinear(_AnyPrecision, nn.Linear):
@@ -154,6 +165,8 @@ class AnyPrecisionLinear(_AnyPrecision, nn.Linear):
 class SwitchableBatchNorm2d(nn.Module):
     """One batch norm per precision; only the active one computes, and only its statistics move.
 
+    It takes batch norms of any dimension. Layer norms need none of this: they keep no statistics, so that one serves
+    all precisions.
     ``norms`` holds real batch norms, keyed by the precision. A state dict with the plain names of one float
     batch norm loads too: every precision starts from it. One of another precision list is a ValueError.
     """

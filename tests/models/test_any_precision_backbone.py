@@ -1,4 +1,6 @@
 import copy
+import importlib.util
+import sys
 
 import pytest
 import torch
@@ -6,6 +8,7 @@ from mmaction.models.backbones.resnet import BasicBlock
 from mmaction.registry import MODELS
 from torch import nn
 
+from mmvideoiq.quant import Pact
 from tests.models.toys import any_precision, build, clips, lived_in, slim
 
 SLOW = pytest.mark.slow
@@ -254,6 +257,72 @@ def test_frames_of_more_channels():
     assert ours(torch.randn(2, 10, 24, 24)).shape[:2] == (2, 16)
 
 
+def test_a_stem_that_others_change_in_place_is_not_shared():
+    cfg = dict(type="OmniResNet", layers=[1, 1, 1, 1])
+    ours = MODELS.build(any_precision(cfg))
+    x = torch.randn(1, 3, 2, 32, 32)
+    sum(features.mean() for features in ours.forward_all(x).values()).backward()
+    assert ours.net.layer1[0].conv2.weight.grad.abs().sum() > 0
+    ours.eval()
+    with torch.no_grad():
+        together = ours.forward_all(x)
+        for bits in ours.precisions:
+            torch.testing.assert_close(together[bits], ours.forward_at(x, bits))
+
+
+# --- networks over clips ---
+
+OVER_CLIPS = [  # config, converted layers
+    pytest.param(
+        dict(type="ResNet3d", depth=18, base_channels=4, pretrained=None, pretrained2d=False),
+        19,
+        id="ResNet3d",
+    ),
+    pytest.param(  # its attention reads the weight of qkv by itself, which therefore stays float
+        dict(type="VisionTransformer", img_size=32, embed_dims=24, depth=2, num_heads=2, num_frames=4),
+        6,
+        id="VisionTransformer",
+    ),
+    pytest.param(
+        dict(
+            type="SwinTransformer3D",
+            arch=dict(embed_dims=8, depths=[1, 1], num_heads=[1, 2]),
+            pretrained2d=False,
+            out_indices=(1,),
+        ),
+        9,
+        id="SwinTransformer3D",
+    ),
+]
+
+
+@pytest.mark.parametrize("cfg, converted", OVER_CLIPS)
+def test_networks_over_clips_convert_and_equal_the_float_network_at_32_bits(cfg, converted):
+    reference, ours = MODELS.build(copy.deepcopy(cfg)), MODELS.build(any_precision(cfg))
+    reference.eval()  # of some it returns None
+    ours.eval()
+    missing, unexpected = ours.load_state_dict(reference.state_dict(), strict=False)
+    assert not unexpected and all(".clip." in name for name in missing)
+    assert len(ours.report.converted) == converted
+    assert ours.reads == "clips" and ours.mixes_frames
+    x = torch.randn(2, *ours.sample_shape)
+    with torch.no_grad():
+        features = ours.forward_all(x)
+        torch.testing.assert_close(features[32], reference(x))
+    assert not torch.equal(features[4], features[2])
+    with pytest.raises(ValueError, match=r"reads clips \(N, C, T, H, W\), got \(2, 3, 8, 8\)"):
+        ours(x[:, :, 0, :8, :8])
+
+
+def test_inputs_of_linear_layers_behind_a_layer_norm_take_both_signs():
+    cfg = dict(type="VisionTransformer", img_size=32, embed_dims=24, depth=1, num_heads=2, num_frames=4)
+    ours = MODELS.build(any_precision(cfg))
+    quantizers = {name: m.signed for name, m in ours.net.named_modules() if isinstance(m, Pact)}
+    assert quantizers and all(quantizers.values())
+    norms = [m for m in ours.modules() if isinstance(m, nn.LayerNorm)]
+    assert len(norms) == 3  # one for all precisions: it keeps no statistics
+
+
 # --- refusals ---
 
 
@@ -268,26 +337,58 @@ def test_frames_of_more_channels():
         ),
         (
             dict(
-                type="ResNet3d",
-                depth=18,
-                num_stages=1,
-                out_indices=(0,),
-                spatial_strides=(1,),
-                temporal_strides=(1,),
-                dilations=(1,),
+                type="ResNet3dSlowFast",
+                slow_pathway=dict(type="resnet3d", depth=18, pretrained=None, lateral=False, with_cp=True),
             ),
-            "backbone.type='ResNet3d' does not run on frames",
+            "backbone.slow_pathway.with_cp=True .*gradient checkpointing",
+        ),
+        (dict(type="STGCN"), "backbone.type='STGCN' cannot be .*reads skeletons"),
+        (dict(type="ResNetAudio", depth=18), "backbone.type='ResNetAudio' cannot be .*spectrograms"),
+        (dict(depth=18), r"backbone=\{'depth': 18\} has no type"),
+        (
+            dict(type="ResNett", depth=18),
+            "backbone.type='ResNett' is not in the model registry; closest are ResNet, ",
+        ),
+        (dict(type="Zzz"), "'Zzz' is not in the model registry; there are AAGCN, C2D"),
+        (
+            dict(type="TimeSformer", num_frames=4, img_size=64, patch_size=32, embed_dims=24, num_heads=2),
+            r"'TimeSformer' does not run on clips of shape \(3, 4, 32, 32\): .*; give sample_shape",
         ),
     ],
 )
 def test_refused_by_name(backbone, message):
+    options = dict(sample_shape=(3, 4, 32, 32)) if backbone.get("type") == "TimeSformer" else {}
     with pytest.raises(ValueError, match=message):
-        MODELS.build(any_precision(backbone))
+        MODELS.build(any_precision(backbone, **options))
 
 
-def test_unknown_backbone_is_named():
-    with pytest.raises(KeyError, match=r"NoSuchNet is not in the .*registry"):
-        MODELS.build(any_precision(dict(type="NoSuchNet")))
+@pytest.mark.parametrize(
+    "name, package",
+    [
+        ("mmpretrain.ResNet", "mmpretrain"),
+        ("timm.resnet18", "timm"),
+        ("torchvision.resnet18", "torchvision"),
+        ("MobileOneTSM", "mmpretrain"),
+    ],
+)
+def test_a_missing_package_is_named(name, package, monkeypatch):
+    if name != "MobileOneTSM":
+        monkeypatch.setitem(sys.modules, package, None)
+        monkeypatch.setitem(sys.modules, f"{package}.models", None)
+    elif MODELS.get(name) is not None:
+        pytest.skip("mmpretrain is installed")
+    with pytest.raises(
+        (ImportError, KeyError), match=f"{package}.* (not installed|is not).*pip install {package}"
+    ):
+        MODELS.build(any_precision(dict(type=name)))
+
+
+def test_an_operation_that_needs_a_full_mmcv_says_so():
+    if importlib.util.find_spec("mmcv._ext") is not None:
+        pytest.skip("a full mmcv is installed")
+    cfg = dict(type="ResNetTIN", depth=50, num_segments=4, pretrained=None)
+    with pytest.raises(ImportError, match=r"backbone.type='ResNetTIN' cannot run here: .*tin_shift"):
+        MODELS.build(any_precision(cfg))
 
 
 @pytest.mark.parametrize(

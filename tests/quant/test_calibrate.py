@@ -111,3 +111,19 @@ def test_norms_of_lower_precisions_follow_what_quantization_does_to_their_input(
     moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert moved == {f"4.norms.{b}.running_{what}" for b in (4, 2) for what in ("mean", "var")}
     assert not any(module._forward_pre_hooks for module in model.modules()) and switch.bits == 32
+
+
+def test_norms_over_clips_are_corrected_too():
+    layers = [nn.Conv3d(3, 4, 3), nn.ReLU(), nn.Conv3d(4, 4, 3, bias=False), nn.BatchNorm3d(4)]
+    model, switch = nn.Sequential(*layers).eval(), PrecisionSwitch((32, 2))
+    x = torch.randn(2, 3, 6, 8, 8)
+    to_any_precision_(
+        model, switch=switch, sample=x, weight=dict(type="nested"), activation=dict(type="pact")
+    )
+    with torch.no_grad():
+        seen = {}
+        for bits in switch.precisions:
+            with switch.at(bits):
+                seen[bits] = model[:3](x).mean((0, 2, 3, 4))
+    assert calibrate_norms_(model, switch, x) == 1
+    torch.testing.assert_close(model[3].norms["2"].running_mean, seen[2] - seen[32])

@@ -16,6 +16,7 @@ from mmvideoiq.quant import (
     AnyPrecisionLinear,
     Pact,
     PrecisionSwitch,
+    SampleError,
     SwitchableBatchNorm2d,
     to_any_precision_,
 )
@@ -302,7 +303,7 @@ class Odd(nn.Module):
 
 def test_what_cannot_be_converted_is_named():
     _, report = convert(Odd(), sample=torch.randn(1, 3, 9, 9))
-    assert report.converted == ["plain"]
+    assert report.converted == ["depth", "plain"]
     assert report.left.pop("idle") == "did not run on the sample input"
     assert report.left.pop("attention.out_proj") == "did not run on the sample input"
     assert report.left == {
@@ -310,11 +311,21 @@ def test_what_cannot_be_converted_is_named():
         "special": "Standardized is not supported",
         "reparametrized": "ParametrizedConv2d is not supported",
         "hooked": "Conv2d with hooks or parameters of its own is not supported",
-        "depth": "Conv3d is not supported",
         "up": "ConvTranspose2d is not supported",
         "attention": "MultiheadAttention is not supported",
         "lstm": "LSTMCell is not supported",
     }
+
+
+def test_a_sample_that_does_not_fit_is_named():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1))
+    before = dict(model.named_modules())
+    with pytest.raises(
+        SampleError, match=r"Sequential does not run on a sample of shape \(1, 5, 9, 9\): Given gro"
+    ):
+        convert(model, sample=torch.randn(1, 5, 9, 9))
+    assert dict(model.named_modules()) == before
+    assert not any(module._forward_pre_hooks for module in model.modules())
 
 
 def test_a_shared_layer_stays_shared():

@@ -8,6 +8,7 @@ from torch.nn import functional as nnF
 
 from mmvideoiq.quant import (
     AnyPrecisionConv2d,
+    AnyPrecisionConv3d,
     AnyPrecisionLinear,
     Pact,
     PrecisionSwitch,
@@ -110,6 +111,30 @@ def test_linear_of_quantized_input_and_weight():
     assert torch.equal(layer(x), linear(x))
     with switch.at(2):
         assert torch.equal(layer(x), nnF.linear(x, layer.weight_quantizer(linear.weight, 2), linear.bias))
+
+
+@pytest.mark.parametrize("kind", ["dorefa", "nested", "lsq"])
+def test_convolution_over_a_clip(kind):
+    conv, switch = nn.Conv3d(4, 6, 3, stride=(1, 2, 2), padding=1, groups=2), PrecisionSwitch(PRECISIONS)
+    layer = AnyPrecisionConv3d.from_float(
+        conv,
+        switch=switch,
+        weight_quantizer=build_quantizer(
+            "weight", dict(type=kind), precisions=PRECISIONS, weight=conv.weight.detach()
+        ),
+        act_quantizer=Pact(precisions=PRECISIONS),
+    )
+    x = torch.randn(2, 4, 3, 5, 5)
+    assert layer.weight is conv.weight and layer.bias is conv.bias
+    assert torch.equal(layer(x), conv(x))
+    for bits in (4, 2):
+        weight = layer.weight_quantizer(conv.weight, bits)
+        assert len(weight[0].unique()) <= 2**bits
+        expected = nnF.conv3d(layer.act_quantizer(x, bits), weight, conv.bias, (1, 2, 2), 1, 1, 2)
+        with switch.at(bits):
+            assert torch.equal(layer(x), expected)
+    expected.sum().backward()
+    assert conv.weight.grad.abs().sum() > 0
 
 
 def test_gradients_reach_weight_clip_and_input():

@@ -249,6 +249,27 @@ def resolve_torchvision_names() -> None:
         checkpoint.get_torchvision_models = torchvision_urls
 
 
+def let_torchvision_import() -> None:
+    """Let torchvision import where its operators were compiled for another torch (a CUDA wheel beside a CPU torch).
+
+    Its import describes two detection operators and fails where they are not there; their names are declared here.
+    Its networks need neither.
+    """
+    spec = importlib.util.find_spec("torchvision") if "torchvision" not in sys.modules else None
+    if spec is None or spec.origin is None:
+        return
+    import torch
+
+    try:
+        for library in Path(spec.origin).parent.glob("_C*.so"):
+            torch.ops.load_library(str(library))
+    except OSError:
+        for name in ("nms", "qnms"):
+            torch.library.define(
+                f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+            )
+
+
 def cv2_owners() -> dict[str, str]:
     """Installed packages that own the module ``cv2``, with their versions."""
     owners = {}
@@ -394,6 +415,7 @@ def apply() -> None:
     allow_checkpoint_types()
     explain_unreadable_checkpoints()
     accept_mmcv()
+    let_torchvision_import()
     supply_drn()
     resolve_torchvision_names()
     explain_missing_parts()

@@ -242,9 +242,12 @@ def trace(net: nn.Module, writer: GraphWriter, x: Value, prefix: str = "") -> Va
         if node.op == "placeholder" and not values:
             values[node] = x
         elif node.op == "output":
-            if not isinstance(node.args[0], fx.Node):
+            result = node.args[0]
+            if isinstance(result, (tuple, list)) and len(result) == 1:
+                result = result[0]
+            if not isinstance(result, fx.Node):
                 raise ExportError(f"{type(net).__name__} gives several feature maps; one can be exported")
-            return values[node.args[0]]
+            return values[result]
         elif node.op == "call_module":
             module = net.get_submodule(str(node.target))
             values[node] = _call(writer, prefix, module, node, values)
@@ -288,6 +291,8 @@ def _function(
         return Value(writer.add("add", name, left.name, right.name), left.channels, left.flat)
     if node.target in RELU and len(operands) == 1 and not node.kwargs.get("inplace"):
         return Value(writer.add("relu", name, operands[0].name), operands[0].channels, operands[0].flat)
+    if node.target is torch.flatten and node.args[1:] == (1,) and operands and operands[0].flat:
+        return operands[0]
     if node.target is TemporalShift.shift and len(operands) == 1:
         _, frames, division = node.args
         channels = operands[0].channels

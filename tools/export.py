@@ -17,6 +17,7 @@ except ModuleNotFoundError as missing:
     )
     sys.exit(2)
 from mmvideoiq.deploy.bundle import Bundle
+from mmvideoiq.deploy.engines import open_engine
 from mmvideoiq.deploy.export.from_config import export_from_config
 
 
@@ -34,12 +35,21 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--no-calibration", action="store_true", help="write no budget curve; needs no clips")
     parser.add_argument(
+        "--time-on",
+        metavar="ENGINE",
+        help="also store what a frame takes here on openvino or onnxruntime, for budgets in milliseconds",
+    )
+    parser.add_argument("--threads", type=int, metavar="N", help="of --time-on; default: one for each CPU")
+    parser.add_argument(
         "--cfg-options",
         nargs="+",
         action=cli.Settings,
         help='settings that win over the config, as key=value; lists as key="[a,b]" or key=a,b',
     )
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.threads is not None and args.time_on is None:
+        parser.error("--threads is the number of threads of --time-on: give it too")
+    return args
 
 
 def describe(bundle: Bundle) -> str:
@@ -57,6 +67,7 @@ def main(argv: list[str] | None = None) -> None:
         cli.need_file(args.checkpoint, "checkpoint")
         if args.classes is not None:
             cli.need_file(args.classes, "list of classes")
+        engine = args.time_on and open_engine(args.time_on, threads=args.threads)
         config = cli.read_config(args.config, options=args.cfg_options, work_dir=None, launcher="none")
         export_from_config(
             config,
@@ -64,6 +75,7 @@ def main(argv: list[str] | None = None) -> None:
             args.out,
             classes=args.classes,
             calibrate_with=None if args.no_calibration else args.calibrate_with,
+            time_on=engine or None,
             progress=lambda batches: track(batches, description="budget curve"),
         )
         print(describe(Bundle.open(args.out)))

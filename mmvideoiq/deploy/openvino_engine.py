@@ -8,6 +8,7 @@ activations 256 levels from 0, whatever the bits; a clamp before them keeps code
             elsewhere is moved to 0; what it lacks then is added after the convolution
 weights     int8, times a scale per channel, which holds the gain as well
 remainder   of weights (``packing.signed_weights``), times the sum over the window: added in float
+order       of channels, on CPUs without VNNI: see :mod:`.channel_order`
 shortcuts   added inside the convolution, if the plugin's "snippets" are off; the sums of remainders need them on
 max pools   after the quantization that follows: it is the same, and works on bytes
 batches     a few fixed sizes; a dynamic one is slower
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from mmvideoiq.deploy.channel_order import Probe, channel_orders, probes, reordered, saturates_in_pairs
 from mmvideoiq.deploy.engines import EngineError, has_vnni, may_saturate
 from mmvideoiq.deploy.graph import Graph, Node
 from mmvideoiq.deploy.packing import SignedWeights, signed_weights
@@ -41,7 +43,8 @@ class OpenVinoEngine:
     Args:
         threads: that share the work of one call, >= 1.
         vnni: whether the CPU adds products of uint8 and int8 in int32; None asks the CPU. Without it, a layer whose
-            sums could saturate runs as two convolutions with smaller weights, which give the same.
+            sums could saturate gets its channels in an order in which they do not; where there is none, it runs as
+            two convolutions with smaller weights, which give the same.
 
     Raises:
         EngineError: openvino is not installed, or ``threads`` is below 1.
@@ -59,6 +62,7 @@ class OpenVinoEngine:
         self.threads = threads
         self.vnni = has_vnni() if vnni is None else vnni
         self._core = openvino.Core()
+        self._exact_kernels: frozenset[str] | None = None
 
     def load(self, bundle: Bundle, part: str, bits: int) -> OpenVinoRunner:
         """Build ``part`` of the bundle at ``bits``.
@@ -67,20 +71,55 @@ class OpenVinoEngine:
             EngineError: OpenVINO refuses the model.
         """
         graph = bundle.graphs[part]
-        builder = _Model(bundle, part, bits, self.vnni)
-        clip = [node.attrs["frames"] for node in graph if node.op == "shift"][:1]
-        requests = {}
         try:
-            for batch in clip or BATCHES:
-                shapes = [
-                    [batch if size == -1 else size for size in shape] for shape in graph.inputs.values()
-                ]
-                builder.model.reshape(dict(enumerate(shapes)))
-                requests[batch] = self._compiled(builder).create_infer_request()
+            ordered = not self.vnni and bits <= 8
+            builder = _Model(bundle, part, bits, self.vnni, ordered=ordered)
+            if ordered and builder.relies_on_pairs and not self.exact_kernels:
+                builder = _Model(bundle, part, bits, self.vnni)
+            requests = self._requests(builder)
+            if builder.relies_on_pairs and not self.kernels(requests) <= self.exact_kernels:
+                requests = self._requests(_Model(bundle, part, bits, self.vnni))
         except RuntimeError as error:
             message = " ".join(str(error).split())
             raise EngineError(f"openvino cannot build {part} at {bits} bits: {message}") from None
         return OpenVinoRunner(graph, requests)
+
+    def _requests(self, builder: _Model) -> dict[int, Any]:
+        """By number of frames."""
+        graph, requests = builder.graph, {}
+        clip = [node.attrs["frames"] for node in graph if node.op == "shift"][:1]
+        for batch in clip or BATCHES:
+            shapes = [[batch if size == -1 else size for size in shape] for shape in graph.inputs.values()]
+            builder.model.reshape(dict(enumerate(shapes)))
+            requests[batch] = self._compiled(builder).create_infer_request()
+        return requests
+
+    @property
+    def exact_kernels(self) -> frozenset[str]:
+        """The plugin's int8 kernels that were seen to add up neighbouring channels alone: asked once, of the CPU."""
+        if self._exact_kernels is None:
+            names: frozenset[str] = frozenset()
+            for probe in probes():
+                requests = self._requests(_Model(probe, "probe", 8, self.vnni, ordered=True))
+                run = OpenVinoRunner(probe.graph, requests)
+                if all(np.array_equal(got, probe.expected[name]) for name, got in run(probe.inputs).items()):
+                    names |= self.kernels(requests)
+                else:
+                    names = frozenset()
+                    break
+            self._exact_kernels = names
+        return self._exact_kernels
+
+    @staticmethod
+    def kernels(requests: Mapping[int, Any]) -> frozenset[str]:
+        """Names of the kernels of int8 convolutions."""
+        found = set()
+        for request in requests.values():
+            for step in request.get_compiled_model().get_runtime_model().get_ops():
+                info = {key: value.astype(str) for key, value in step.get_rt_info().items()}
+                if info["layerType"] == "Convolution" and info["primitiveType"].endswith("I8"):
+                    found.add(info["primitiveType"])
+        return frozenset(found)
 
     def _compiled(self, builder: _Model) -> Any:
         config = {
@@ -168,14 +207,18 @@ class _Value:
 class _Model:
     """The model in the making; one method per operation of :mod:`.graph`, of the same name."""
 
-    def __init__(self, bundle: Bundle, part: str, bits: int, vnni: bool) -> None:
+    def __init__(
+        self, bundle: Bundle | Probe, part: str, bits: int, vnni: bool, *, ordered: bool = False
+    ) -> None:
         import openvino
         from openvino import opset1, opset13
 
         self.op, self.pools = opset13, opset1
         self.bundle, self.part, self.bits, self.vnni = bundle, part, bits, vnni
         self.graph = bundle.graphs[part]
-        self.remainders = False
+        self.remainders = self.relies_on_pairs = False
+        self.ordered = ordered
+        self.orders = channel_orders(self.graph, bits, self.saturating) if ordered else {}
         self.sums: dict[Any, Any] = {}
         parameters = [
             opset13.parameter(list(shape), np.uint8 if len(shape) == 4 else np.float32, name=name)
@@ -186,7 +229,7 @@ class _Model:
             results = getattr(self, node.op)(node, *(self.values[name] for name in node.inputs))
             results = results if isinstance(results, tuple) else (results,)
             self.values.update(zip(node.outputs, results, strict=True))
-        outputs = [opset13.result(self.floats(self.values[name])) for name in model_outputs(self.graph)]
+        outputs = [opset13.result(self.output(name)) for name in model_outputs(self.graph)]
         self.model = openvino.Model(outputs, parameters, f"{part}, {bits} bits")
 
     def constant(self, numbers: Any) -> Any:
@@ -200,6 +243,22 @@ class _Model:
         """The value itself. What reads codes is kept from computing, and rounding, in bytes: nothing passes an abs."""
         y = self.op.abs(x.node) if x.high else x.node
         return self.op.add(y, self.constant(x.offset)) if x.offset else y
+
+    def output(self, name: str) -> Any:
+        """The value of that name, its channels in the graph's order."""
+        y = self.floats(self.values[name])
+        if name not in self.orders:
+            return y
+        return self.op.gather(y, self.op.constant(np.argsort(self.orders[name])), self.op.constant(1))
+
+    def layer(self, node: Node) -> Layer:
+        return reordered(self.bundle.layer(self.part, node, self.bits), node, self.orders)
+
+    def saturating(self, node: Node, high: int) -> np.ndarray | None:
+        """The weights' codes where some order of channels makes sums of two products leave int16."""
+        layer = self.bundle.layer(self.part, node, self.bits)
+        codes = None if layer.codes is None else integer_weight(layer).codes
+        return codes if codes is not None and may_saturate(codes, high) else None
 
     def readers(self, node: Node) -> list[Node]:
         return [reader for reader in self.graph if node.name in reader.inputs]
@@ -322,7 +381,7 @@ class _Model:
     # --- layers -------------------------------------------------------------------------------------------------
 
     def affine(self, node: Node, x: _Value) -> _Value:
-        layer = self.bundle.layer(self.part, node, self.bits)
+        layer = self.layer(node)
         y = self.op.multiply(self.floats(x), self.per_channel(x.node, layer.gain))
         return _Value(self.op.add(y, self.per_channel(x.node, layer.bias)))
 
@@ -337,7 +396,7 @@ class _Model:
         return self.convolved(node, x, _Window(node.attrs["shape"][2:], stride, padding, dilation, groups))
 
     def convolved(self, node: Node, x: _Value, window: _Window) -> _Value:
-        layer = self.bundle.layer(self.part, node, self.bits)
+        layer = self.layer(node)
         bias = layer.bias[:, None, None]
         if layer.codes is None or not x.high:
             weight = self.weight_constant(float_weight(layer), window)
@@ -360,7 +419,9 @@ class _Model:
         """The weights, or the two halves of which they are the sum."""
         halved = halves(weights)
         if not self.vnni and may_saturate(weights.codes, high):
-            return halved
+            if not self.ordered or window.groups > 1 or saturates_in_pairs(weights.codes, high):
+                return halved
+            self.relies_on_pairs = True
         # with few inputs a second convolution costs less than a remainder
         spares_remainder = weights.remainder.any() and not halved[-1].remainder.any()
         return halved if window.groups > 1 and spares_remainder else [weights]

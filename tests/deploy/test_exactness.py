@@ -13,16 +13,22 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from mmaction.registry import MODELS
+from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope, init_default_scope
+from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import mmvideoiq.models  # noqa: F401  registers what the configs name
+from mmvideoiq.data.synthetic import make_clip
 from mmvideoiq.deploy.bundle import Bundle
 from mmvideoiq.deploy.engines import ENGINES, open_engine
 from mmvideoiq.deploy.export import Preprocessing, export
+from mmvideoiq.deploy.export.from_config import load
 from mmvideoiq.deploy.graph import Graph, Node
+from mmvideoiq.deploy.session import VideoSession
 from mmvideoiq.deploy.video import Preprocessing as Steps
 from mmvideoiq.deploy.video import read_frames
 from mmvideoiq.models.videoiq_recognizer import pool
@@ -218,3 +224,101 @@ def test_an_engine_computes_what_the_simulation_computes(prepared, engine):
         best = clips[1].topk(2).values
         apart = (best[:, 0] - best[:, 1]) > 1e-4
         assert torch.equal(clips[0].argmax(-1)[apart], clips[1].argmax(-1)[apart]), bits
+
+
+# --- trained networks: nothing is given, label by label ---------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def demo() -> tuple[nn.Module, list[np.ndarray]]:
+    """The shipped model of the demo, and clips of every class and kind."""
+    model = MODELS.build(Config.fromfile(ROOT / "configs/videoiq/demo_videoiq.py").model).eval()
+    load(model, str(ROOT / "zoo/demo/demo_videoiq.pth"))
+    rng = np.random.default_rng(7)
+    kinds = [(label, kind) for label in range(8) for kind in ("bold", "medium", "faint")]
+    return model, [make_clip(rng, label=label, kind=kind)[0] for label, kind in kinds]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@torch.no_grad()
+def test_the_shipped_demo_decides_and_answers_as_in_testing(demo, engine):
+    pytest.importorskip(engine)
+    model, clips = demo
+    session = VideoSession.open(ROOT / "zoo/demo/demo_videoiq_bundle", engine=engine, threads=1)
+    for action in (None, 0, 1, 2):  # the policy's choice, or one action for all frames
+        model.set_fixed_action(None if action is None else session.actions[action].bits)
+        logits: list[list[Tensor]] = [[], []]
+        for clip in clips:
+            want = model.recognize(normalized(model, clip)[None])
+            got = session.run(clip, actions=None if action is None else np.full(len(clip), action))
+            if action is None:
+                best = want.policy.log_probs[0].topk(2).values
+                apart = (best[:, 0] - best[:, 1]) > 1e-4
+                assert apart.any()
+            else:
+                apart = torch.ones(len(clip), dtype=torch.bool)
+            assert torch.equal(torch.from_numpy(got.actions)[apart], want.actions[0][apart])
+            logits[0].append(torch.from_numpy(got.logits))
+            logits[1].append(want.logits[0])
+        ours, theirs = map(torch.stack, logits)
+        assert decibels(theirs, ours) >= FLOOR_DB, action
+        assert torch.equal(ours.argmax(-1), theirs.argmax(-1)), action
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_labels_of_a_validation_list(shared_dir, tmp_path):
+    """MobileNetV2 with ImageNet weights, quantized after training, and a classifier fitted to *scenes*."""
+    data, checkpoint = shared_dir / "data/fights", shared_dir / "weights/mobilenet_v2_imagenet_mmcv.pth"
+    if not data.is_dir() or not checkpoint.is_file():
+        pytest.skip("neither real clips nor weights")
+    lists = [
+        [line.rsplit(maxsplit=1) for line in (data / f"scenes_{split}.txt").read_text().splitlines()]
+        for split in ("train", "val")
+    ]
+    steps = Steps(FRAMES, 128, 112, (112, 112))
+    fitted, tested = ([read_frames(data / "videos" / name, steps) for name, _ in rows] for rows in lists)
+    labels = torch.tensor([int(label) for _, label in lists[0]])
+    truth = torch.tensor([int(label) for _, label in lists[1]])
+    classes = int(max(labels.max(), truth.max())) + 1
+    backbone = dict(type="MobileNetV2")
+    model = MODELS.build(
+        dict(
+            type="AnyPrecisionRecognizer",
+            backbone=any_precision(backbone, precisions=(8, 6, 4), weight=dict(type="nested")),
+            cls_head=dict(type="TSNHead", num_classes=classes, in_channels=1280),
+            data_preprocessor=IMAGENET,
+        )
+    ).eval()
+    state = CheckpointLoader.load_checkpoint(str(checkpoint), map_location="cpu")
+    state = {name.removeprefix("backbone."): value for name, value in state.get("state_dict", state).items()}
+    missing = model.backbone.load_state_dict(state, strict=False).missing_keys
+    assert not [name for name in missing if name.endswith("conv.weight")]
+    model.backbone.calibrate_(normalized(model, np.concatenate(fitted[::4])))
+    clips = torch.stack([features_of(model, clip, 8).mean(0) for clip in fitted]).double()
+    ridge = clips.T @ clips + 1e-2 * clips.square().sum(1).mean() * torch.eye(1280)
+    solved = torch.linalg.solve(ridge, clips.T @ F.one_hot(labels, classes).double())
+    model.cls_head.fc_cls.weight.copy_(solved.T)
+    model.cls_head.fc_cls.bias.zero_()
+    export(
+        model,
+        tmp_path / "bundle",
+        classes=[str(k) for k in range(classes)],
+        preprocessing=Preprocessing(frames=FRAMES, short_side=128, crop=112),
+    )
+    for engine in ENGINES:
+        session = VideoSession.open(tmp_path / "bundle", engine=engine, threads=1)
+        for action, bits in enumerate(model.backbone.precisions):
+            want = torch.stack(
+                [model.cls_head.fc_cls(features_of(model, clip, bits).mean(0)) for clip in tested]
+            )
+            given = np.full(FRAMES, action)
+            got = torch.stack([torch.from_numpy(session.run(clip, actions=given).logits) for clip in tested])
+            top1 = [float((rows.argmax(-1) == truth).double().mean()) for rows in (want, got)]
+            same = int((want.argmax(-1) == got.argmax(-1)).sum())
+            print(f"{engine} {bits}: {decibels(want, got):.1f} dB, top1 {top1}, {same}/{len(truth)} labels")
+            assert top1[0] == top1[1]
+
+
+def features_of(model: nn.Module, clip: np.ndarray, bits: int) -> Tensor:
+    return pool(model.backbone.forward_at(normalized(model, clip), bits))

@@ -683,6 +683,7 @@ def trained_run(tiny_videos, tmp_path) -> tuple[nn.Module, Path, Path]:
 
 
 def test_the_tool(trained_run, load_tool, tmp_path, capsys):
+    pytest.importorskip("openvino")
     model, config, checkpoint = trained_run
     tool, out = load_tool("export.py"), tmp_path / "bundle"
     tool.main([str(config), str(checkpoint), str(out)])
@@ -710,10 +711,16 @@ def test_the_tool(trained_run, load_tool, tmp_path, capsys):
 
     names = tmp_path / "names.txt"
     names.write_text("a\nb\nc")
-    tool.main([str(config), str(checkpoint), str(out), "--no-calibration", "--classes", str(names)])
+    options = ["--no-calibration", "--classes", str(names)]
+    tool.main([str(config), str(checkpoint), str(out), *options, "--time-on", "openvino", "--threads", "1"])
     assert "no budget curve" in capsys.readouterr().out
     again = Bundle.open(out)
     assert again.manifest["budget"] is None and again.manifest["classes"] == ["a", "b", "c"]
+    measured = again.manifest["latency_ms"]
+    assert (measured["engine"], measured["threads"]) == ("openvino", 1)
+    assert bundle.manifest["latency_ms"] is None  # nobody asked for it then
+    assert set(measured["actions"]) == {"32", "4", "2"}
+    assert min(measured["policy"], *measured["actions"].values()) > 0
 
 
 def test_the_tool_says_what_is_wrong_in_one_line(trained_run, load_tool, tmp_path, capsys):
@@ -730,6 +737,8 @@ def test_the_tool_says_what_is_wrong_in_one_line(trained_run, load_tool, tmp_pat
     assert error(str(config), "no.pth", out).endswith("error: checkpoint not found: no.pth")
     line = error(str(config), str(checkpoint), out, "--classes", "no.txt")
     assert line.endswith("error: list of classes not found: no.txt")
+    line = error(str(config), str(checkpoint), out, "--time-on", "tensorrt")
+    assert "unknown engine 'tensorrt'; choose one of openvino, onnxruntime" in line
     line = error(str(config), str(checkpoint), out, "--cfg-options", "val_dataloader.dataset.ann_file=no.txt")
     assert "no.txt does not exist" in line
     state = {name: value for name, value in model.state_dict().items() if not name.startswith("policy")}

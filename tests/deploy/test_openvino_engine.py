@@ -427,18 +427,30 @@ def test_two_convolutions_only_where_they_must_be():
         assert len(products) == expected, (bits, vnni, steps)  # the third is the remainder's sum
 
 
-@pytest.mark.skipif("avx2" not in Path("/proc/cpuinfo").read_text(), reason="kernels of an AVX2 CPU")
+NEEDS_AVX2 = pytest.mark.skipif(
+    "avx2" not in Path("/proc/cpuinfo").read_text(), reason="kernels of an AVX2 CPU"
+)
+
+
+def on_avx2(code: str) -> list[float]:
+    """The numbers that code prints in a process where oneDNN uses AVX2 alone, whatever else the CPU can do."""
+    ours = "import sys, types; t = sys.modules['tests'] = types.ModuleType('tests'); t.__path__ = ['tests'];"
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2", "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(  # another package may bring a ``tests`` of its own, which would hide ours
+        [sys.executable, "-c", ours + code], env=environment, cwd=ROOT, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    return [float(word) for word in run.stdout.split()]
+
+
+@NEEDS_AVX2
 def test_on_kernels_that_saturate():
     """oneDNN, told to use AVX2 alone, adds products in int16: there the largest ones need two convolutions."""
     code = (
         "from tests.deploy.test_openvino_engine import of_white_frames as f;"
         "print(f(8, 1, True), f(8, 1, False), f(7, 1, True), f(4, 1, False))"
     )
-    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2", "OMP_NUM_THREADS": "1"}
-    run = subprocess.run(
-        [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    plain, halved, seven, four = map(float, run.stdout.split())
+    plain, halved, seven, four = on_avx2(code)
     assert plain < 40 and min(halved, seven, four) > EXACT
 
 

@@ -12,9 +12,11 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import CheckpointLoader, Runner
 from torch import nn
 
-from mmvideoiq.deploy.bundle import write_bundle
+from mmvideoiq.deploy.bundle import Bundle, write_bundle
+from mmvideoiq.deploy.engines import Engine
 from mmvideoiq.deploy.export.recognizer import Preprocessing, export_parts
 from mmvideoiq.deploy.export.trace import ExportError
+from mmvideoiq.deploy.session import VideoSession
 from mmvideoiq.dial import measure_curve
 
 CLASSES_FILE = "classes.txt"  # beside a list of clips, a name a line
@@ -27,6 +29,7 @@ def export_from_config(
     *,
     classes: str | Path | None = None,
     calibrate_with: str | None = "val",
+    time_on: Engine | None = None,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> None:
     """Build the config's model, load the checkpoint, export, with a budget curve where there is a policy.
@@ -35,6 +38,7 @@ def export_from_config(
         checkpoint: path; read with ``weights_only``.
         classes: file with the name of a class a line; None takes those of the test dataset.
         calibrate_with: 'val' or 'test', the clips on which the budget curve is measured; None leaves it out.
+        time_on: the engine whose milliseconds per frame, on this machine, go into the bundle; None leaves them out.
         progress: wraps the batches of clips.
 
     Raises:
@@ -55,6 +59,9 @@ def export_from_config(
     if split is not None:
         parts["manifest"]["budget"] = measure_curve(model, progress(clips))
     write_bundle(out, **parts)
+    if time_on is not None:
+        parts["manifest"]["latency_ms"] = VideoSession(Bundle.open(out), time_on).measure_latency()
+        write_bundle(out, **parts)
 
 
 def load(model: nn.Module, checkpoint: str) -> None:

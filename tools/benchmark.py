@@ -18,11 +18,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, TimeElapsedColumn
 
 from mmvideoiq import cli
 from mmvideoiq.benchmark import tables
-from mmvideoiq.benchmark.inference import InferSettings, measure_inference, measure_trained
+from mmvideoiq.benchmark.inference import MIXES, PEERS, InferSettings, measure_inference, measure_trained
 from mmvideoiq.benchmark.training import BACKBONES, TrainSettings, keep_freed_memory, measure_training
 from mmvideoiq.recipe import write_json
 
@@ -71,7 +71,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     infer.add_argument(
         "--plot", type=Path, metavar="F", help="draw accuracy against milliseconds of --bundle"
     )
-    infer.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the contenders' files and logs here")
+    infer.add_argument(
+        "--keep",
+        type=Path,
+        metavar="FOLDER",
+        help="keep the contenders' files and logs here; a later run with the same settings takes them",
+    )
+    infer.add_argument(
+        "--only", nargs="+", default=[], metavar="NAME", help="measure these: " + ", ".join([*PEERS, *MIXES])
+    )
     for command in (train, infer):
         command.add_argument("--json", type=Path, metavar="F", help="write everything measured to this file")
     return parser.parse_args(argv)
@@ -90,6 +98,12 @@ def settings_of(args: argparse.Namespace, kind: type) -> Any:
     return kind(**{name: getattr(args, name) for name in kind.__dataclass_fields__})
 
 
+def progress_bars() -> Progress:
+    """On standard error, so that standard output holds the tables alone."""
+    columns = (*Progress.get_default_columns(), TimeElapsedColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
 def bars(progress: Progress) -> Callable[[str, int], Callable[[], None]]:
     """``begin`` of the measuring functions, shown as bars."""
 
@@ -103,7 +117,7 @@ def bars(progress: Progress) -> Callable[[str, int], Callable[[], None]]:
 def run_train(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     settings = settings_of(args, TrainSettings)
     kept = keep_freed_memory()
-    with Progress(console=console, transient=True) as progress:
+    with progress_bars() as progress:
         result = dict(measure_training(settings, begin=bars(progress)), freed_memory_kept=kept)
     tables.show_training(result, console)
     return result
@@ -119,12 +133,12 @@ def run_infer(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     result: dict[str, Any] = dict(rows=[])
     with tempfile.TemporaryDirectory() if args.keep is None else nullcontext(args.keep) as folder:
         Path(folder).mkdir(parents=True, exist_ok=True)
-        with Progress(console=console, transient=True) as progress:
+        with progress_bars() as progress:
             if not args.only_bundles:
                 result = measure_inference(
                     settings,
                     Path(folder),
-                    say=lambda text: console.print(f"[dim]{text}"),
+                    say=lambda text: progress.console.print(f"[dim]{text}"),
                     begin=bars(progress),
                 )
             if args.bundle:

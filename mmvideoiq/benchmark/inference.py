@@ -6,14 +6,18 @@ uint8 (T, H, W, 3), to a label, or a video file to a label.
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import os
 import statistics
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +25,14 @@ import numpy as np
 
 import mmvideoiq
 from mmvideoiq.benchmark.training import describe_environment, paired
+from mmvideoiq.deploy.networks import cpu_name
 
 USAGE = (0.2, 0.3, 0.2, 0.3)  # of three precisions and a skip
 MIXES = {"ours-32-4-2": (32, 4, 2), "ours-8-4-2": (8, 4, 2)}
 FP32 = ("onnxruntime-fp32", "openvino-fp32")
 PEERS = ("mmaction2-eager", "torch-compile", *FP32, "openvino-int8")
+BUILT_FROM = ("depth", "size", "frames", "threads", "engine", "weight")  # settings that the files depend on
+FASTER_THAN = ("mmaction2-eager", "best-fp32", "openvino-int8")  # what the ratios compare with
 POLICY_SIZE = 84
 CLASSES = 200
 CALIBRATION_CLIPS = 3
@@ -43,8 +50,12 @@ class InferSettings:
     warmup: int = 3
     engine: str = "openvino"
     weight: str = "nested"
+    only: Sequence[str] = ()  # of the contenders; none named: all
 
     def __post_init__(self) -> None:
+        unknown = sorted(set(self.only) - {*PEERS, *MIXES})
+        if unknown:
+            raise ValueError(f"only={', '.join(unknown)}: choose among {', '.join([*PEERS, *MIXES])}")
         if self.depth not in (18, 34, 50, 101, 152):
             raise ValueError(f"depth={self.depth} must be one of 18, 34, 50, 101, 152")
         for field in ("frames", "threads", "repeats", "warmup"):
@@ -55,6 +66,37 @@ class InferSettings:
 
 
 # --- what is measured -----------------------------------------------------------------------------------------------
+
+
+def prepared(settings: InferSettings, folder: Path, say: Callable[[str], None]) -> dict[str, dict[str, Any]]:
+    """Name -> spec of the contenders in ``folder``: those of an earlier run with the same settings, or new ones."""
+    file = folder / "specs.json"
+    wanted = {name: getattr(settings, name) for name in BUILT_FROM}
+    if file.is_file():
+        found = json.loads(file.read_text())
+        if found["settings"] == wanted:
+            say(f"contenders of an earlier run: {folder}")
+            return found["specs"]
+        file.unlink()
+    with quiet_host():
+        specs = prepare(settings, folder, say)
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps(dict(settings=wanted, specs=specs)))
+    part.replace(file)
+    return specs
+
+
+@contextmanager
+def quiet_host() -> Iterator[None]:
+    """Without what the host logs of every parameter it fills, and what exporters print and warn of."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def prepare(settings: InferSettings, folder: Path, say: Callable[[str], None]) -> dict[str, dict[str, Any]]:
@@ -154,8 +196,6 @@ def _channels(depth: int) -> int:
 
 def write_peers(settings: InferSettings, folder: Path, frames: np.ndarray) -> dict[str, str]:
     """The host's TSN with random weights: config, checkpoint, ONNX, OpenVINO, OpenVINO after static quantization."""
-    import logging
-
     import nncf
     import openvino as ov
     import torch
@@ -297,7 +337,9 @@ class Worker:
 
 
 @contextmanager
-def started(specs: Mapping[str, Mapping[str, Any]], folder: Path) -> Iterator[dict[str, Worker]]:
+def started(
+    specs: Mapping[str, Mapping[str, Any]], folder: Path, advance: Callable[[], None] = lambda: None
+) -> Iterator[dict[str, Worker]]:
     """One worker per spec, ready; they end with the block."""
     with ExitStack() as stack:
         workers = {}
@@ -305,6 +347,7 @@ def started(specs: Mapping[str, Mapping[str, Any]], folder: Path) -> Iterator[di
             workers[name] = Worker(name, spec, folder)
             stack.callback(workers[name].close)
             workers[name].answer()
+            advance()
         yield workers
 
 
@@ -322,9 +365,9 @@ def measure_inference(
         say: told what is prepared.
         begin: told a label and a number of steps, gives what to call after each.
     """
-    specs = prepare(settings, folder, say)
-    say("starting")
-    with started(specs, folder) as workers:
+    specs = prepared(settings, folder, say)
+    specs = {name: spec for name, spec in specs.items() if name in (settings.only or specs)}
+    with started(specs, folder, begin("starting", len(specs))) as workers:
         rounds = {
             task: interleave(
                 workers,
@@ -336,34 +379,46 @@ def measure_inference(
             for task, label in (("model", "frames to label"), ("total", "file to label"))
         }
         sizes = {name: worker.ask("size") for name, worker in workers.items()}
-        ours = {name: workers[name] for name in MIXES}
+        ours = {name: workers[name] for name in MIXES if name in workers}
         advance = begin("parts of ours", (settings.warmup + settings.repeats) * 2 * len(ours))
         parts = interleave_parts(ours, settings, advance)
         usages = {name: worker.ask("usage") for name, worker in ours.items()}
     rows = [make_row(name, rounds, sizes[name]) for name in specs]
     for row in rows:
-        if row["name"] in MIXES:
+        if row["name"] in ours:
             name = row["name"]
             row |= usages[name] | promise(
                 usages[name]["usage"], parts[name], row["ms_per_clip_model"], settings.frames
             )
-    seconds = rounds["model"]
-    fastest = min(FP32, key=lambda name: statistics.median(seconds[name]))
-    ratios = {
-        name: {
-            "mmaction2-eager": paired(seconds["mmaction2-eager"], seconds[name]),
-            "best-fp32": dict(paired(seconds[fastest], seconds[name]), name=fastest),
-            "openvino-int8": paired(seconds["openvino-int8"], seconds[name]),
-        }
-        for name in MIXES
-    }
     return dict(
         rows=rows,
-        times_faster=ratios,
+        times_faster={name: times_faster(name, rounds["model"]) for name in ours},
         settings={key: getattr(settings, key) for key in settings.__dataclass_fields__},
         usage=dict(zip(("high", "middle", "low", "skip"), USAGE, strict=True)),
-        **describe_environment(),
+        **environment(),
     )
+
+
+def environment() -> dict[str, Any]:
+    """Processor and versions."""
+    found = describe_environment()
+    found["cpu"]["name"] = cpu_name()
+    for name in ("openvino", "onnxruntime", "nncf"):
+        with suppress(PackageNotFoundError):
+            found["versions"][name] = version(name)
+    return found
+
+
+def times_faster(name: str, seconds: Mapping[str, Sequence[float]]) -> dict[str, dict[str, Any]]:
+    """How many times faster ``name`` is than MMAction2, the faster of the float engines, and static INT8."""
+    floats = [peer for peer in FP32 if peer in seconds]
+    best = {"best-fp32": min(floats, key=lambda peer: statistics.median(seconds[peer]))} if floats else {}
+    peers = {label: best.get(label, label) for label in FASTER_THAN}
+    return {
+        label: dict(paired(seconds[peer], seconds[name]), name=peer)
+        for label, peer in peers.items()
+        if peer in seconds
+    }
 
 
 def interleave(
@@ -415,16 +470,21 @@ def promise(
 ) -> dict[str, Any]:
     """What the engine's own times per frame promise for this usage, beside what was measured.
 
-    ``kept`` is the promised milliseconds, without the policy, over the measured ones.
+    Returns: ``ms_per_frame`` of each network; ``promised_ms`` of a clip without the policy and with it;
+        ``overhead``, what policy, grouping, dispatch and averaging add to the former, as a share of it;
+        ``share_of_promise``, the gain that is left of what the times with the policy promise;
+        ``push_overhead``, what ``push`` adds to the networks' own time for the same frames one by one.
     """
     per_frame = {name: ms / frames for name, ms in parts["ms"].items()}
     promised = sum(share * frames * per_frame.get(name, 0.0) for name, share in usage.items())
+    with_policy = promised + parts["ms"]["policy"]
     return dict(
         ms_per_frame=per_frame,
         promised_ms=promised,
-        promised_ms_with_policy=promised + parts["ms"]["policy"],
-        kept=promised / measured,
-        push_ratio=parts["push"],
+        promised_ms_with_policy=with_policy,
+        overhead=measured / promised - 1,
+        share_of_promise=with_policy / measured,
+        push_overhead=parts["push"] - 1,
     )
 
 

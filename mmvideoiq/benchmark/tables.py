@@ -60,20 +60,39 @@ def show_inference(result: Mapping[str, Any], console: Console) -> None:
         cost = f"{row['cost']:.3f}" if "cost" in row else ""
         table.add_row(row["name"], *times, *sizes, *[right, cost] * trained)
     console.print(table)
-    for name, ratios in result.get("times_faster", {}).items():
-        texts = []
-        for base, ratio in ratios.items():
-            quartiles = "{:.2f} to {:.2f}".format(*ratio["quartiles"])
-            texts.append(f"{ratio['median']:.2f} x {ratio.get('name', base)} ({quartiles})")
-        console.print(f"{name} is faster: {', '.join(texts)}", soft_wrap=True)
-    for row in result["rows"]:
+    if any(result.get("times_faster", {}).values()):
+        console.print(faster(result["times_faster"]))
+    if any("promised_ms" in row for row in result["rows"]):
+        console.print(promises(result["rows"]))
+        console.print(
+            "promised: usage x the engine's own times per frame; overhead: what policy, grouping, dispatch and "
+            "averaging add to it;\nshare: of the gain promised, the policy's time included; push: what it adds to "
+            "the engine's times of single frames"
+        )
+
+
+def faster(times: Mapping[str, Mapping[str, Any]]) -> Table:
+    """How many times faster ours are, in the middle of the rounds and in its quartiles."""
+    bases = list(next(iter(times.values())))
+    table = Table("times faster than", *bases, box=SIMPLE)
+    for name, ratios in times.items():
+        cells = ["{:.2f} ({:.2f}-{:.2f})".format(r["median"], *r["quartiles"]) for r in ratios.values()]
+        table.add_row(name, *cells)
+    return table
+
+
+def promises(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Milliseconds per frame of each of our networks, and what is left of their promise."""
+    table = Table(
+        "", "ms per frame", "promised ms", "with policy", "overhead %", "share %", "push %", box=SIMPLE
+    )
+    for row in rows:
         if "promised_ms" in row:
-            console.print(
-                f"{row['name']}: the engine's own times per frame promise {row['promised_ms']:.1f} ms, "
-                f"{row['promised_ms_with_policy']:.1f} with the policy; {100 * row['kept']:.1f} % kept; "
-                f"push takes {row['push_ratio']:.3f} x the bare engine",
-                soft_wrap=True,
-            )
+            frame = ", ".join(f"{name}: {ms:.1f}" for name, ms in row["ms_per_frame"].items())
+            times = [f"{row[key]:.1f}" for key in ("promised_ms", "promised_ms_with_policy")]
+            shares = [f"{100 * row[key]:.1f}" for key in ("overhead", "share_of_promise", "push_overhead")]
+            table.add_row(row["name"], frame, *times, *shares)
+    return table
 
 
 def plot_accuracy(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

@@ -25,8 +25,9 @@ def test_what_the_engine_promises():
     assert row["ms_per_frame"] == {"8": 10.0, "2": 5.0, "policy": 1.0}
     assert row["promised_ms"] == pytest.approx(8 * 10 + 4 * 5)
     assert row["promised_ms_with_policy"] == pytest.approx(116)
-    assert row["kept"] == pytest.approx(100 / 120)
-    assert row["push_ratio"] == 1.01
+    assert row["overhead"] == pytest.approx(0.2)
+    assert row["share_of_promise"] == pytest.approx(116 / 120)
+    assert row["push_overhead"] == pytest.approx(0.01)
 
 
 def test_rows_hold_medians_and_quartiles():
@@ -41,6 +42,40 @@ def test_rows_hold_medians_and_quartiles():
 def test_budgets_span_what_the_dial_reaches():
     assert budgets(None) == [] and budgets([]) == []
     assert budgets([dict(cost=0.9), dict(cost=0.5), dict(cost=0.1)], 3) == pytest.approx([0.1, 0.5, 0.9])
+
+
+def test_times_faster_than_the_best_of_the_floats():
+    seconds = {
+        "mmaction2-eager": [8.0, 8.0],
+        "onnxruntime-fp32": [6.0, 6.0],
+        "openvino-fp32": [5.0, 5.0],
+        "openvino-int8": [3.0, 4.0],
+        "ours-8-4-2": [2.0, 2.0],
+    }
+    ratios = inference.times_faster("ours-8-4-2", seconds)
+    assert {name: ratio["median"] for name, ratio in ratios.items()} == {
+        "mmaction2-eager": 4.0,
+        "openvino-int8": 1.75,
+        "best-fp32": 2.5,
+    }
+    assert ratios["best-fp32"]["name"] == "openvino-fp32"
+    assert inference.times_faster("ours-8-4-2", {"ours-8-4-2": [1.0]}) == {}
+
+
+def test_contenders_are_taken_again_where_the_settings_are_the_same(tmp_path, monkeypatch):
+    built = []
+
+    def prepare(settings, folder, say):
+        print("much noise")
+        built.append(settings.depth)
+        return {"a": dict(kind="ours")}
+
+    monkeypatch.setattr(inference, "prepare", prepare)
+    said = []
+    for depth in (18, 18, 50):
+        settings = InferSettings(depth=depth, repeats=depth)
+        assert inference.prepared(settings, tmp_path, said.append) == {"a": dict(kind="ours")}
+    assert built == [18, 50] and said == [f"contenders of an earlier run: {tmp_path}"]
 
 
 def test_rounds_go_there_and_back():
@@ -61,7 +96,12 @@ def test_rounds_go_there_and_back():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(dict(depth=20), "depth=20"), (dict(repeats=0), "repeats=0"), (dict(size=64), "size=64")],
+    [
+        (dict(depth=20), "depth=20"),
+        (dict(repeats=0), "repeats=0"),
+        (dict(size=64), "size=64"),
+        (dict(only=["tensorrt"]), "only=tensorrt: choose among mmaction2-eager, "),
+    ],
 )
 def test_unfit_settings(options, message):
     with pytest.raises(ValueError, match=message):
@@ -91,7 +131,13 @@ def test_a_whole_run(load_tool, tmp_path, capsys, monkeypatch):
     assert found["rows"][-1]["usage"] == pytest.approx({"8": 0.2, "4": 0.3, "2": 0.2, "skip": 0.3}, abs=0.06)
     assert set(found["times_faster"]["ours-8-4-2"]) == {"mmaction2-eager", "best-fp32", "openvino-int8"}
     printed = capsys.readouterr().out
-    assert "ours-8-4-2 is faster" in printed and "push takes" in printed
+    assert "times faster than" in printed and "share %" in printed
+    assert "INFO" not in printed and len(printed.splitlines()) < 50  # the tables alone
+    again = ["--only", "openvino-fp32", "ours-8-4-2", "--keep", str(tmp_path / "files")]
+    tool.main(["infer", *flags, *again, "--json", str(tmp_path / "again.json")])
+    found = json.loads((tmp_path / "again.json").read_text())
+    assert [row["name"] for row in found["rows"]] == ["openvino-fp32", "ours-8-4-2"]
+    assert set(found["times_faster"]["ours-8-4-2"]) == {"best-fp32"}
 
 
 def test_the_drawing(tmp_path):

@@ -248,16 +248,18 @@ class _Pact(torch.autograd.Function):
     """In-place and fused passes: fresh memory and ``torch.where`` cost more than the arithmetic."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, clip: Tensor, steps: float, signed: bool) -> Tensor:
+    def forward(ctx: Any, x: Tensor, clip: Tensor, steps: float, signed: bool, divide: bool) -> Tensor:
         clip = clip.to(torch.promote_types(x.dtype, torch.float32)).clamp_min(CLIP_FLOOR)
         ctx.save_for_backward(x, clip)
         ctx.signed = signed
-        y = torch.mul(x, steps / clip).clamp_(-steps if signed else 0.0, steps).round_().mul_(clip / steps)
+        scale = steps / clip
+        y = torch.mul(x, scale).clamp_(-steps if signed else 0.0, steps).round_()
+        y = y.div_(scale) if divide else y.mul_(clip / steps)
         return y.to(x.dtype)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         x, clip = ctx.saved_tensors
         grad, grad_clip = grads[0], None
         buffer = torch.empty_like(x)
@@ -266,17 +268,19 @@ class _Pact(torch.autograd.Function):
             if ctx.signed:
                 grad_clip -= torch.le(x, -clip, out=buffer).mul_(grad).sum(dtype=clip.dtype)
         if not ctx.needs_input_grad[0]:
-            return None, grad_clip, None, None
+            return None, grad_clip, None, None, None
         low = -clip if ctx.signed else torch.zeros_like(clip)
-        return _inside(grad, x, low, clip, buffer), grad_clip, None, None
+        return _inside(grad, x, low, clip, buffer), grad_clip, None, None, None
 
 
-def pact(x: Tensor, clip: Tensor, bits: int, signed: bool = False) -> Tensor:
+def pact(x: Tensor, clip: Tensor, bits: int, signed: bool = False, *, divide: bool = False) -> Tensor:
     """Clip to [0, clip] (``signed``: [-clip, clip]) and round to the grid of ``bits``; zero is on the grid.
 
     Args:
         x: any shape.
         clip: one positive value, shape (1,).
+        divide: as the release does, divide the code by ``steps / clip`` instead of multiplying it by
+            ``clip / steps``: the last bit of the value differs.
 
     Returns: like ``x``. Gradient to ``x``: 1 inside the closed range, 0 outside; to ``clip``: the sum of
     upstream gradients where ``x >= clip`` (``signed``: minus that where ``x <= -clip``).
@@ -284,7 +288,7 @@ def pact(x: Tensor, clip: Tensor, bits: int, signed: bool = False) -> Tensor:
     >>> pact(torch.tensor([-1., .3, .5, 3.]), torch.tensor([1.]), bits=2)
     tensor([0.0000, 0.3333, 0.6667, 1.0000])
     """
-    return _Pact.apply(x, clip, pact_steps(bits, signed), signed)
+    return _Pact.apply(x, clip, pact_steps(bits, signed), signed, divide)
 
 
 def uniform(x: Tensor, low: float, high: float, bits: int) -> Tensor:

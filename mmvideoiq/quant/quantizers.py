@@ -128,7 +128,7 @@ class Pact(nn.Module):
         precisions: high to low.
         signed: two-sided range, for inputs that take negative values.
         init_clip: first value of every clip, > 0; :func:`~mmvideoiq.quant.calibrate_clips_` fits it to data.
-        quantize_32: also clip and round at 32 bits, as the release does.
+        quantize_32: also clip and round at 32 bits, and divide by the scale, as the release does.
     """
 
     def __init__(
@@ -148,6 +148,7 @@ class Pact(nn.Module):
                 "leave 1 out, or leave the layer float with exclude"
             )
         self.signed = signed
+        self.quantize_32 = quantize_32
         self.clip = nn.ParameterDict(
             {
                 str(bits): nn.Parameter(torch.full((1,), float(init_clip)))
@@ -158,7 +159,7 @@ class Pact(nn.Module):
 
     def forward(self, x: Tensor, bits: int) -> Tensor:
         if str(bits) in self.clip:
-            return F.pact(x, self.clip[str(bits)], bits, self.signed)
+            return F.pact(x, self.clip[str(bits)], bits, self.signed, divide=self.quantize_32)
         if bits == FLOAT_BITS:
             return x
         raise ValueError(f"no clip for {bits} bits; there are clips for {_listed(self.clip)}")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
 from mmvideoiq.delivery import WARMUP, time_specs
@@ -25,7 +26,9 @@ def time_rows(job: Mapping[str, Any], progress: Callable[..., None]) -> dict[str
         progress: called with a text and the share done.
     """
     progress("the test list", 0.0)
-    dataset = Runner.build_dataloader(Config.fromfile(job["config"]).test_dataloader, seed=0).dataset
+    config = Config.fromfile(job["config"])
+    init_default_scope(config.get("default_scope", "mmaction"))
+    dataset = Runner.build_dataloader(config.test_dataloader, seed=0).dataset
     places = np.unique(np.linspace(0, len(dataset) - 1, min(job["clips"], len(dataset))).round().astype(int))
     videos = [dataset.get_data_info(int(place))["filename"] for place in places]
     bundles = {name: Bundle.open(row["bundle"]) for name, row in job["rows"].items() if "bundle" in row}

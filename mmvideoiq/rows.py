@@ -240,6 +240,7 @@ def check_rows(rows: Sequence[Row]) -> dict[str, Config]:
     """
     configs: dict[str, Config] = {}
     models: dict[str, nn.Module] = {}
+    loaded: set[tuple[str, str]] = set()
     first: tuple[Row, int, str] | None = None
     for row in rows:
         config = row_config(row)
@@ -247,7 +248,9 @@ def check_rows(rows: Sequence[Row]) -> dict[str, Config]:
         model = models.get(key) or _build(row, config)
         models = {key: model}  # rows of one config stand together; no more than one model is held
         for checkpoint in row.checkpoints:
-            _load(row, model, checkpoint)
+            if (key, checkpoint) not in loaded:
+                _load(row, model, checkpoint)
+                loaded.add((key, checkpoint))
         _check_way(row, model)
         found = (row, int(model.cls_head.num_classes), find_test_list(row, config))
         first = first or found
@@ -280,7 +283,7 @@ def _build(row: Row, config: Config) -> nn.Module:
 def _load(row: Row, model: nn.Module, checkpoint: str) -> None:
     where = f"row '{row.name}': checkpoint {checkpoint}"
     try:
-        state = CheckpointLoader.load_checkpoint(checkpoint, map_location="cpu")
+        state = CheckpointLoader.load_checkpoint(checkpoint, map_location="cpu", logger="silent")
         state = state.get("state_dict", state)
     except Exception as fault:
         raise RowError(f"{where} cannot be read: {type(fault).__name__}: {fault}") from fault

@@ -1,0 +1,15 @@
+# ActivityNet-v1.3, baseline: an LSTM over the float frame features.
+_base_ = ["../float/float_r50_16f_activitynet.py"]
+
+model = dict(
+    type="UniformRecognizer",
+    cls_head=dict(
+        _delete_=True,
+        type="LSTMHead",
+        num_classes={{_base_.num_classes}},
+        in_channels=2048,
+        topk=(1,),
+    ),
+)
+cost_metric = dict(type="ComputeCostMetric", actions=[dict(bits=32)])
+test_evaluator = [{{_base_.test_evaluator}}, cost_metric]

@@ -13,7 +13,10 @@ PAGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "models": ("Models", ("models/*.py",)),
     "training": (
         "Training",
-        ("hooks.py", "metrics.py", "checkpoint/*.py", "recipe*.py", "comparison*.py", "row*.py", "stage_*.py", "dial.py"),
+        (
+            *("hooks.py", "metrics.py", "checkpoint/*.py", "recipe*.py"),
+            *("comparison*.py", "row*.py", "stage_*.py", "dial.py"),
+        ),
     ),
     "data": ("Data", ("data/*.py",)),
     "deploy": ("Runtime", ("deploy/*.py",)),

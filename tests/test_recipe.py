@@ -135,12 +135,31 @@ def write_recipe(toy: Path, text: str) -> Path:
             "'{a}' has several seeds",
         ),
         ("name = 'x'\nstages = [", "cannot be read"),
+        ("name = 'x'\nstages = dict(a='stage.py')", "stage 'a' must be a dict, got 'stage.py'"),
+        ("name = 'x'\nstages = dict(a=dict(seeds=[0]))", "stage 'a': 'config' is missing"),
     ],
 )
 def test_unfit_recipes_are_refused(toy, text, message):
     with pytest.raises(RecipeError, match=message) as fault:
         read_recipe(write_recipe(toy, text))
     assert "\n" not in str(fault.value)
+
+
+def test_recipes_inherit(toy):
+    """Stages by name, from another recipe: what is changed is changed, the rest and the order stay."""
+    base = toy.with_name("base.py")
+    base.write_text(
+        "stages = dict(first=dict(), second=dict(cfg_options={'load_from': '{first}'}, seeds=[0, 1]))\n"
+        "fast = dict(seeds=[5])\n"
+    )
+    toy.write_text(
+        "_base_ = ['./base.py']\nname = 'toy'\nstages = dict(second=dict(config='stage.py', "
+        "cfg_options={'model.width': 2}), first=dict(config='stage.py'))\n"
+    )
+    recipe = read_recipe(toy)
+    assert [stage.name for stage in recipe.stages] == ["first", "second"]
+    assert recipe.stages[1].cfg_options == {"load_from": "{first}", "model.width": 2}
+    assert recipe.stages[1].seeds == (0, 1) and read_recipe(toy, fast=True).stages[1].seeds == (5,)
 
 
 def test_missing_recipe_is_refused(tmp_path):

@@ -7,9 +7,11 @@ from mmengine import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
-import mmvideoiq.data.dataset  # noqa: F401  registers the dataset
+import mmvideoiq.data.rawframes  # noqa: F401  registers the datasets
+from mmvideoiq.data.annotations import BENCHMARKS
 from mmvideoiq.data.folder import make_lists
 from mmvideoiq.data.synthetic import make_clip, make_synthetic, write_lossless
+from tests.data.published import CLIPS, make_benchmark
 
 
 @pytest.fixture(autouse=True)
@@ -107,3 +109,36 @@ def test_a_wrong_data_root_is_named(repo: Path, tmp_path: Path, monkeypatch):
     config = load(repo, "scenes", tmp_path / "nowhere", monkeypatch)
     with pytest.raises(FileNotFoundError, match=r"nowhere/scenes_train.txt does not exist; set .*DATA_ROOT"):
         first_batch(config, "train")
+
+
+@pytest.mark.parametrize("media", ["videos", "rawframes"])
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_benchmarks(repo: Path, tmp_path: Path, name, media, monkeypatch):
+    """From the published list over the converter to tensors, at the paper's size."""
+    make_benchmark(tmp_path, name, media)
+    monkeypatch.setenv("MEDIA", media)
+    config = load(repo, name, tmp_path, monkeypatch)
+    for split in ("train", "val", "test"):
+        batch = first_batch(config, split, batch_size=3)
+        assert batch["inputs"].shape == (3, 16, 3, 224, 224)
+        found = sorted(labels_of(sample, config.num_classes) for sample in batch["data_samples"])
+        assert found == sorted(sorted(labels) for _, labels in CLIPS[name])
+    assert config.num_classes == BENCHMARKS[name].num_classes
+    dataset = config.train_dataloader.dataset
+    assert Path(dataset.metainfo.classes).read_text().count("\n") == config.num_classes
+    views = first_batch(config, "test", pipeline=config.views_pipeline)["inputs"]
+    assert views.shape == (2, 2 * 3 * 16, 3, 256, 256)
+    for split in ("train", "test"):
+        small = first_batch(config, split, pipeline=config[f"policy_{split}_pipeline"])["inputs"]
+        assert small.shape == (2, 16, 3, 84, 84)
+
+
+def labels_of(sample, num_classes: int) -> list[int]:
+    label = sample.gt_label
+    return label.nonzero().flatten().tolist() if len(label) == num_classes else label.tolist()
+
+
+def test_another_medium_is_refused(repo: Path, monkeypatch):
+    monkeypatch.setenv("MEDIA", "frames")
+    with pytest.raises(ValueError, match="MEDIA=frames must be videos or rawframes"):
+        Config.fromfile(repo / "configs/_base_/datasets/fcvid.py")

@@ -12,7 +12,7 @@ import re
 import sys
 import types
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -379,6 +379,17 @@ def explain_missing_parts() -> None:
             raise PartNotRegistered(why) from None
 
     Registry.build = build
+
+
+def choose_onednn(config: Mapping[str, Any]) -> None:
+    """Convolutions do without oneDNN where the config says ``onednn = False``.
+
+    Fault: on a CPU with AVX2 alone, torch 2.13 ended in "double free or corruption" in the backward pass of networks a
+    few channels wide (the demo's policy backbone, one thread: each time); without oneDNN it did not.
+    """
+    import torch
+
+    torch.backends.mkldnn.enabled = bool(config.get("onednn", True))
 
 
 def fit_launcher_to_cpu(cfg: Any) -> None:

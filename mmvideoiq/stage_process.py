@@ -79,7 +79,9 @@ class StageHook(Hook):
 def train(config: str, progress: Progress) -> dict[str, float]:
     """Train one stage from its written config; returns the metrics of its last validation."""
     progress("starting", 0.0)
-    runner = Runner.from_cfg(Config.fromfile(config))
+    loaded = Config.fromfile(config)
+    compat.choose_onednn(loaded)
+    runner = Runner.from_cfg(loaded)
     hook = StageHook(progress=progress)
     runner.register_hook(hook)
     runner.train()

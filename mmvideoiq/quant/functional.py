@@ -116,11 +116,13 @@ class DorefaParent(NamedTuple):
     """What a weight's values at all precisions are cut from.
 
     normalized: ``2 u - 1``, with gradient. codes: those of the highest precision. mean: of their values, ().
+    overflow: as :func:`dorefa_weight` explains it.
     """
 
     normalized: Tensor
     codes: Tensor
     mean: Tensor
+    overflow: bool
 
 
 def dorefa_parent(weight: Tensor, parent_bits: int, *, overflow: bool = False) -> DorefaParent:
@@ -128,7 +130,7 @@ def dorefa_parent(weight: Tensor, parent_bits: int, *, overflow: bool = False) -
     normalized = dorefa_normalize(weight.float() if _is_half(weight) else weight)
     with torch.no_grad():
         codes = _dorefa_parent(normalized, parent_bits, overflow)
-        return DorefaParent(normalized, codes, (codes / (2.0**parent_bits - 1)).mean())
+        return DorefaParent(normalized, codes, (codes / (2.0**parent_bits - 1)).mean(), overflow)
 
 
 def dorefa_read(parent: DorefaParent, bits: int, parent_bits: int) -> Tensor:
@@ -138,9 +140,10 @@ def dorefa_read(parent: DorefaParent, bits: int, parent_bits: int) -> Tensor:
         if bits == parent_bits:
             values = parent.codes / steps
         else:
-            values = truncate_codes(parent.codes, parent_bits, bits).mul_(2.0 ** (parent_bits - bits) / steps)
+            values = truncate_codes(parent.codes, parent_bits, bits).div_(steps * 2.0 ** (bits - parent_bits))
+        if bits < parent_bits or parent.overflow:
             mean = values.mean()
-            values.mul_(torch.where(mean > 0, parent.mean / mean, torch.ones_like(mean)))
+            values.mul_(parent.mean).div_(mean + (mean == 0))  # in the release's order, to the last bit
         hard = values.mul_(2).sub_(1)
     return straight_through(parent.normalized, hard)
 
@@ -152,7 +155,8 @@ def dorefa_weight(weight: Tensor, bits: int, parent_bits: int, *, overflow: bool
 
     Args:
         overflow: as the release does, let the largest weight, whose code float32 rounds up to ``2**B`` for
-            B > 24, stand one step past the grid (one more value).
+            B > 24, stand one step past the grid (one more value), and align the highest precision too, which
+            changes nothing but last bits.
 
     Returns: like ``weight``, at most ``2**bits`` different values. Gradient: that of
     ``tanh(w) / max|tanh(w)|``; rounding, truncation and alignment let it pass.

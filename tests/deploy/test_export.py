@@ -439,7 +439,7 @@ REFUSED = {
     ),
     "policy": (
         any_precision_policy,
-        "conv1.conv .AnyPrecisionConv2d. follows a precision where there is none",
+        "AnyPrecisionBackbone decides on its values while it runs",
     ),
     "to_rgb": (lambda cfg: cfg["data_preprocessor"].update(to_rgb=True), "data_preprocessor.to_rgb=True"),
     "clips": (

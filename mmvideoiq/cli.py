@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmvideoiq import compat
+from mmvideoiq.launch import first_to_say
 
 compat.apply()
 
@@ -92,7 +93,8 @@ def one_line_errors() -> Iterator[Begun]:
         if begun.happened or os.environ.get(TRACEBACK):
             raise
         sys.stdout.flush()
-        print(f"{Path(sys.argv[0]).name}: error: {one_line(error)}", file=sys.stderr)
+        if first_to_say():
+            print(f"{Path(sys.argv[0]).name}: error: {one_line(error)}", file=sys.stderr, flush=True)
         raise SystemExit(2) from None
 
 

@@ -7,8 +7,10 @@ run before ``mmaction.models`` is imported. Nothing here touches the files of an
 import contextlib
 import functools
 import importlib.util
+import os
 import pickle
 import re
+import subprocess
 import sys
 import types
 import warnings
@@ -393,17 +395,22 @@ def choose_onednn(config: Mapping[str, Any]) -> None:
 
 
 def fit_launcher_to_cpu(cfg: Any) -> None:
-    """Change a config in place so that ``launcher="pytorch"`` works on a machine without an accelerator.
+    """Change a config in place so that the launchers "pytorch" and "slurm" work on a machine without an accelerator.
 
     The host asks for nccl, selects a CUDA device, and hands device ids to the model wrapper; here the process
     group is made with gloo from the launcher's environment, and the wrapper gets no device. A no-op elsewhere
-    and for the launcher "none". Not part of ``apply()``, for it concerns one config.
+    and for other launchers. Not part of ``apply()``, for it concerns one config.
     """
     import torch
     from mmengine.device import get_device
 
-    if cfg.get("launcher", "none") != "pytorch" or get_device() != "cpu":
+    launcher = cfg.get("launcher", "none")
+    if launcher not in ("pytorch", "slurm") or get_device() != "cpu":
         return
+    if cfg.get("sync_bn"):
+        raise ValueError(f"sync_bn={cfg.sync_bn!r} needs GPUs, and this machine has none: leave it out")
+    if launcher == "slurm":
+        _name_slurm_task()
     cfg.setdefault(
         "model_wrapper_cfg",
         dict(
@@ -415,6 +422,18 @@ def fit_launcher_to_cpu(cfg: Any) -> None:
     )
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group("gloo")
+
+
+def _name_slurm_task() -> None:
+    """What torch wants to know of this process, from what Slurm says of it."""
+    environ = os.environ
+    if "MASTER_ADDR" not in environ:
+        command = ["scontrol", "show", "hostnames", environ["SLURM_NODELIST"]]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        environ["MASTER_ADDR"] = done.stdout.split()[0]
+    environ.setdefault("MASTER_PORT", "29500")
+    for name, slurm in (("RANK", "PROCID"), ("WORLD_SIZE", "NTASKS"), ("LOCAL_RANK", "LOCALID")):
+        environ[name] = environ[f"SLURM_{slurm}"]
 
 
 @functools.cache

@@ -12,9 +12,22 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 from pathlib import Path
 
 PORT = 29500  # of the first of several machines, unless PORT says otherwise
+SAID = "LAUNCH_SAID"  # environment: the file that the first process to say an error creates
+
+
+def first_to_say() -> bool:
+    """Whether no other process of this launch has said an error; they meet the same ones. True without a launch."""
+    if SAID not in os.environ:
+        return True
+    try:
+        os.close(os.open(os.environ[SAID], os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    return True
 
 
 def whole_number(name: str, value: str, low: int, high: int | None = None) -> int:
@@ -96,7 +109,9 @@ def launch(flags: list[str], command: list[str]) -> int:
 
     logging.disable(logging.ERROR)  # of torchrun: a failed process has said itself what was wrong
     try:
-        run.run(run.parse_args([*flags, *command]))
+        with tempfile.TemporaryDirectory() as folder:
+            os.environ[SAID] = str(Path(folder, "said"))
+            run.run(run.parse_args([*flags, *command]))
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         if failure.exitcode < 0:

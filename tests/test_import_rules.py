@@ -53,7 +53,7 @@ RULES = {
     "row_timing": rule("*", ANY),
     "checkpoint": rule("checkpoint", frozenset({"torch"})),
     "compat": rule("", HOST),
-    "cli": rule("compat", HOST),
+    "cli": rule("compat launch", HOST),
     "deploy": rule("actions deploy", NUMBERS | {"safetensors", "jsonschema"}),
     "deploy/video": rule("deploy", NUMBERS, "cv2 decord"),
     "deploy/decoder": rule("deploy", NUMBERS, "cv2"),

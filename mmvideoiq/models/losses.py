@@ -5,6 +5,7 @@ Axes: N videos, T frames, A actions, K classes.
 
 import torch
 from mmaction.registry import MODELS
+from mmengine.dist import all_reduce
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -45,13 +46,20 @@ class EfficiencyLoss(PolicyLoss):
 
 @MODELS.register_module()
 class UsageBalanceLoss(PolicyLoss):
-    """``weight * sum over all actions of (mean usage - 1/A)**2``: keeps an action from being ignored for good."""
+    """``weight * sum over all actions of (mean usage - 1/A)**2``: keeps an action from being ignored for good.
+
+    The mean is over the clips of all processes, so that several train as one. Gradient: that of the own clips, which
+    the host averages over processes.
+    """
 
     def __init__(self, *, actions: ActionSpace, weight: float = 0.5) -> None:
         super().__init__(weight=weight, actions=actions)
 
     def forward(self, decisions: Tensor, log_probs: Tensor) -> Tensor:
         usage = decisions.mean(dim=(0, 1))  # (A,)
+        everywhere = usage.detach().clone()
+        all_reduce(everywhere, op="mean")
+        usage = usage + (everywhere - usage.detach())
         return self.weight * (usage - 1 / len(self.actions)).square().sum()
 
 

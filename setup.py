@@ -39,6 +39,7 @@ RUNTIME = [
 ]
 ZOO = ["rich", "PyYAML", "filelock"]
 LMDB = ["lmdb"]
+DOCS = ["mkdocs>=1.6", "mkdocs-material", "mkdocstrings[python]"]
 BENCHMARK = ["nncf>=2.15", "psutil"]
 DEV = ["pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "model-index"]
 
@@ -85,6 +86,7 @@ setup(
         "runtime": RUNTIME + ZOO,
         "benchmark": BENCHMARK,
         "lmdb": LMDB,
-        "dev": TRAIN + RUNTIME + ZOO + LMDB + DEV,
+        "docs": DOCS,
+        "dev": TRAIN + RUNTIME + ZOO + LMDB + DOCS + DEV,
     },
 )

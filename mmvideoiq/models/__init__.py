@@ -1,7 +1,7 @@
 """Registered models: importing this package registers them with the host."""
 
 from mmvideoiq.models.any_precision_backbone import AnyPrecisionBackbone
-from mmvideoiq.models.any_precision_recognizer import AnyPrecisionRecognizer
+from mmvideoiq.models.any_precision_recognizer import AnyPrecisionRecognizer, AnyPrecisionRecognizer3D
 from mmvideoiq.models.early_exit import EarlyExitRecognizer
 from mmvideoiq.models.heads import FrameAverageHead
 from mmvideoiq.models.losses import DistillationLoss, EfficiencyLoss, PolicyEntropyLoss, UsageBalanceLoss
@@ -18,6 +18,7 @@ from mmvideoiq.models.videoiq_recognizer import VideoIQRecognizer
 __all__ = [
     "AnyPrecisionBackbone",
     "AnyPrecisionRecognizer",
+    "AnyPrecisionRecognizer3D",
     "DistillationLoss",
     "EarlyExitRecognizer",
     "EfficiencyLoss",

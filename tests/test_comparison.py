@@ -127,6 +127,7 @@ def test_every_way_to_test_a_row(trained, in_process, tmp_path):
     assert costs["budget"] <= max(costs["videoiq"], 0.3) + 1e-6
 
 
+@pytest.mark.slow
 def test_finished_rows_are_not_repeated(trained, in_process, tmp_path):
     made = [*entries(trained)[:3], entry(trained, "videoiq", "videoiq")]
     setting = Comparison(name="toy", rows=make_rows(made, folder=trained))

@@ -202,7 +202,9 @@ class AnyPrecisionBackbone(BaseModule):
             handles.append(child.register_forward_pre_hook(before))
             handles.append(child.register_forward_hook(after(name)))
         try:
-            with evaluating(self.net):
+            # tensors made in inference mode do not count their changes
+            with evaluating(self.net), torch.inference_mode(False), torch.no_grad():
+                sample = sample.clone()
                 self(sample)  # it also checks what comes out
         finally:
             for handle in handles:

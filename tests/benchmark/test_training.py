@@ -98,6 +98,7 @@ def test_a_training_step_moves_what_learns_and_only_that():
     assert moved == {"policy", "cls_head"}
 
 
+@pytest.mark.slow
 def test_train_writes_its_ratios_and_what_they_depend_on(load_tool, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     out = tmp_path / "new" / "out.json"
@@ -137,6 +138,7 @@ def test_train_writes_its_ratios_and_what_they_depend_on(load_tool, tmp_path, ca
     assert [path.name for path in out.parent.iterdir()] == ["out.json"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks glibc")
 def test_freed_memory_is_kept():
     code = """if True:

@@ -70,7 +70,7 @@ CASES = {
     "resnet50_tsm": Case(dict(RESNET, type="ResNetTSM", depth=50, **TSM), 2048),
     "mobilenet_v2_tsm": Case(dict(type="MobileNetV2TSM", **TSM), 1280, (32, 8, 4)),
 }
-FAST = ("slim", "mobilenet_v2-quarter")
+FAST = ("slim",)
 TIES = ("resnet18-dorefa", "resnet50", "resnet50-8", "resnet_tsm", "resnet50_tsm")
 MANY_TIES = pytest.mark.xfail(
     strict=False,

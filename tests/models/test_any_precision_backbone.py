@@ -409,3 +409,11 @@ def test_an_operation_that_needs_a_full_mmcv_says_so():
 def test_bad_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         MODELS.build(any_precision(**options))
+
+
+def test_built_in_inference_mode():
+    """Exported models are built and run there; its tensors do not count their changes."""
+    cfg = dict(type="AnyPrecisionBackbone", backbone=dict(type="ResNet", depth=18), precisions=(32, 4))
+    with torch.inference_mode():
+        inside = MODELS.build(cfg)
+    assert inside._shared_stem == MODELS.build(cfg)._shared_stem != []

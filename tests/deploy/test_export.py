@@ -160,7 +160,8 @@ def check_simulation(model: nn.Module, bundle: Bundle, frames: Tensor) -> None:
             place = (values[node.inputs[0]].double() - grid.origin) / grid.step
             differs = (values[node.name] - seen[node.name]).abs() > grid.step / 2
             tie = (place - place.floor() - 0.5).abs()[differs]
-            assert (tie < 1e-4 * 2**bits).all() and differs.float().mean() < 1e-3, (
+            # float32 rounds sums of thousands of products: seen up to 1.4e-4 of the range, ResNet-50 on DoReFa's grid
+            assert (tie < 2e-4 * 2**bits).all() and differs.float().mean() < 1e-3, (
                 bits,
                 node.name,
                 tie.max(),

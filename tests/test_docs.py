@@ -255,3 +255,16 @@ def test_pictures_are_drawn_the_same_again(monkeypatch):
     monkeypatch.syspath_prepend(str(DOCS))
     figures = importlib.import_module("figures")
     assert figures.draw("costs.svg") == figures.draw("costs.svg")
+
+
+@pytest.mark.slow
+def test_the_notebook_runs():
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    path = DOCS / "notebooks/folder_to_timeline.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    assert all(not cell.get("outputs") for cell in notebook.cells), "committed without outputs"
+    nbclient.NotebookClient(
+        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
+    ).execute()
+    shown = [output for output in notebook.cells[-1]["outputs"] if "image/png" in output.get("data", {})]
+    assert len(shown) == 1

@@ -1,0 +1,48 @@
+"""The page of backbones: it lists what the host registers, and its counts are those of a run."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mmvideoiq.benchmark import backbones
+from mmvideoiq.models.host_backbones import known_names
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs/backbones.md").read_text(encoding="utf-8")
+ROWS = {
+    name: cells
+    for name, *cells in (
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in PAGE.splitlines()
+        if re.match(r"\| [\w.]+ \|", line)
+    )
+    if name != "backbone"
+}
+
+
+def test_every_backbone_of_the_host_is_listed():
+    host = [name for name in ROWS if "." not in name]
+    assert sorted(host) == sorted(known_names())
+    assert list(ROWS) == list(backbones.cases())
+
+
+@pytest.mark.parametrize("name", ["ResNet", "MobileNetV2", "ResNet3d", "SwinTransformer3D"])
+def test_counts_are_those_of_a_conversion(name):
+    found = backbones.describe(backbones.convert(backbones.cases([name])[name]))
+    assert ROWS[name][1:3] == [str(found["converted"]), str(found["norms"])]
+    assert ROWS[name][-1] == ("clip" if found["mixes_frames"] else "frame")
+
+
+@pytest.mark.slow
+def test_a_backbone_that_is_refused_stops_nothing():
+    rows = backbones.measure(backbones.cases(["STGCN", "ResNet"]))["rows"]
+    refused, works = rows
+    assert refused["refused"] and works["refused"] is None
+    assert (works["equals_float"], works["trains"], works["exports"]) == (None, None, None)
+    text = backbones.page(dict(rows=rows, versions=dict(torch="1")), "a command")
+    assert "| STGCN | | | | refused [1](#reasons)" in text and refused["refused"] in text
+
+
+def test_unknown_names():
+    with pytest.raises(ValueError, match="no config for ResNext; there are AAGCN"):
+        backbones.cases(["ResNext"])

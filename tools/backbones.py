@@ -1,0 +1,65 @@
+"""Try every backbone of the host and write what works: docs/backbones.md is made so.
+
+    python tools/backbones.py --out docs/backbones.md
+    python tools/backbones.py ResNet timm.resnet18 --json some.json
+
+Backbones of packages that are not installed are listed as refused: pip install --no-deps mmpretrain timm torchvision,
+in versions that suit the torch that is there, fills their rows.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from rich.progress import track
+
+from mmvideoiq import cli
+from mmvideoiq.benchmark import backbones
+from mmvideoiq.recipe import write_json
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="only these backbones")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the table as Markdown")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything found")
+    return parser.parse_args(argv)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``path`` whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+
+
+def main(argv: list[str] | None = None) -> None:
+    with cli.one_line_errors():
+        args = parse_args(argv)
+        configs = backbones.cases(args.names)
+        result = backbones.measure(configs, lambda names: track(names, description="backbones"))
+        for row in result["rows"]:
+            print(f"{row['name']}: {summary(row)}")
+        command = " ".join(["python tools/backbones.py", *args.names, "--out docs/backbones.md"])
+        if args.json is not None:
+            write_json(args.json, result)
+        if args.out is not None:
+            write_text(args.out, backbones.page(result, command))
+
+
+def summary(row: dict) -> str:
+    """One row in a line."""
+    if row["refused"]:
+        return f"refused: {row['refused']}"
+    failed = [f"{field}: {row[field]}" for field in backbones.ATTEMPTS if row[field] is not None]
+    return "; ".join([f"{row['converted']} layers, {row['norms']} norms", *failed])
+
+
+if __name__ == "__main__":
+    main()

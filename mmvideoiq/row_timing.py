@@ -36,8 +36,9 @@ def time_rows(job: Mapping[str, Any], progress: Callable[..., None]) -> dict[str
     common = dict(threads=torch.get_num_threads(), videos=videos, preload=len(videos))
     specs: dict[str, dict[str, Any]] = {}
     for name, row in job["rows"].items():
-        steps = bundles.get(name, first).manifest["preprocessing"]
-        spec = dict(common, preprocessing=[steps["frames"], steps["short_side"], steps["crop"], None])
+        bundle = bundles.get(name, first)
+        steps, size = bundle.manifest["preprocessing"], bundle.graphs["recognition"].inputs["frames"][1:3]
+        spec = dict(common, preprocessing=[steps["frames"], steps["short_side"], steps["crop"], list(size)])
         if name in bundles:
             spec |= dict(kind="ours", bundle=row["bundle"], engine=job["engine"], budget=row.get("budget"))
             if "usage" in row:

@@ -386,8 +386,9 @@ def explain_missing_parts() -> None:
 def choose_onednn(config: Mapping[str, Any]) -> None:
     """Convolutions do without oneDNN where the config says ``onednn = False``.
 
-    Fault: on a CPU with AVX2 alone, torch 2.13 ended in "double free or corruption" in the backward pass of networks a
-    few channels wide (the demo's policy backbone, one thread: each time); without oneDNN it did not.
+    Fault: on a CPU with AVX2 alone, training a network of 6 channels (the demo's policy backbone, one thread) ended
+    each time in "double free or corruption" or the like in torch 2.13's backward pass; with 8 or 10 channels, or
+    without oneDNN, it did not.
     """
     import torch
 

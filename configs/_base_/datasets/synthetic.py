@@ -10,7 +10,6 @@ dataset_type = "CheckedVideoDataset"
 num_classes = 8
 num_frames = 6
 frame_size = 40
-onednn = False  # see mmvideoiq/compat.py; networks this narrow gain nothing from it
 
 data_preprocessor = dict(
     type="ActionDataPreprocessor", mean=[0.0, 0.0, 0.0], std=[255.0, 255.0, 255.0], format_shape="NCHW"

@@ -136,7 +136,6 @@ def read_config(path: str, *, options: dict | None, work_dir: str | None, launch
 def build_runner(config: Config, begun: Begun) -> Any:
     """Build the host's runner, or the one that ``runner_type`` names, and register ``begun`` with it."""
     compat.fit_launcher_to_cpu(config)
-    compat.choose_onednn(config)
     if "runner_type" in config:
         from mmaction.registry import RUNNERS
 

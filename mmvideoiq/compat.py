@@ -383,18 +383,6 @@ def explain_missing_parts() -> None:
     Registry.build = build
 
 
-def choose_onednn(config: Mapping[str, Any]) -> None:
-    """Convolutions do without oneDNN where the config says ``onednn = False``.
-
-    Fault: on a CPU with AVX2 alone, training a network of 6 channels (the demo's policy backbone, one thread) ended
-    each time in "double free or corruption" or the like in torch 2.13's backward pass; with 8 or 10 channels, or
-    without oneDNN, it did not.
-    """
-    import torch
-
-    torch.backends.mkldnn.enabled = bool(config.get("onednn", True))
-
-
 def fit_launcher_to_cpu(cfg: Any) -> None:
     """Change a config in place so that the launchers "pytorch" and "slurm" work on a machine without an accelerator.
 

@@ -79,9 +79,7 @@ class StageHook(Hook):
 def train(config: str, progress: Progress) -> dict[str, float]:
     """Train one stage from its written config; returns the metrics of its last validation."""
     progress("starting", 0.0)
-    loaded = Config.fromfile(config)
-    compat.choose_onednn(loaded)
-    runner = Runner.from_cfg(loaded)
+    runner = Runner.from_cfg(Config.fromfile(config))
     hook = StageHook(progress=progress)
     runner.register_hook(hook)
     runner.train()

@@ -380,14 +380,3 @@ def test_cpu_launcher_is_left_alone_without_a_launcher():
     config = mmengine.Config(dict(launcher="none"))
     compat.fit_launcher_to_cpu(config)
     assert "model_wrapper_cfg" not in config and not torch.distributed.is_initialized()
-
-
-def test_onednn_is_left_out_where_a_config_says_so():
-    before = torch.backends.mkldnn.enabled
-    try:
-        compat.choose_onednn(dict(onednn=False))
-        assert not torch.backends.mkldnn.enabled
-        compat.choose_onednn({})
-        assert torch.backends.mkldnn.enabled
-    finally:
-        torch.backends.mkldnn.enabled = before

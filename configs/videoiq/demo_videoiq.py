@@ -5,7 +5,6 @@ _base_ = [
     "../_base_/schedules/adam_demo_30e.py",
     "../_base_/default_runtime.py",
 ]
-onednn = False  # the policy's 6 channels: see choose_onednn in mmvideoiq/compat.py
 model = dict(data_preprocessor={{_base_.data_preprocessor}})
 default_hooks = dict(checkpoint=dict(save_best=None))
 val_evaluator = [{{_base_.val_evaluator}}, {{_base_.cost_metric}}]

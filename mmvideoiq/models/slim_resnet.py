@@ -14,7 +14,8 @@ class SlimResNet(BaseModule):
     """The host's basic blocks at any width; each stage after the first doubles the channels and halves the size.
 
     Args:
-        base_channels: channels of the first stage, >= 1.
+        base_channels: channels of the first stage, >= 1. (With 6, training on a CPU corrupted memory in the backward
+            pass of torch 2.13's oneDNN; 8 and 10 train.)
         stage_blocks: number of blocks of each stage.
         stem_stride: stride of the 3x3 stem.
         in_channels: channels of a frame.

@@ -8,8 +8,8 @@ model = dict(
     policy=dict(
         type="PrecisionPolicy",
         input_size=20,
-        backbone=dict(type="SlimResNet", base_channels=6, stage_blocks=(1, 1)),
-        head=dict(type="PolicyHead", in_channels=12, hidden=64, dropout_ratio=0.0),
+        backbone=dict(type="SlimResNet", base_channels=8, stage_blocks=(1, 1)),
+        head=dict(type="PolicyHead", in_channels=16, hidden=64, dropout_ratio=0.0),
     ),
     cls_head=dict(
         type="FrameAverageHead",

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import types
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any

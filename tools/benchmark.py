@@ -63,6 +63,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     infer.add_argument(
         "--weight", default=InferSettings.weight, help="weight quantizer of ours: dorefa, lsq or nested"
     )
+    infer.add_argument(
+        "--per-layer",
+        action="store_true",
+        help="one weight scale for a layer, in place of one for each output channel",
+    )
     add_counts(infer, InferSettings, INFER_FLAGS)
     infer.add_argument("--bundle", type=Path, nargs="+", default=[], help="also measure these trained models")
     infer.add_argument("--list", type=Path, help="videos for --bundle: lines of a path and a label")

@@ -31,7 +31,15 @@ USAGE = (0.2, 0.3, 0.2, 0.3)  # of three precisions and a skip
 MIXES = {"ours-32-4-2": (32, 4, 2), "ours-8-4-2": (8, 4, 2)}
 FP32 = ("onnxruntime-fp32", "openvino-fp32")
 PEERS = ("mmaction2-eager", "torch-compile", *FP32, "openvino-int8")
-BUILT_FROM = ("depth", "size", "frames", "threads", "engine", "weight")  # settings that the files depend on
+BUILT_FROM = (
+    "depth",
+    "size",
+    "frames",
+    "threads",
+    "engine",
+    "weight",
+    "per_layer",
+)  # settings that the files depend on
 FASTER_THAN = ("mmaction2-eager", "best-fp32", "openvino-int8")  # what the ratios compare with
 POLICY_SIZE = 84
 CLASSES = 200
@@ -50,6 +58,7 @@ class InferSettings:
     warmup: int = 3
     engine: str = "openvino"
     weight: str = "nested"
+    per_layer: bool = False  # one scale for all weights of a layer, where the quantizer leaves the choice
     only: Sequence[str] = ()  # of the contenders; none named: all
 
     def __post_init__(self) -> None:
@@ -264,7 +273,7 @@ def write_bundle(settings: InferSettings, path: Path, precisions: Sequence[int],
         type="AnyPrecisionBackbone",
         backbone=dict(type="ResNet", depth=settings.depth),
         precisions=list(precisions),
-        weight=dict(type=settings.weight),
+        weight=dict(type=settings.weight) | (dict(per_channel=False) if settings.per_layer else {}),
     )
     policy = dict(
         type="PrecisionPolicy",

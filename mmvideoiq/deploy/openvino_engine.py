@@ -12,6 +12,7 @@ order       of channels, on CPUs without VNNI: see :mod:`.channel_order`
 shortcuts   added inside the convolution, if the plugin's "snippets" are off; the sums of remainders need them on
 max pools   after the quantization that follows: it is the same, and works on bytes
 batches     a few fixed sizes; a dynamic one is slower
+resizing    of frames before they are normalized, which is the same and works on fewer numbers
 =========== =======================================================================================================
 """
 
@@ -32,7 +33,9 @@ from mmvideoiq.deploy.packing import SignedWeights, signed_weights
 if TYPE_CHECKING:
     from mmvideoiq.deploy.bundle import Bundle, Layer
 
-BATCHES = (4, 1)  # frames that one call takes: of more, the larger values leave the caches
+#: Frames that one call takes. Of more, the larger values of the recognition part leave the caches; the policy's are
+#: small, and its weights, the LSTM's above all, are read once for all frames of a call.
+BATCHES = {"recognition": (4, 1), "policy": (16, 4, 1)}
 TOP = 255  # the highest of 256 levels
 MINUTE = 1e-4  # of a remainder, in steps of the weight: nothing but rounding
 
@@ -88,7 +91,7 @@ class OpenVinoEngine:
         """By number of frames."""
         graph, requests = builder.graph, {}
         clip = [node.attrs["frames"] for node in graph if node.op == "shift"][:1]
-        for batch in clip or BATCHES:
+        for batch in clip or BATCHES.get(builder.part, BATCHES["recognition"]):
             shapes = [[batch if size == -1 else size for size in shape] for shape in graph.inputs.values()]
             builder.model.reshape(dict(enumerate(shapes)))
             requests[batch] = self._compiled(builder).create_infer_request()
@@ -263,6 +266,9 @@ class _Model:
     def readers(self, node: Node) -> list[Node]:
         return [reader for reader in self.graph if node.name in reader.inputs]
 
+    def givers(self, node: Node) -> list[Node]:
+        return [giver for giver in self.graph if set(giver.outputs) & set(node.inputs)]
+
     def cut_at_zero(self, node: Node) -> bool:
         """Whether negative values of ``node`` are read as 0 by all that read it."""
         readers = self.readers(node)
@@ -280,12 +286,24 @@ class _Model:
     def normalize(self, node: Node, x: _Value) -> _Value:
         mean, std = (np.array(node.attrs[key], np.float64) for key in ("mean", "std"))
         y = self.op.convert(x.node, np.float32)
+        if self.resized_at_once(node):
+            y = self.interpolated(y, self.readers(node)[0], axes=(1, 2))
         y = self.op.multiply(self.op.subtract(y, self.constant(mean)), self.constant(1 / std))
         return _Value(self.op.transpose(y, self.op.constant([0, 3, 1, 2])))
 
+    def resized_at_once(self, node: Node) -> bool:
+        """Whether all that is done with the normalized frames of ``node`` is one resizing."""
+        return node.name not in self.graph.outputs and [reader.op for reader in self.readers(node)] == [
+            "resize"
+        ]
+
     def resize(self, node: Node, x: _Value) -> _Value:
-        size, axes = (self.op.constant(list(numbers)) for numbers in (node.attrs["size"], (2, 3)))
-        return _Value(self.op.interpolate(self.floats(x), size, "linear_onnx", "sizes", axes=axes))
+        done = any(given.op == "normalize" and self.resized_at_once(given) for given in self.givers(node))
+        return x if done else _Value(self.interpolated(self.floats(x), node, axes=(2, 3)))
+
+    def interpolated(self, y: Any, node: Node, *, axes: tuple[int, int]) -> Any:
+        size, where = (self.op.constant(list(numbers)) for numbers in (node.attrs["size"], axes))
+        return self.op.interpolate(y, size, "linear_onnx", "sizes", axes=where)
 
     def quantize(self, node: Node, x: _Value) -> _Value:
         grid = node.grid(self.bits)

@@ -83,12 +83,22 @@ class Dorefa(WeightQuantizer):
 
 
 class Nested(WeightQuantizer):
-    """The centred nested grid, ``scale = max|w|`` of each output channel (a constant to the gradient)."""
+    """The centred nested grid, ``scale = max|w|`` of each output channel (a constant to the gradient).
+
+    Args:
+        per_channel: False takes one scale for the layer: coarser, but on CPUs without VNNI 8-bit layers then run as
+            one convolution in place of two (:mod:`mmvideoiq.deploy.channel_order`).
+    """
+
+    def __init__(self, *, precisions: Sequence[int], weight: Tensor, per_channel: bool = True) -> None:
+        super().__init__(precisions=precisions, weight=weight)
+        self.per_channel = per_channel
 
     def scale(self, weight: Tensor) -> Tensor:
-        """Half the width of the grid, shape (C_out, 1, ...), positive."""
+        """Half the width of the grid, positive: shape (C_out, 1, ...), of a layer (1, 1, ...)."""
+        dims = range(1 if self.per_channel else 0, weight.dim())
         with torch.no_grad():
-            return weight.abs().amax(dim=tuple(range(1, weight.dim())), keepdim=True).clamp_min(1e-8)
+            return weight.abs().amax(dim=tuple(dims), keepdim=True).clamp_min(1e-8)
 
     def to_codes(self, weight: Tensor, bits: int) -> Tensor:
         with torch.no_grad():
@@ -106,18 +116,21 @@ class Lsq(Nested):
 
     ``ratio`` starts at 1, so float weights may be loaded at any time. One scale serves all precisions, which
     keeps their codes nested. The gradient of ``ratio`` is multiplied by
-    ``1 / sqrt(weights per channel * 2**(bits-1))``.
+    ``1 / sqrt(weights that share it * 2**(bits-1))``.
+
+    Args:
+        per_channel: as of :class:`Nested`.
     """
 
-    def __init__(self, *, precisions: Sequence[int], weight: Tensor) -> None:
-        super().__init__(precisions=precisions, weight=weight)
-        self.ratio = nn.Parameter(torch.ones(weight.shape[0], *[1] * (weight.dim() - 1)))
+    def __init__(self, *, precisions: Sequence[int], weight: Tensor, per_channel: bool = True) -> None:
+        super().__init__(precisions=precisions, weight=weight, per_channel=per_channel)
+        self.ratio = nn.Parameter(torch.ones_like(super().scale(weight)))
 
     def scale(self, weight: Tensor) -> Tensor:
         return self.ratio.abs().clamp_min(1e-3) * super().scale(weight)
 
     def read(self, weight: Tensor, prepared: Tensor, bits: int) -> Tensor:
-        damping = (weight[0].numel() * 2.0 ** (bits - 1)) ** -0.5
+        damping = (weight.numel() / self.ratio.numel() * 2.0 ** (bits - 1)) ** -0.5
         return F.nested_weight(weight, F.scale_gradient(prepared, damping), bits)
 
 

@@ -252,6 +252,16 @@ def test_resnet50(precisions, weight, tmp_path):
     check_simulation(model, bundle, frames_for(64))
 
 
+@pytest.mark.parametrize("weight", ["nested", "lsq"])
+@pytest.mark.parametrize("precisions", [(32, 4, 2), (8, 4, 2)])
+def test_one_scale_for_a_layer(precisions, weight, tmp_path):
+    cfg = recognizer(precisions=precisions, weight=dict(type=weight, per_channel=False))
+    model = trained(cfg, 24)
+    bundle = exported(model, tmp_path / "bundle", 24)
+    assert check_codes(model, bundle) > 0
+    check_simulation(model, bundle, frames_for(24))
+
+
 def test_a_float_model_has_no_codes(tmp_path):
     model = trained(recognizer(precisions=(32,)), 24)
     bundle = exported(model, tmp_path / "bundle", 24)

@@ -68,16 +68,27 @@ def test_lsq_starts_as_nested_and_learns_its_scale(weight):
     assert lsq(weight, 2).abs().max() < nested(weight, 2).abs().max()
 
 
-def test_lsq_gradient_of_the_ratio_is_damped(weight):
-    lsq = Lsq(precisions=(8, 2), weight=weight)
+@pytest.mark.parametrize("kind", [Nested, Lsq])
+def test_one_scale_for_the_layer(kind, weight):
+    quantizer = kind(precisions=(8, 4, 2), weight=weight, per_channel=False)
+    assert quantizer.scale(weight).shape == (1, 1, 1, 1)
+    assert quantizer.scale(weight).item() == weight.abs().max().item()
+    for bits in (8, 4, 2):
+        expected = F.nested_values(F.nested_codes(weight, weight.abs().max(), bits), weight.abs().max(), bits)
+        torch.testing.assert_close(quantizer(weight, bits), expected)
+
+
+@pytest.mark.parametrize("per_channel, dims, sharing", [(True, (1, 2, 3), 0), (False, (0, 1, 2, 3), ())])
+def test_lsq_gradient_of_the_ratio_is_damped(weight, per_channel, dims, sharing):
+    lsq = Lsq(precisions=(8, 2), weight=weight, per_channel=per_channel)
     with torch.no_grad():
         lsq.ratio.fill_(0.5)
     upstream = torch.randn_like(weight)
     lsq(weight, 2).backward(upstream)
-    top = weight.abs().amax(dim=(1, 2, 3), keepdim=True)
+    top = weight.abs().amax(dim=dims, keepdim=True)
     scale = top.clone().mul_(0.5).requires_grad_()
     F.nested_weight(weight, scale, 2).backward(upstream)
-    expected = scale.grad * top / (weight[0].numel() * 2) ** 0.5
+    expected = scale.grad * top / (weight[sharing].numel() * 2) ** 0.5
     torch.testing.assert_close(lsq.ratio.grad, expected)
 
 

@@ -73,7 +73,7 @@ def _any_precision(name: str, layer: Any, precisions: Sequence[int]) -> Tensors:
     codes = {bits: _codes(quantizer, weight, bits) for bits in integer}
     if parent == FLOAT_BITS:
         divisor = (
-            quantizer.scale(weight).flatten()
+            quantizer.scale(weight).flatten().expand(len(weight))
             if isinstance(quantizer, Nested)
             else weight.new_ones(len(weight))
         )

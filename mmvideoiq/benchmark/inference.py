@@ -67,9 +67,9 @@ class InferSettings:
             raise ValueError(f"only={', '.join(unknown)}: choose among {', '.join([*PEERS, *MIXES])}")
         if self.depth not in (18, 34, 50, 101, 152):
             raise ValueError(f"depth={self.depth} must be one of 18, 34, 50, 101, 152")
-        for field in ("frames", "threads", "repeats", "warmup"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field}={getattr(self, field)} must be at least 1")
+        for field, least in dict(frames=1, threads=1, repeats=2, warmup=1).items():
+            if getattr(self, field) < least:
+                raise ValueError(f"{field}={getattr(self, field)} must be at least {least}")
         if self.size < POLICY_SIZE:
             raise ValueError(f"size={self.size} must be at least {POLICY_SIZE}, the policy's own")
 

@@ -84,8 +84,8 @@ def saturates_in_pairs(codes: np.ndarray, high: int) -> bool:
 def pair_up(conflict: np.ndarray) -> np.ndarray | None:
     """An order (C,) in which no neighbours (0, 1), (2, 3), ... conflict; None where none is found.
 
-    Those with least choice choose first; two that are left over change partners with a pair. Of an odd number the
-    last one stays alone.
+    The one with least choice left chooses next, and takes the partner with least choice left (as Karp and Sipser do);
+    two that stay alone change partners with a pair. Of an odd number the last one stays alone.
 
     >>> pair_up(np.array([[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]], bool)).tolist()
     [0, 2, 1, 3]
@@ -94,16 +94,22 @@ def pair_up(conflict: np.ndarray) -> np.ndarray | None:
     free = np.ones((count + count % 2,) * 2, bool)  # one more, whom nobody minds, where the number is odd
     free[:count, :count] = ~conflict
     np.fill_diagonal(free, False)
-    choice, mate = free.sum(axis=1), np.full(len(free), -1)
+    mate = np.full(len(free), -1)
 
     def join(a: int, b: int) -> None:
         mate[a], mate[b] = b, a
 
-    for channel in map(int, np.argsort(choice, kind="stable")):
-        if mate[channel] < 0:
-            partners = np.flatnonzero(free[channel] & (mate < 0))
-            if partners.size:
-                join(channel, int(partners[np.argmin(choice[partners])]))
+    left, choice = np.ones(len(free), bool), free.sum(axis=1)  # choice: how many of those left a channel may meet
+    while left.any():
+        a = int(np.argmin(np.where(left, choice, len(free))))
+        partners = np.flatnonzero(free[a] & left)
+        gone = [a]
+        if partners.size:
+            b = int(partners[np.argmin(choice[partners])])
+            join(a, b)
+            gone.append(b)
+        left[gone] = False
+        choice -= free[:, gone].sum(axis=1)
     while (alone := np.flatnonzero(mate < 0)).size:
         changes = (
             (int(a), int(b), int(c))

@@ -37,6 +37,7 @@ from mmengine.registry import MODELS
 from mmengine.utils import get_object_from_string
 
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
+ENVIRONMENT = re.compile(r"\{\{['\"]?\s*\$(\w+)\s*:\s*(\S*?)\s*['\"]?\}\}")  # as the host reads it
 
 
 class RecipeError(ValueError):
@@ -276,7 +277,7 @@ def check_work_dir(recipe: Recipe, runs: list[Run], work_dir: Path, *, resume: b
     """Refuse to mix trainings in one folder.
 
     Raises:
-        RecipeError: the folder holds a training and ``resume`` is False, or it holds another one.
+        RecipeError: the folder holds a training that has begun and ``resume`` is False, or it holds another one.
     """
     marker = read_json(work_dir / "recipe.json")
     if marker is None:
@@ -287,7 +288,8 @@ def check_work_dir(recipe: Recipe, runs: list[Run], work_dir: Path, *, resume: b
     held = f"recipe '{marker['name']}'" + (" with --fast" if marker["fast"] else "")
     if marker != others:
         raise RecipeError(f"{work_dir} holds {held}: choose another --work-dir or delete that folder")
-    if not resume:
+    begun = any(run.started or run.state for run in runs)
+    if begun and not resume:
         done = sum(run.state is not None for run in runs)
         raise RecipeError(
             f"{work_dir} holds {held}, {done} of {len(runs)} trainings finished: go on with --resume, "
@@ -316,9 +318,10 @@ def check_runs(runs: list[Run], work_dir: Path) -> None:
         config = Config(fill(run.config.to_dict(), names))
         for key, path in _weight_files(config.to_dict()):
             if "://" not in path and not Path(path).is_file():
-                raise RecipeError(f"stage '{run.name}': {key} {path} does not exist")
+                raise _missing(run, key, path)
         for key in ("train_dataloader", "val_dataloader", "test_dataloader"):
-            _check_lists(run.name, key, config.get(key))
+            if path := _missing_list(config.get(key)):
+                raise _missing(run, f"{key}.dataset.ann_file", path)
         try:
             with MODELS.switch_scope_and_registry(config.get("default_scope", "mmaction")) as registry:
                 registry.build(config.model)
@@ -336,17 +339,25 @@ def _weight_files(value: Any) -> Iterator[tuple[str, str]]:
             yield from _weight_files(item)
 
 
-def _check_lists(stage: str, key: str, loader: Mapping | None) -> None:
+def _missing_list(loader: Mapping | None) -> str | None:
+    """The path of a loader's list, if it has one that is not there."""
     dataset = (loader or {}).get("dataset", {})
     while "dataset" in dataset:  # a wrapper such as RepeatDataset
         dataset = dataset["dataset"]
     path = dataset.get("ann_file")
-    if (
-        path
-        and not os.path.isfile(path)
-        and not os.path.isfile(os.path.join(dataset.get("data_root", ""), path))
-    ):
-        raise RecipeError(f"stage '{stage}': {key}.dataset.ann_file {path} does not exist")
+    full = os.path.join(dataset.get("data_root") or "", path or "")
+    return full if path and not os.path.isfile(path) and not os.path.isfile(full) else None
+
+
+def _missing(run: Run, key: str, path: str) -> RecipeError:
+    """What is missing, and which environment variable names it, by the config's text."""
+    for name, default in ENVIRONMENT.findall(run.config.text):
+        value = os.environ.get(name, default)
+        if value and value in path:
+            return RecipeError(
+                f"stage '{run.name}': {key} {path} does not exist; set {name}, from which it comes"
+            )
+    return RecipeError(f"stage '{run.name}': {key} {path} does not exist")
 
 
 def find_checkpoint(folder: Path) -> Path:

@@ -221,8 +221,12 @@ def test_all_models_and_lists_are_checked_before_training(toy, tmp_path):
     with pytest.raises(RecipeError, match=r"checkpoint gone2.pth does not exist"):
         check_runs(plan(read_recipe(write_recipe(toy, bad_init)), tmp_path), tmp_path)
     (tmp_path / "list.txt").unlink()
-    with pytest.raises(RecipeError, match=r"stage 'first'.*list.txt does not exist"):
+    with pytest.raises(RecipeError, match=r"stage 'first'.*list.txt does not exist$"):
         check_runs(runs, tmp_path / "work")
+    with (tmp_path / "stage.py").open("a") as file:
+        file.write('load_from = "{{$TOY_WEIGHTS:gone3.pth}}"')
+    with pytest.raises(RecipeError, match=r"load_from gone3.pth does not exist; set TOY_WEIGHTS, from which"):
+        check_runs(plan(read_recipe(toy), tmp_path), tmp_path)
 
 
 def test_the_best_checkpoint_goes_before_the_last(tmp_path):

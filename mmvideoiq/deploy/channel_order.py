@@ -99,7 +99,10 @@ def pair_up(conflict: np.ndarray) -> np.ndarray | None:
     def join(a: int, b: int) -> None:
         mate[a], mate[b] = b, a
 
-    left, choice = np.ones(len(free), bool), free.sum(axis=1)  # choice: how many of those left a channel may meet
+    left, choice = (
+        np.ones(len(free), bool),
+        free.sum(axis=1),
+    )  # choice: how many of those left a channel may meet
     while left.any():
         a = int(np.argmin(np.where(left, choice, len(free))))
         partners = np.flatnonzero(free[a] & left)

@@ -269,5 +269,6 @@ def test_command(tmp_path: Path, load_tool, monkeypatch, capsys):
     assert "6 clips" in capsys.readouterr().out
     assert len(load_kinds(tmp_path / "set")["train/00000.mkv"]) == 4
     monkeypatch.setattr("sys.argv", [*arguments, "--seed", "-1"])
-    with pytest.raises(SystemExit, match="seed must be >= 0, got -1"):
+    with pytest.raises(SystemExit) as stopped:
         tool.main()
+    assert stopped.value.code == 2 and "seed must be >= 0, got -1" in capsys.readouterr().err

@@ -35,7 +35,7 @@ def main() -> None:
     try:
         lists = make_lists(**vars(args), progress=True)
     except (ValueError, OSError) as error:
-        raise SystemExit(f"make_lists: {error}") from None
+        parser.exit(2, f"make_lists: {error}\n")
 
     console = Console()
     table = Table("label", "class", *lists.splits)

@@ -30,7 +30,7 @@ def main() -> None:
     try:
         made = make_synthetic(**vars(parser.parse_args()), progress=True)
     except (TypeError, ValueError, FileExistsError) as error:
-        raise SystemExit(f"make_synthetic: {error}") from None
+        parser.exit(2, f"make_synthetic: {error}\n")
     print(f"{sum(made['splits'].values())} clips are ready")
 
 

@@ -29,7 +29,7 @@ def main() -> None:
     try:
         bad = shrink_folder(**vars(parser.parse_args()), progress=True)
     except (ValueError, OSError) as error:
-        raise SystemExit(f"shrink_videos: {error}") from None
+        parser.exit(2, f"shrink_videos: {error}\n")
     for path, reason in bad.items():
         print(f"copied as it is: {path} ({reason})")
 

@@ -108,6 +108,7 @@ def quiet() -> Console:
     return Console(file=io.StringIO(), width=200)
 
 
+@pytest.mark.slow
 def test_every_way_to_test_a_row(trained, in_process, tmp_path):
     setting = Comparison(name="toy", rows=make_rows(entries(trained), folder=trained))
     summary = run_comparison(setting, tmp_path, timed=True, console=quiet())

@@ -124,6 +124,7 @@ def host_lacks_drn() -> bool:
     return not (Path(mmaction.__file__).parent / "models/localizers/drn").is_dir()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not host_lacks_drn(), reason="this host has its drn")
 def test_drn_is_supplied_and_says_why_it_cannot_be_built(faults, mended):
     assert "No module named 'mmaction.models.localizers.drn'" in faults["drn"]

@@ -31,8 +31,8 @@ SMALL = [
 FORMATS = [
     ("mini_kinetics", "videos"),  # one label, names that hold spaces
     ("activitynet", "videos"),  # several labels
-    ("mini_kinetics", "rawframes"),
-    ("fcvid", "rawframes"),  # several labels
+    pytest.param("mini_kinetics", "rawframes", marks=pytest.mark.slow),
+    pytest.param("fcvid", "rawframes", marks=pytest.mark.slow),  # several labels
 ]
 STAGES = {
     "float": "float_r18",

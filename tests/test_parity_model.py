@@ -114,9 +114,9 @@ R18 = dict(depth=18, precisions=(8, 4, 2), actions=6)
 R50 = dict(depth=50, precisions=(4, 2), actions=3, teacher=False, policy_classifier=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("options", "skips"),
-    [pytest.param(R18, (1, 2, 4), id="18"), pytest.param(R50, (2,), id="50", marks=pytest.mark.slow)],
+    ("options", "skips"), [pytest.param(R18, (1, 2, 4), id="18"), pytest.param(R50, (2,), id="50")]
 )
 def test_other_settings_agree_with_the_slow_forward(load_tool, tmp_path, options, skips):
     """In float64, where no code flips by rounding, the converted model is what the paper's formulas say."""

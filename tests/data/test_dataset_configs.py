@@ -111,7 +111,7 @@ def test_a_wrong_data_root_is_named(repo: Path, tmp_path: Path, monkeypatch):
         first_batch(config, "train")
 
 
-@pytest.mark.parametrize("media", ["videos", "rawframes"])
+@pytest.mark.parametrize("media", ["videos", pytest.param("rawframes", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_benchmarks(repo: Path, tmp_path: Path, name, media, monkeypatch):
     """From the published list over the converter to tensors, at the paper's size."""

@@ -279,6 +279,7 @@ def test_each_layer_is_one_convolution():
 
 
 @NEEDS_AVX2
+@pytest.mark.slow
 def test_on_kernels_that_saturate():
     """oneDNN, told to use AVX2 alone, adds products in int16; in the order of the graph that goes wrong."""
     code = (

@@ -224,7 +224,10 @@ SIMULATED = {
 }
 
 
-@pytest.mark.parametrize("name", SIMULATED)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if "resnet_tsm" in name else name for name in SIMULATED],
+)
 def test_a_bundle_computes_what_the_simulation_computes(name, tmp_path):
     cfg, size = copy.deepcopy(SIMULATED[name])
     model = trained(cfg, size)

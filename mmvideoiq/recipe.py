@@ -353,7 +353,7 @@ def _missing(run: Run, key: str, path: str) -> RecipeError:
     """What is missing, and which environment variable names it, by the config's text."""
     for name, default in ENVIRONMENT.findall(run.config.text):
         value = os.environ.get(name, default)
-        if value and value in path:
+        if value and path.startswith(value):
             return RecipeError(
                 f"stage '{run.name}': {key} {path} does not exist; set {name}, from which it comes"
             )

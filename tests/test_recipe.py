@@ -261,6 +261,15 @@ def test_stages_run_in_order_and_finished_ones_are_not_repeated(toy, tmp_path, i
     assert in_process[3:] == [work / "second/seed1"]
 
 
+def test_a_start_that_was_refused_leaves_the_folder_free(toy, tmp_path, in_process):
+    missing = write_recipe(toy, TOY_RECIPE.replace('"{first}"', '"gone.pth"'))
+    with pytest.raises(RecipeError, match=r"gone\.pth does not exist"):
+        run_recipe(read_recipe(missing), tmp_path / "work")
+    assert not in_process
+    run_recipe(read_recipe(write_recipe(toy, TOY_RECIPE)), tmp_path / "work")
+    assert len(in_process) == 3
+
+
 def test_a_work_dir_of_other_settings_is_refused(toy, tmp_path, in_process):
     work = tmp_path / "work"
     run_recipe(read_recipe(toy), work)

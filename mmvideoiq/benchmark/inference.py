@@ -26,20 +26,14 @@ import numpy as np
 import mmvideoiq
 from mmvideoiq.benchmark.training import describe_environment, paired
 from mmvideoiq.deploy.networks import cpu_name
+from mmvideoiq.quant.quantizers import WEIGHT_QUANTIZERS
 
 USAGE = (0.2, 0.3, 0.2, 0.3)  # of three precisions and a skip
 MIXES = {"ours-32-4-2": (32, 4, 2), "ours-8-4-2": (8, 4, 2)}
 FP32 = ("onnxruntime-fp32", "openvino-fp32")
 PEERS = ("mmaction2-eager", "torch-compile", *FP32, "openvino-int8")
-BUILT_FROM = (
-    "depth",
-    "size",
-    "frames",
-    "threads",
-    "engine",
-    "weight",
-    "per_layer",
-)  # settings that the files depend on
+#: Settings that the files depend on.
+BUILT_FROM = ("depth", "size", "frames", "threads", "engine", "weight", "per_layer")
 FASTER_THAN = ("mmaction2-eager", "best-fp32", "openvino-int8")  # what the ratios compare with
 POLICY_SIZE = 84
 CLASSES = 200
@@ -58,7 +52,7 @@ class InferSettings:
     warmup: int = 3
     engine: str = "openvino"
     weight: str = "nested"
-    per_layer: bool = False  # one scale for all weights of a layer, where the quantizer leaves the choice
+    per_layer: bool = False  # one scale for all weights of a layer; dorefa knows no other
     only: Sequence[str] = ()  # of the contenders; none named: all
 
     def __post_init__(self) -> None:
@@ -70,6 +64,12 @@ class InferSettings:
         for field, least in dict(frames=1, threads=1, repeats=2, warmup=1).items():
             if getattr(self, field) < least:
                 raise ValueError(f"{field}={getattr(self, field)} must be at least {least}")
+        if self.weight not in WEIGHT_QUANTIZERS:
+            raise ValueError(f"weight={self.weight!r} must be one of {sorted(WEIGHT_QUANTIZERS)}")
+        if self.per_layer and self.weight == "dorefa":
+            raise ValueError(
+                "per_layer is for weight='nested' and 'lsq': dorefa has one scale for a layer anyway"
+            )
         if self.size < POLICY_SIZE:
             raise ValueError(f"size={self.size} must be at least {POLICY_SIZE}, the policy's own")
 

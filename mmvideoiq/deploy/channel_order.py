@@ -11,9 +11,9 @@ channel by channel (sums, pools, quantizations, norms, depthwise convolutions) s
 conflicts of all layers that read one of them: those of a residual stage, for instance. A layer that leaves no
 pairing is left out, and keeps its two convolutions.
 
-Who has conflicts: weights on a grid with one scale per layer (DoReFa) fill 8 bits in few places, and two channels
-conflict about once in a layer, so that pairs are easily found. With a scale per output channel (nested) every
-channel has weights near the end of the grid, and few layers find pairs.
+Who has conflicts: weights on a grid with one scale per layer (DoReFa; nested and LSQ with ``per_channel=False``) fill
+8 bits in few places, so that pairs are found for most layers. With a scale per output channel every channel has
+weights near the end of the grid, and few layers find pairs.
 """
 
 from __future__ import annotations

@@ -22,7 +22,8 @@ from rich.progress import Progress, TimeElapsedColumn
 
 from mmvideoiq import cli
 from mmvideoiq.benchmark import tables
-from mmvideoiq.benchmark.inference import MIXES, PEERS, InferSettings, measure_inference, measure_trained
+from mmvideoiq.benchmark.inference import measure_inference, measure_trained
+from mmvideoiq.benchmark.prepared import MIXES, PEERS, InferSettings
 from mmvideoiq.benchmark.training import BACKBONES, TrainSettings, keep_freed_memory, measure_training
 from mmvideoiq.recipe import write_json
 

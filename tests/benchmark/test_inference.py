@@ -6,9 +6,10 @@ import sys
 import numpy as np
 import pytest
 
-from mmvideoiq.benchmark import inference, tables
+from mmvideoiq.benchmark import inference, prepared, tables
 from mmvideoiq.benchmark.contenders import spread
-from mmvideoiq.benchmark.inference import InferSettings, Worker, budgets, interleave, make_row, promise
+from mmvideoiq.benchmark.inference import Worker, budgets, interleave, make_row, promise
+from mmvideoiq.benchmark.prepared import InferSettings
 
 
 def test_a_usage_is_spread_over_clips():
@@ -70,11 +71,11 @@ def test_contenders_are_taken_again_where_the_settings_are_the_same(tmp_path, mo
         built.append(settings.depth)
         return {"a": dict(kind="ours")}
 
-    monkeypatch.setattr(inference, "prepare", prepare)
+    monkeypatch.setattr(prepared, "prepare", prepare)
     said = []
     for depth in (18, 18, 50):
         settings = InferSettings(depth=depth, repeats=depth)
-        assert inference.prepared(settings, tmp_path, said.append) == {"a": dict(kind="ours")}
+        assert prepared.prepared(settings, tmp_path, said.append) == {"a": dict(kind="ours")}
     assert built == [18, 50] and said == [f"contenders of an earlier run: {tmp_path}"]
 
 
@@ -126,7 +127,7 @@ def test_a_whole_run(load_tool, tmp_path, capsys, monkeypatch):
     tool.main(["infer", *flags, "--json", str(tmp_path / "out.json"), "--keep", str(tmp_path / "files")])
     found = json.loads((tmp_path / "out.json").read_text())
     names = [row["name"] for row in found["rows"]]
-    assert names == [*inference.PEERS, *inference.MIXES]
+    assert names == [*prepared.PEERS, *prepared.MIXES]
     for row in found["rows"]:
         assert row["ms_per_clip_total"] > row["ms_per_clip_model"] > 0
         assert row["file_mb"] > 10 and row["peak_rss_mb"] > 50

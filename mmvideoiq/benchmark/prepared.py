@@ -1,0 +1,288 @@
+"""The contenders of the inference benchmark: settings, files, and the specs that ``contenders.py`` runs.
+
+All are one network with random weights of one seed: the host's, its exports, and ours as bundles.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmvideoiq.quant.quantizers import WEIGHT_QUANTIZERS
+
+USAGE = (0.2, 0.3, 0.2, 0.3)  # of three precisions and a skip
+MIXES = {"ours-32-4-2": (32, 4, 2), "ours-8-4-2": (8, 4, 2)}
+FP32 = ("onnxruntime-fp32", "openvino-fp32")
+PEERS = ("mmaction2-eager", "torch-compile", *FP32, "openvino-int8")
+#: Settings that the files depend on.
+BUILT_FROM = ("depth", "size", "frames", "threads", "engine", "weight", "per_layer")
+POLICY_SIZE = 84
+CLASSES = 200
+CALIBRATION_CLIPS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferSettings:
+    """What :func:`measure_inference` measures: clips of ``frames`` at ``size``, in ``repeats`` rounds."""
+
+    depth: int = 50
+    size: int = 224
+    frames: int = 16
+    threads: int = 2
+    repeats: int = 17
+    warmup: int = 3
+    engine: str = "openvino"
+    weight: str = "nested"
+    per_layer: bool = False  # one scale for all weights of a layer; dorefa knows no other
+    only: Sequence[str] = ()  # of the contenders; none named: all
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.only) - {*PEERS, *MIXES})
+        if unknown:
+            raise ValueError(f"only={', '.join(unknown)}: choose among {', '.join([*PEERS, *MIXES])}")
+        if self.depth not in (18, 34, 50, 101, 152):
+            raise ValueError(f"depth={self.depth} must be one of 18, 34, 50, 101, 152")
+        for field, least in dict(frames=1, threads=1, repeats=2, warmup=1).items():
+            if getattr(self, field) < least:
+                raise ValueError(f"{field}={getattr(self, field)} must be at least {least}")
+        if self.weight not in WEIGHT_QUANTIZERS:
+            raise ValueError(f"weight={self.weight!r} must be one of {sorted(WEIGHT_QUANTIZERS)}")
+        if self.per_layer and self.weight == "dorefa":
+            raise ValueError(
+                "per_layer is for weight='nested' and 'lsq': dorefa has one scale for a layer anyway"
+            )
+        if self.size < POLICY_SIZE:
+            raise ValueError(f"size={self.size} must be at least {POLICY_SIZE}, the policy's own")
+
+
+def prepared(settings: InferSettings, folder: Path, say: Callable[[str], None]) -> dict[str, dict[str, Any]]:
+    """Name -> spec of the contenders in ``folder``: those of an earlier run with the same settings, or new ones."""
+    file = folder / "specs.json"
+    wanted = {name: getattr(settings, name) for name in BUILT_FROM}
+    if file.is_file():
+        found = json.loads(file.read_text())
+        if found["settings"] == wanted:
+            say(f"contenders of an earlier run: {folder}")
+            return found["specs"]
+        file.unlink()
+    with quiet_host():
+        specs = prepare(settings, folder, say)
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps(dict(settings=wanted, specs=specs)))
+    part.replace(file)
+    return specs
+
+
+@contextmanager
+def quiet_host() -> Iterator[None]:
+    """Without what the host logs of every parameter it fills, and what exporters print and warn of."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def prepare(settings: InferSettings, folder: Path, say: Callable[[str], None]) -> dict[str, dict[str, Any]]:
+    """Build the contenders' files, random weights of one seed, and a video; returns name -> spec."""
+    import torch
+
+    from mmvideoiq.deploy.bundle import Bundle
+
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    video, clip = folder / "video.mp4", folder / "clip.npy"
+    say("a video")
+    write_video(video, rng)
+    common = dict(
+        threads=settings.threads,
+        videos=[str(video)],
+        clip=str(clip),
+        preprocessing=[
+            settings.frames,
+            256 * settings.size // 224,
+            settings.size,
+            (settings.size, settings.size),
+        ],
+    )
+    from mmvideoiq.deploy.video import Preprocessing, read_frames
+
+    frames = read_frames(video, Preprocessing(*common["preprocessing"]))
+    np.save(clip, frames)
+    say("the float network: MMAction2, ONNX, OpenVINO, static INT8")
+    files = write_peers(settings, folder, frames)
+    host = dict(kind="mmaction2", config=files["config"], checkpoint=files["checkpoint"])
+    specs: dict[str, dict[str, Any]] = {
+        "mmaction2-eager": dict(host, compile=False),
+        "torch-compile": dict(host, compile=True),
+        "onnxruntime-fp32": dict(kind="onnxruntime", model=files["onnx"]),
+        "openvino-fp32": dict(kind="openvino", model=files["openvino"]),
+        "openvino-int8": dict(kind="openvino", model=files["int8"]),
+    }
+    for name, precisions in MIXES.items():
+        say(f"{name}: a bundle")
+        path = folder / name
+        write_bundle(settings, path, precisions, frames)
+        Bundle.open(path)
+        specs[name] = dict(kind="ours", bundle=str(path), engine=settings.engine, usage=USAGE)
+    return {name: dict(spec, **common) for name, spec in specs.items()}
+
+
+def write_video(
+    path: Path, rng: np.random.Generator, *, width: int = 340, height: int = 256, frames: int = 300
+) -> None:
+    """Ten seconds of moving blobs, H.264, as large as videos are kept for training."""
+    import av
+    import cv2
+
+    low = rng.integers(0, 256, (8, 9, 12, 3), dtype=np.uint8)
+    keys = np.stack(
+        [cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC) for image in low]
+    ).astype(float)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for t in range(frames):
+            place = t / frames * (len(keys) - 1)
+            share = place - int(place)
+            image = (1 - share) * keys[int(place)] + share * keys[int(place) + 1]
+            frame = av.VideoFrame.from_ndarray(
+                np.ascontiguousarray(image.clip(0, 255).astype(np.uint8)), format="rgb24"
+            )
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+CONFIG = """\
+model = dict(
+    type="Recognizer2D",
+    backbone=dict(type="ResNet", depth={depth}),
+    cls_head=dict(type="TSNHead", num_classes={classes}, in_channels={channels}, average_clips="prob"),
+    data_preprocessor=dict(
+        type="ActionDataPreprocessor", mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], format_shape="NCHW"
+    ),
+)
+test_pipeline = [
+    dict(type="DecordInit"),
+    dict(type="SampleFrames", clip_len=1, frame_interval=1, num_clips={frames}, test_mode=True),
+    dict(type="DecordDecode"),
+    dict(type="Resize", scale=(-1, {short_side})),
+    dict(type="CenterCrop", crop_size={size}),
+    dict(type="FormatShape", input_format="NCHW"),
+    dict(type="PackActionInputs"),
+]
+"""
+
+
+def _channels(depth: int) -> int:
+    return 512 if depth < 50 else 2048
+
+
+def write_peers(settings: InferSettings, folder: Path, frames: np.ndarray) -> dict[str, str]:
+    """The host's TSN with random weights: config, checkpoint, ONNX, OpenVINO, OpenVINO after static quantization."""
+    import nncf
+    import openvino as ov
+    import torch
+    from mmaction.registry import MODELS
+    from mmengine.config import Config
+    from mmengine.registry import init_default_scope
+
+    from mmvideoiq.benchmark.contenders import MEAN, STD
+
+    files = {
+        key: str(folder / name)
+        for key, name in dict(
+            config="tsn.py", checkpoint="tsn.pth", onnx="tsn.onnx", openvino="tsn.xml", int8="tsn_int8.xml"
+        ).items()
+    }
+    text = CONFIG.format(
+        depth=settings.depth,
+        classes=CLASSES,
+        channels=_channels(settings.depth),
+        frames=settings.frames,
+        size=settings.size,
+        short_side=256 * settings.size // 224,
+    )
+    Path(files["config"]).write_text(text)
+    init_default_scope("mmaction")
+    model = MODELS.build(Config.fromfile(files["config"]).model)
+    model.init_weights()
+    model.eval()
+    torch.save({"state_dict": model.state_dict()}, files["checkpoint"])
+
+    class Whole(torch.nn.Module):
+        """Frames to probabilities: what the engines are given."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone, self.classifier = model.backbone, model.cls_head.fc_cls
+            self.register_buffer("mean", torch.tensor(MEAN))
+            self.register_buffer("std", torch.tensor(STD))
+
+        def forward(self, frames: torch.Tensor) -> torch.Tensor:
+            x = ((frames.float() - self.mean) / self.std).permute(0, 3, 1, 2)
+            return self.classifier(self.backbone(x).mean((2, 3)).mean(0, keepdim=True)).softmax(-1)
+
+    whole, sample = Whole().eval(), torch.from_numpy(frames)
+    torch.onnx.export(whole, (sample,), files["onnx"], dynamo=False)
+    converted = ov.convert_model(whole, example_input=sample, input=[ov.PartialShape(list(sample.shape))])
+    ov.save_model(converted, files["openvino"], compress_to_fp16=False)
+    nncf.set_log_level(logging.ERROR)
+    noise = np.random.default_rng(1).integers(-20, 21, (CALIBRATION_CLIPS, *frames.shape))
+    clips = [(frames + shift).clip(0, 255).astype(np.uint8) for shift in noise]
+    quantized = nncf.quantize(converted, nncf.Dataset(clips), subset_size=CALIBRATION_CLIPS)
+    ov.save_model(quantized, files["int8"], compress_to_fp16=False)
+    return files
+
+
+def write_bundle(settings: InferSettings, path: Path, precisions: Sequence[int], frames: np.ndarray) -> None:
+    """Ours with random weights: the same backbone, clips fitted to the frames, a MobileNetV2 policy."""
+    import torch
+    from mmaction.registry import MODELS
+
+    import mmvideoiq.models  # noqa: F401
+    from mmvideoiq.benchmark.contenders import MEAN, STD
+    from mmvideoiq.deploy.export import Preprocessing, export
+
+    backbone = dict(
+        type="AnyPrecisionBackbone",
+        backbone=dict(type="ResNet", depth=settings.depth),
+        precisions=list(precisions),
+        weight=dict(type=settings.weight) | (dict(per_channel=False) if settings.per_layer else {}),
+    )
+    policy = dict(
+        type="PrecisionPolicy",
+        backbone=dict(type="MobileNetV2", out_indices=(7,)),
+        head=dict(type="PolicyHead", in_channels=1280),
+        input_size=POLICY_SIZE,
+    )
+    model = MODELS.build(
+        dict(
+            type="VideoIQRecognizer",
+            backbone=backbone,
+            policy=policy,
+            cls_head=dict(
+                type="FrameAverageHead", num_classes=CLASSES, in_channels=_channels(settings.depth)
+            ),
+            actions=[*(dict(bits=bits) for bits in precisions), dict(skip=1)],
+            data_preprocessor=dict(type="ActionDataPreprocessor", mean=MEAN, std=STD, format_shape="NCHW"),
+        )
+    )
+    model.init_weights()
+    model.eval()
+    normalized = (torch.from_numpy(frames).float() - torch.tensor(MEAN)) / torch.tensor(STD)
+    model.backbone.calibrate_(normalized.permute(0, 3, 1, 2).contiguous())
+    steps = Preprocessing(frames=settings.frames, short_side=256 * settings.size // 224, crop=settings.size)
+    export(model, path, classes=[str(k) for k in range(CLASSES)], preprocessing=steps)

@@ -100,6 +100,10 @@ def test_values_go_where_they_belong():
         "cls_head.fc_cls.weight": "fc.weight",
     }.items():
         assert torch.equal(out[ours], source[theirs]), ours
+    for ours, theirs in {"conv1": "features.0.0", "conv2": "conv.0"}.items():  # read at 32 bits
+        squashed = source[f"policy_net.{theirs}.weight"].tanh()
+        got = out[f"policy.backbone.{ours}.conv.weight"]
+        torch.testing.assert_close(got, squashed / squashed.abs().max())
 
 
 def test_action_rows_follow_the_order_of_the_lists():

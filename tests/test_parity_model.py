@@ -82,29 +82,13 @@ def converted(fixture, load_tool, tmp_path_factory):
     return numbers
 
 
-# What does not agree yet, and what is known of it. Not strict: what depends on rounding agrees on some machines.
-POLICY = pytest.mark.xfail(
-    strict=False,
-    reason="the policy's figures differ from frame 0 on; features, LSTM and head equal the slow forward's",
-)
-
-
-@POLICY
 def test_decisions_are_those_of_the_release(fixture, converted):
     assert converted["decisions"].tolist() == fixture.numbers["decisions"].tolist()
 
 
 @pytest.mark.parametrize(
     "name",
-    [
-        "teacher_logits",
-        "logits_2bit",
-        "logits_32bit",
-        "logits_4bit",
-        pytest.param("logits", marks=POLICY),
-        pytest.param("log_probs", marks=POLICY),
-        pytest.param("policy_logits", marks=POLICY),
-    ],
+    ["teacher_logits", "logits_2bit", "logits_32bit", "logits_4bit", "logits", "log_probs", "policy_logits"],
 )
 def test_numbers_are_those_of_the_release(fixture, converted, name):
     assert_near(converted[name], fixture.numbers[name], name)

@@ -20,8 +20,11 @@ from mmvideoiq.checkpoint.tensors import (
     refuse_unknown,
     require,
 )
+from mmvideoiq.quant.functional import dorefa_weight
 
 TEACHER = "32fp"
+# The release's policy is a float network but for these two, whose weights it reads through its 32-bit quantizer.
+POLICY_QUANTIZED = ("policy.backbone.conv1.conv.weight", "policy.backbone.conv2.conv.weight")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +119,8 @@ def convert_release(state: State, spec: ReleaseSpec) -> dict[str, Tensor]:
     known = {source for entry in entries for source in entry.sources} | {"policy_net.temperature"}
     refuse_unknown(state, known)
     out = collect(state, entries)
+    for name in POLICY_QUANTIZED:  # a float convolution of ours holds the values that it used
+        out[name] = dorefa_weight(out[name], 32, 32, overflow=True)
     for leaf in ("weight", "bias"):
         out[f"policy.head.fc_policy.{leaf}"] = out[f"policy.head.fc_policy.{leaf}"][list(spec.rows)].clone()
     return out

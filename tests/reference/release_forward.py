@@ -70,8 +70,10 @@ def features(s: State, frames: Tensor, bits: int | None, top: int) -> Tensor:
 
 
 def policy_features(s: State, frames: Tensor) -> Tensor:
+    """Plain float but for the weights of the first and the last convolution. (n, 3, S, S) -> (n, 1280)."""
     x = F.interpolate(frames, size=(84, 84), mode="bilinear", align_corners=False)
-    x = F.conv2d(x, s["policy_net.features.0.0.weight"], stride=2, padding=1)
+    stem, last = (quantize_weight(s[f"policy_net.{k}.weight"], 32, 32) for k in ("features.0.0", "conv.0"))
+    x = F.conv2d(x, stem, stride=2, padding=1)
     x = F.relu6(norm(s, "policy_net.features.0.1", x))
     for feature in range(1, 18):
         name, y = f"policy_net.features.{feature}.conv", x
@@ -84,7 +86,7 @@ def policy_features(s: State, frames: Tensor) -> Tensor:
             y = norm(s, f"{name}.{i + 1}", y)
             y = y if i == indices[-1] else F.relu6(y)
         x = x + y if x.shape == y.shape else y
-    return F.relu6(norm(s, "policy_net.conv.1", F.conv2d(x, s["policy_net.conv.0.weight"]))).mean((2, 3))
+    return F.relu6(norm(s, "policy_net.conv.1", F.conv2d(x, last))).mean((2, 3))
 
 
 def run_release(

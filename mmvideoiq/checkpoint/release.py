@@ -20,10 +20,10 @@ from mmvideoiq.checkpoint.tensors import (
     refuse_unknown,
     require,
 )
-from mmvideoiq.quant.functional import dorefa_weight
 
 TEACHER = "32fp"
-# The release's policy is a float network but for these two, whose weights it reads through its 32-bit quantizer.
+# The release's policy is a float network but for these two, whose weights it reads through its 32-bit quantizer:
+# tanh(w) / max|tanh(w)|, whose steps are finer than float32.
 POLICY_QUANTIZED = ("policy.backbone.conv1.conv.weight", "policy.backbone.conv2.conv.weight")
 
 
@@ -120,7 +120,8 @@ def convert_release(state: State, spec: ReleaseSpec) -> dict[str, Tensor]:
     refuse_unknown(state, known)
     out = collect(state, entries)
     for name in POLICY_QUANTIZED:  # a float convolution of ours holds the values that it used
-        out[name] = dorefa_weight(out[name], 32, 32, overflow=True)
+        squashed = out[name].tanh()
+        out[name] = squashed / squashed.abs().max()
     for leaf in ("weight", "bias"):
         out[f"policy.head.fc_policy.{leaf}"] = out[f"policy.head.fc_policy.{leaf}"][list(spec.rows)].clone()
     return out

@@ -65,9 +65,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--weight", default=InferSettings.weight, help="weight quantizer of ours: dorefa, lsq or nested"
     )
     infer.add_argument(
-        "--per-layer",
+        "--per-channel",
         action="store_true",
-        help="one weight scale for a layer, in place of one for each output channel",
+        help="a weight scale for each output channel, in place of one for the layer",
+    )
+    infer.add_argument(
+        "--float-stem",
+        action="store_true",
+        help="leave the frame and the first convolution of ours float, as in the paper",
     )
     add_counts(infer, InferSettings, INFER_FLAGS)
     infer.add_argument("--bundle", type=Path, nargs="+", default=[], help="also measure these trained models")

@@ -24,7 +24,7 @@ MIXES = {"ours-32-4-2": (32, 4, 2), "ours-8-4-2": (8, 4, 2)}
 FP32 = ("onnxruntime-fp32", "openvino-fp32")
 PEERS = ("mmaction2-eager", "torch-compile", *FP32, "openvino-int8")
 #: Settings that the files depend on.
-BUILT_FROM = ("depth", "size", "frames", "threads", "engine", "weight", "per_layer")
+BUILT_FROM = ("depth", "size", "frames", "threads", "engine", "weight", "per_channel", "float_stem")
 POLICY_SIZE = 84
 CLASSES = 200
 CALIBRATION_CLIPS = 3
@@ -42,7 +42,8 @@ class InferSettings:
     warmup: int = 3
     engine: str = "openvino"
     weight: str = "nested"
-    per_layer: bool = False  # one scale for all weights of a layer; dorefa knows no other
+    per_channel: bool = False  # nested and lsq: a weight scale for each output channel, not one for the layer
+    float_stem: bool = False  # as in the paper: the frame and the first convolution stay float
     only: Sequence[str] = ()  # of the contenders; none named: all
 
     def __post_init__(self) -> None:
@@ -56,10 +57,8 @@ class InferSettings:
                 raise ValueError(f"{field}={getattr(self, field)} must be at least {least}")
         if self.weight not in WEIGHT_QUANTIZERS:
             raise ValueError(f"weight={self.weight!r} must be one of {sorted(WEIGHT_QUANTIZERS)}")
-        if self.per_layer and self.weight == "dorefa":
-            raise ValueError(
-                "per_layer is for weight='nested' and 'lsq': dorefa has one scale for a layer anyway"
-            )
+        if self.per_channel and self.weight == "dorefa":
+            raise ValueError("per_channel is for weight='nested' and 'lsq': dorefa has one scale for a layer")
         if self.size < POLICY_SIZE:
             raise ValueError(f"size={self.size} must be at least {POLICY_SIZE}, the policy's own")
 
@@ -186,6 +185,14 @@ test_pipeline = [
 """
 
 
+def black_to_white() -> tuple[float, float]:
+    """Lowest and highest value of a normalized frame."""
+    from mmvideoiq.benchmark.contenders import MEAN, STD
+
+    mean, std = np.array(MEAN), np.array(STD)
+    return float((-mean / std).min()), float(((255 - mean) / std).max())
+
+
 def _channels(depth: int) -> int:
     return 512 if depth < 50 else 2048
 
@@ -256,12 +263,17 @@ def write_bundle(settings: InferSettings, path: Path, precisions: Sequence[int],
     from mmvideoiq.benchmark.contenders import MEAN, STD
     from mmvideoiq.deploy.export import Preprocessing, export
 
+    weight = dict(type=settings.weight)
+    if settings.weight != "dorefa":
+        weight["per_channel"] = settings.per_channel
     backbone = dict(
         type="AnyPrecisionBackbone",
         backbone=dict(type="ResNet", depth=settings.depth),
         precisions=list(precisions),
-        weight=dict(type=settings.weight) | (dict(per_channel=False) if settings.per_layer else {}),
+        weight=weight,
     )
+    if not settings.float_stem:
+        backbone |= dict(quantize_stem=True, input_range=black_to_white())
     policy = dict(
         type="PrecisionPolicy",
         backbone=dict(type="MobileNetV2", out_indices=(7,)),

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 #: Frames that one call takes. Of more, the larger values of the recognition part leave the caches; the policy's are
 #: small, and its weights, the LSTM's above all, are read once for all frames of a call.
-BATCHES = {"recognition": (4, 1), "policy": (16, 4, 1)}
+BATCHES = {"recognition": (4, 2, 1), "policy": (16, 4, 1)}
 TOP = 255  # the highest of 256 levels
 MINUTE = 1e-4  # of a remainder, in steps of the weight: nothing but rounding
 
@@ -88,14 +88,22 @@ class OpenVinoEngine:
         return OpenVinoRunner(graph, requests)
 
     def _requests(self, builder: _Model) -> dict[int, Any]:
-        """By number of frames."""
-        graph, requests = builder.graph, {}
-        clip = [node.attrs["frames"] for node in graph if node.op == "shift"][:1]
-        for batch in clip or BATCHES.get(builder.part, BATCHES["recognition"]):
+        """By number of frames, falling: one model for all, where the plugin is as fast without knowing the number."""
+        from openvino import Dimension
+
+        graph = builder.graph
+
+        def request(batch: Any) -> Any:
             shapes = [[batch if size == -1 else size for size in shape] for shape in graph.inputs.values()]
             builder.model.reshape(dict(enumerate(shapes)))
-            requests[batch] = self._compiled(builder).create_infer_request()
-        return requests
+            return self._compiled(builder).create_infer_request()
+
+        clip = [node.attrs["frames"] for node in graph if node.op == "shift"][:1]
+        batches = clip or BATCHES.get(builder.part, BATCHES["recognition"])
+        if clip or builder.part == "policy" or builder.remainders or builder.relies_on_pairs:
+            return {batch: request(batch) for batch in batches}
+        any_number = request(Dimension(1, batches[0]))
+        return dict.fromkeys(range(batches[0], 0, -1), any_number)
 
     @property
     def exact_kernels(self) -> frozenset[str]:

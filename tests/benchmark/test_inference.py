@@ -102,7 +102,7 @@ def test_rounds_go_there_and_back():
         (dict(repeats=0), "repeats=0"),
         (dict(size=64), "size=64"),
         (dict(weight="twn"), "weight='twn' must be one of"),
-        (dict(weight="dorefa", per_layer=True), "dorefa has one scale for a layer anyway"),
+        (dict(weight="dorefa", per_channel=True), "dorefa has one scale for a layer"),
         (dict(only=["tensorrt"]), "only=tensorrt: choose among mmaction2-eager, "),
     ],
 )

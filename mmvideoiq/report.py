@@ -105,14 +105,15 @@ def print_table(summary: Mapping[str, Any], console: Console) -> None:
     """The rows, the policy's quality where the right policy is known, and the stages' times."""
     rows = summary["rows"]
     if rows:
-        table = Table(
-            title=f"{summary['recipe']}: {_counts(summary)}",
-            caption="± standard deviation over policy seeds or draws. Cost: 32 bits = 1, skipped = 0.\n"
-            "Per clip: GFLOPs by the paper's formula (MACs); BitOPs = MACs x weight bits x activation bits.\n"
-            "ms/clip: measured; float as MMAction2 runs it, the others in the bundle.",
-            box=SIMPLE,
-        )
         columns = table_columns(rows)
+        caption = (
+            "± standard deviation over policy seeds or draws. Cost: 32 bits = 1, skipped = 0.\n"
+            "Per clip: GFLOPs by the paper's formula (MACs); BitOPs = MACs x weight bits x activation bits; "
+            "random runs no policy."
+        )
+        if any(title == "ms/clip" for title, *_ in columns):
+            caption += "\nms/clip: measured; float as MMAction2 runs it, the others in the bundle."
+        table = Table(title=f"{summary['recipe']}: {_counts(summary)}", caption=caption, box=SIMPLE)
         for title, *_ in columns:
             table.add_column(title, justify="right" if title else "left", no_wrap=True)
         for cells in zip(*(column[1:] for column in columns), strict=True):

@@ -115,6 +115,14 @@ def test_the_table_fits_a_terminal_of_80_columns():
     assert "…" not in text
     assert re.search(r"videoiq +98.7 ± 1.2 +0.125 +0.0013 +0.12 +0/50/0/50", text)
     assert re.search(r"float +100.0 +1.000", text)
+    assert "ms/clip" not in text
+
+
+def test_milliseconds_are_explained_where_they_were_measured():
+    console = Console(file=io.StringIO(), width=100)
+    rows = [row | dict(ms_per_clip=2.5) for row in make_summary()["rows"]]
+    report.print_table(make_summary(rows=rows), console)
+    assert console.file.getvalue().count("ms/clip") == 2  # the column and what it is
 
 
 def test_timeline_shows_frames_in_order_with_their_actions(clips):

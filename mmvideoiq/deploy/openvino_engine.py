@@ -1,43 +1,23 @@
-"""The OpenVINO engine: a graph becomes an ``ov.Model`` whose quantized layers its CPU plugin runs in int8.
-
-The plugin fuses a convolution of fake-quantized values and int8 weights, with all that follows up to the next fake
-quantization, into one int8 convolution. What it looks for is met as follows:
-
-=========== =======================================================================================================
-activations 256 levels from 0, whatever the bits; a clamp before them keeps codes on the grid. A grid that starts
-            elsewhere is moved to 0; what it lacks then is added after the convolution
-weights     int8, times a scale per channel, which holds the gain as well
-remainder   of weights (``packing.signed_weights``), times the sum over the window: added in float
-order       of channels, on CPUs without VNNI: see :mod:`.channel_order`
-shortcuts   added inside the convolution, if the plugin's "snippets" are off; the sums of remainders need them on
-max pools   after the quantization that follows: it is the same, and works on bytes
-batches     a few fixed sizes; a dynamic one is slower
-resizing    of frames before they are normalized, which is the same and works on fewer numbers
-=========== =======================================================================================================
-"""
+"""The OpenVINO engine: builds a bundle's graphs (:mod:`.openvino_model`), compiles them for the CPU, and runs them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import reduce
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmvideoiq.deploy.channel_order import Probe, channel_orders, probes, reordered, saturates_in_pairs
-from mmvideoiq.deploy.engines import EngineError, has_vnni, may_saturate
-from mmvideoiq.deploy.graph import Graph, Node
-from mmvideoiq.deploy.packing import SignedWeights, signed_weights
+from mmvideoiq.deploy.channel_order import probes
+from mmvideoiq.deploy.engines import EngineError, has_vnni
+from mmvideoiq.deploy.graph import Graph
+from mmvideoiq.deploy.openvino_model import OpenVinoModel, model_outputs, states
 
 if TYPE_CHECKING:
-    from mmvideoiq.deploy.bundle import Bundle, Layer
+    from mmvideoiq.deploy.bundle import Bundle
 
 #: Frames that one call takes. Of more, the larger values of the recognition part leave the caches; the policy's are
 #: small, and its weights, the LSTM's above all, are read once for all frames of a call.
 BATCHES = {"recognition": (4, 2, 1), "policy": (16, 4, 1)}
-TOP = 255  # the highest of 256 levels
-MINUTE = 1e-4  # of a remainder, in steps of the weight: nothing but rounding
 
 
 class OpenVinoEngine:
@@ -76,19 +56,20 @@ class OpenVinoEngine:
         graph = bundle.graphs[part]
         try:
             ordered = not self.vnni and bits <= 8
-            builder = _Model(bundle, part, bits, self.vnni, ordered=ordered)
+            builder = OpenVinoModel(bundle, part, bits, self.vnni, ordered=ordered)
             if ordered and builder.relies_on_pairs and not self.exact_kernels:
-                builder = _Model(bundle, part, bits, self.vnni)
+                builder = OpenVinoModel(bundle, part, bits, self.vnni)
             requests = self._requests(builder)
             if builder.relies_on_pairs and not self.kernels(requests) <= self.exact_kernels:
-                requests = self._requests(_Model(bundle, part, bits, self.vnni))
+                requests = self._requests(OpenVinoModel(bundle, part, bits, self.vnni))
         except RuntimeError as error:
             message = " ".join(str(error).split())
             raise EngineError(f"openvino cannot build {part} at {bits} bits: {message}") from None
         return OpenVinoRunner(graph, requests)
 
-    def _requests(self, builder: _Model) -> dict[int, Any]:
-        """By number of frames, falling: one model for all, where the plugin is as fast without knowing the number."""
+    def _requests(self, builder: OpenVinoModel) -> dict[int, Any]:
+        """By number of frames, falling. One model takes any number, but where the plugin is slower for not knowing it:
+        where remainders are summed, and of the policy's small values."""
         from openvino import Dimension
 
         graph = builder.graph
@@ -111,7 +92,7 @@ class OpenVinoEngine:
         if self._exact_kernels is None:
             names: frozenset[str] = frozenset()
             for probe in probes():
-                requests = self._requests(_Model(probe, "probe", 8, self.vnni, ordered=True))
+                requests = self._requests(OpenVinoModel(probe, "probe", 8, self.vnni, ordered=True))
                 run = OpenVinoRunner(probe.graph, requests)
                 if all(np.array_equal(got, probe.expected[name]) for name, got in run(probe.inputs).items()):
                     names |= self.kernels(requests)
@@ -132,7 +113,7 @@ class OpenVinoEngine:
                     found.add(info["primitiveType"])
         return frozenset(found)
 
-    def _compiled(self, builder: _Model) -> Any:
+    def _compiled(self, builder: OpenVinoModel) -> Any:
         config = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": self.threads,
@@ -187,371 +168,3 @@ class OpenVinoRunner:
             frames %= batch
         if frames:
             raise ValueError(f"{frames} frames are left over: this graph takes clips of {batch}")
-
-
-def states(graph: Graph) -> dict[str, str]:
-    """Output -> input that takes it with the frames that follow, of all lstms."""
-    lstms = [node for node in graph if node.op == "lstm"]
-    return {out: name for node in lstms for name, out in zip(node.inputs[1:], node.outputs[1:], strict=True)}
-
-
-def model_outputs(graph: Graph) -> list[str]:
-    """The graph's outputs, and the states."""
-    return list(dict.fromkeys([*graph.outputs, *states(graph)]))
-
-
-@dataclass(frozen=True)
-class _Value:
-    """A value of the model, in place of ``node + offset``.
-
-    Attributes:
-        high: of codes, ``node`` being ``step * code`` with codes 0 to ``high``; 0 of floats.
-        pool: a max pool that is still to be done, after the quantization that reads the value.
-    """
-
-    node: Any
-    offset: float = 0.0
-    high: int = 0
-    pool: Node | None = None
-
-
-class _Model:
-    """The model in the making; one method per operation of :mod:`.graph`, of the same name."""
-
-    def __init__(
-        self, bundle: Bundle | Probe, part: str, bits: int, vnni: bool, *, ordered: bool = False
-    ) -> None:
-        import openvino
-        from openvino import opset1, opset13
-
-        self.op, self.pools = opset13, opset1
-        self.bundle, self.part, self.bits, self.vnni = bundle, part, bits, vnni
-        self.graph = bundle.graphs[part]
-        self.remainders = self.relies_on_pairs = False
-        self.ordered = ordered
-        self.orders = channel_orders(self.graph, bits, self.saturating) if ordered else {}
-        self.sums: dict[Any, Any] = {}
-        parameters = [
-            opset13.parameter(list(shape), np.uint8 if len(shape) == 4 else np.float32, name=name)
-            for name, shape in self.graph.inputs.items()
-        ]
-        self.values = dict(zip(self.graph.inputs, map(_Value, parameters), strict=True))
-        for node in self.graph:
-            results = getattr(self, node.op)(node, *(self.values[name] for name in node.inputs))
-            results = results if isinstance(results, tuple) else (results,)
-            self.values.update(zip(node.outputs, results, strict=True))
-        outputs = [opset13.result(self.output(name)) for name in model_outputs(self.graph)]
-        self.model = openvino.Model(outputs, parameters, f"{part}, {bits} bits")
-
-    def constant(self, numbers: Any) -> Any:
-        return self.op.constant(np.asarray(numbers, np.float32))
-
-    def per_channel(self, x: Any, numbers: Any) -> Any:
-        """Numbers (C,) that broadcast over ``x`` (N, C) or (N, C, h, w)."""
-        return self.constant(np.reshape(numbers, (1, -1, *[1] * len(sizes(x)[1:]))))
-
-    def floats(self, x: _Value) -> Any:
-        """The value itself. What reads codes is kept from computing, and rounding, in bytes: nothing passes an abs."""
-        y = self.op.abs(x.node) if x.high else x.node
-        return self.op.add(y, self.constant(x.offset)) if x.offset else y
-
-    def output(self, name: str) -> Any:
-        """The value of that name, its channels in the graph's order."""
-        y = self.floats(self.values[name])
-        if name not in self.orders:
-            return y
-        return self.op.gather(y, self.op.constant(np.argsort(self.orders[name])), self.op.constant(1))
-
-    def layer(self, node: Node) -> Layer:
-        return reordered(self.bundle.layer(self.part, node, self.bits), node, self.orders)
-
-    def saturating(self, node: Node, high: int) -> np.ndarray | None:
-        """The weights' codes where some order of channels makes sums of two products leave int16."""
-        layer = self.bundle.layer(self.part, node, self.bits)
-        codes = None if layer.codes is None else integer_weight(layer).codes
-        return codes if codes is not None and may_saturate(codes, high) else None
-
-    def readers(self, node: Node) -> list[Node]:
-        return [reader for reader in self.graph if node.name in reader.inputs]
-
-    def givers(self, node: Node) -> list[Node]:
-        return [giver for giver in self.graph if set(giver.outputs) & set(node.inputs)]
-
-    def cut_at_zero(self, node: Node) -> bool:
-        """Whether negative values of ``node`` are read as 0 by all that read it."""
-        readers = self.readers(node)
-        return node.name not in self.graph.outputs and all(
-            self.cut_at_zero(reader) if reader.op == "max_pool" else self.quantizes_from_zero(reader)
-            for reader in readers
-        )
-
-    def quantizes_from_zero(self, node: Node) -> bool:
-        grid = node.grid(self.bits) if node.op == "quantize" else None
-        return grid is not None and grid.low == 0 and grid.origin >= 0
-
-    # --- operations without weights -----------------------------------------------------------------------------
-
-    def normalize(self, node: Node, x: _Value) -> _Value:
-        mean, std = (np.array(node.attrs[key], np.float64) for key in ("mean", "std"))
-        y = self.op.convert(x.node, np.float32)
-        if self.resized_at_once(node):
-            y = self.interpolated(y, self.readers(node)[0], axes=(1, 2))
-        y = self.op.multiply(self.op.subtract(y, self.constant(mean)), self.constant(1 / std))
-        return _Value(self.op.transpose(y, self.op.constant([0, 3, 1, 2])))
-
-    def resized_at_once(self, node: Node) -> bool:
-        """Whether all that is done with the normalized frames of ``node`` is one resizing."""
-        return node.name not in self.graph.outputs and [reader.op for reader in self.readers(node)] == [
-            "resize"
-        ]
-
-    def resize(self, node: Node, x: _Value) -> _Value:
-        done = any(given.op == "normalize" and self.resized_at_once(given) for given in self.givers(node))
-        return x if done else _Value(self.interpolated(self.floats(x), node, axes=(2, 3)))
-
-    def interpolated(self, y: Any, node: Node, *, axes: tuple[int, int]) -> Any:
-        size, where = (self.op.constant(list(numbers)) for numbers in (node.attrs["size"], axes))
-        return self.op.interpolate(y, size, "linear_onnx", "sizes", axes=where)
-
-    def quantize(self, node: Node, x: _Value) -> _Value:
-        grid = node.grid(self.bits)
-        if grid is None:
-            return x
-        shift = -grid.low + grid.low % 2  # even, so that halves go to the same side
-        step, offset, high = grid.step, grid.origin - shift * grid.step, grid.high + shift
-        start, y = offset - x.offset, x.node
-        if (shift, high) != (0, TOP):
-            y = self.op.clamp(y, start + (grid.low + shift) * step, start + high * step)
-        given, wanted = [start, start + TOP * step], [0, TOP * step]
-        y = self.op.fake_quantize(y, *map(self.constant, given + wanted), TOP + 1)
-        y = _Value(y, offset, high)
-        return y if x.pool is None else self.pooled(x.pool, y)
-
-    def relu(self, node: Node, x: _Value) -> _Value:
-        return x if self.cut_at_zero(node) else _Value(self.op.relu(self.floats(x)))
-
-    def clamp(self, node: Node, x: _Value) -> _Value:
-        return _Value(self.op.clamp(self.floats(x), node.attrs["low"], node.attrs["high"]))
-
-    def add(self, node: Node, x: _Value, y: _Value) -> _Value:
-        return _Value(self.op.add(x.node, y.node), x.offset + y.offset)
-
-    def max_pool(self, node: Node, x: _Value) -> _Value:
-        readers = self.readers(node)
-        if len(readers) == 1 and readers[0].op == "quantize" and readers[0].grid(self.bits):
-            if node.name not in self.graph.outputs:
-                return replace(x, pool=node)
-        return self.pooled(node, x)
-
-    def pooled(self, node: Node, x: _Value) -> _Value:
-        return replace(x, node=self.pools.max_pool(x.node, *self.pooling(node, x)))
-
-    def avg_pool(self, node: Node, x: _Value) -> _Value:
-        strides, starts, ends, kernel = self.pooling(node, x)
-        return _Value(self.pools.avg_pool(self.floats(x), strides, starts, ends, kernel, True))
-
-    def pooling(self, node: Node, x: _Value) -> tuple[list[int], ...]:
-        """Strides, paddings before and after, kernel; a window that would start beyond the input is left out."""
-        kernel, stride, padding = (list(node.attrs[key]) for key in ("kernel", "stride", "padding"))
-        ends = []
-        for n, k, s, p in zip(sizes(x.node)[1:], kernel, stride, padding, strict=True):
-            count = (n + 2 * p - k + (s - 1 if node.attrs["ceil"] else 0)) // s + 1
-            if (count - 1) * s >= n + p:
-                count -= 1
-            ends.append(max((count - 1) * s + k - n - p, 0))
-        return stride, padding, ends, kernel
-
-    def mean_pool(self, node: Node, x: _Value) -> _Value:
-        return _Value(self.op.reduce_mean(self.floats(x), self.op.constant([2, 3]), keep_dims=False))
-
-    def flatten(self, node: Node, x: _Value) -> _Value:
-        return replace(x, node=self.op.reshape(x.node, self.op.constant([0, -1]), True))
-
-    def shift(self, node: Node, x: _Value) -> _Value:
-        frames, fold = node.attrs["frames"], node.attrs["fold"]
-        y = self.floats(x) if x.offset else x.node
-        shape = sizes(y)
-        clips = self.op.reshape(y, self.op.constant([-1, frames, *shape]), False)
-
-        def cut(start: tuple[int, int], end: tuple[int, int]) -> Any:
-            return self.op.slice(clips, *(self.op.constant(list(v)) for v in (start, end, (1, 1), (1, 2))))
-
-        def pad(y: Any, before: int, after: int) -> Any:
-            ends = ([0, n, *[0] * len(shape)] for n in (before, after))
-            return self.op.pad(y, *map(self.op.constant, ends), "constant", self.constant(0.0))
-
-        coming = pad(cut((1, 0), (frames, fold)), 0, 1)
-        past = pad(cut((0, fold), (frames - 1, 2 * fold)), 1, 0)
-        rest = cut((0, 2 * fold), (frames, shape[0]))
-        y = self.op.concat([coming, past, rest], 2)
-        y = self.op.reshape(y, self.op.constant([-1, *shape]), False)
-        return _Value(y, high=0 if x.offset else x.high)
-
-    def lstm(self, node: Node, x: _Value, h: _Value, c: _Value) -> tuple[_Value, ...]:
-        op, hidden = self.op, node.attrs["hidden"]
-        weight_ih, weight_hh, bias = (
-            np.concatenate([gates[i] for i in (1, 0, 2, 3)])[None]  # i, f, g, o -> f, i, g, o
-            for gates in (np.split(array, 4) for array in self.bundle.lstm(self.part, node))
-        )
-        zero, one = (op.constant(np.array([axis])) for axis in (0, 1))
-        y, *state = op.lstm_sequence(
-            op.unsqueeze(self.floats(x), zero),
-            *(op.unsqueeze(self.floats(value), one) for value in (h, c)),
-            op.gather(op.shape_of(x.node), zero, zero),
-            *map(self.constant, (weight_ih, weight_hh, bias)),
-            hidden_size=hidden,
-            direction="forward",
-        ).outputs()
-        return tuple(_Value(op.reshape(v, op.constant([-1, hidden]), False)) for v in (y, *state))
-
-    # --- layers -------------------------------------------------------------------------------------------------
-
-    def affine(self, node: Node, x: _Value) -> _Value:
-        layer = self.layer(node)
-        y = self.op.multiply(self.floats(x), self.per_channel(x.node, layer.gain))
-        return _Value(self.op.add(y, self.per_channel(x.node, layer.bias)))
-
-    def linear(self, node: Node, x: _Value) -> _Value:
-        pixels = replace(x, node=self.op.reshape(x.node, self.op.constant([0, 0, 1, 1]), True))
-        return self.flatten(node, self.convolved(node, pixels, _Window()))
-
-    def conv(self, node: Node, x: _Value) -> _Value:
-        stride, padding, dilation, groups = (
-            node.attrs[key] for key in ("stride", "padding", "dilation", "groups")
-        )
-        return self.convolved(node, x, _Window(node.attrs["shape"][2:], stride, padding, dilation, groups))
-
-    def convolved(self, node: Node, x: _Value, window: _Window) -> _Value:
-        layer = self.layer(node)
-        bias = layer.bias[:, None, None]
-        if layer.codes is None or not x.high:
-            weight = self.weight_constant(float_weight(layer), window)
-            return _Value(
-                self.op.add(self.convolution(self.floats(x), weight, window), self.constant(bias[None]))
-            )
-        weights = integer_weight(layer)
-        if x.offset:
-            bias = bias + x.offset * window.seen(values(*weights), sizes(x.node)[1:])
-        terms = self.terms(weights, x.high, window)
-        sums = [self.convolution(x.node, self.dequantized(term, window), window) for term in terms]
-        remainder = terms[-1].remainder
-        if remainder.any():
-            self.remainders = True
-            total = self.window_sum(x.node, window, len(remainder))
-            sums.append(self.op.multiply(total, self.constant(remainder[None, :, None, None])))
-        return _Value(reduce(self.op.add, [*sums, self.constant(bias[None])]))
-
-    def terms(self, weights: SignedWeights, high: int, window: _Window) -> list[SignedWeights]:
-        """The weights, or the two halves of which they are the sum."""
-        halved = halves(weights)
-        if not self.vnni and may_saturate(weights.codes, high):
-            if not self.ordered or window.groups > 1 or saturates_in_pairs(weights.codes, high):
-                return halved
-            self.relies_on_pairs = True
-        # with few inputs a second convolution costs less than a remainder
-        spares_remainder = weights.remainder.any() and not halved[-1].remainder.any()
-        return halved if window.groups > 1 and spares_remainder else [weights]
-
-    def convolution(self, x: Any, weight: Any, window: _Window) -> Any:
-        """``weight``: as ``weight_constant`` gives it."""
-        op = self.op.convolution if window.groups == 1 else self.op.group_convolution
-        stride, padding, dilation = map(list, (window.stride, window.padding, window.dilation))
-        return op(x, weight, stride, padding, padding, dilation)
-
-    def weight_constant(self, numbers: np.ndarray, window: _Window) -> Any:
-        """Of (O, I, kh, kw), or (O, I) for one pixel: with groups (groups, O / groups, I, kh, kw)."""
-        shape = (*numbers.shape, 1, 1)[:4]
-        if window.groups > 1:
-            shape = (window.groups, shape[0] // window.groups, *shape[1:])
-        return self.op.constant(numbers.reshape(shape))
-
-    def dequantized(self, weights: SignedWeights, window: _Window) -> Any:
-        """Without the remainder."""
-        codes = self.op.convert(self.weight_constant(weights.codes, window), np.float32)
-        return self.op.multiply(codes, self.weight_constant(weights.scale[:, None, None, None], window))
-
-    def window_sum(self, x: Any, window: _Window, channels: int) -> Any:
-        """The sum of ``x`` over what each of the ``channels`` outputs sees: (N, 1, h, w), or one for each."""
-        groups = window.groups
-        inputs, pixel = sizes(x)[0] // groups, _Window(groups=groups)
-        key = (x.get_name(), groups)
-        if inputs > 1 and key not in self.sums:
-            ones = SignedWeights(
-                np.ones((groups, inputs), np.int8), np.ones(groups, np.float32), np.zeros(groups)
-            )
-            self.sums[key] = self.convolution(x, self.dequantized(ones, pixel), pixel)
-        y = self.sums.get(key, x)
-        if window.kernel != (1, 1) or window.stride != (1, 1) or window.padding != (0, 0):
-            y = self.convolution(
-                y, self.weight_constant(np.ones((groups, 1, *window.kernel), np.float32), window), window
-            )
-        if 1 < groups < channels:
-            owner = np.arange(groups).repeat(channels // groups)
-            y = self.op.gather(y, self.op.constant(owner), self.op.constant(1))
-        return y
-
-
-def sizes(x: Any) -> list[int]:
-    """Of a node's value but for N: (C, h, w) or (D,)."""
-    return [size.get_length() for size in list(x.get_output_partial_shape(0))[1:]]
-
-
-class _Window(NamedTuple):
-    """Where a convolution looks; pairs are (h, w)."""
-
-    kernel: tuple[int, int] = (1, 1)
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
-    dilation: tuple[int, int] = (1, 1)
-    groups: int = 1
-
-    def seen(self, weight: np.ndarray, size: Sequence[int]) -> np.ndarray:
-        """The convolution of ones (I, *size): the sum of the weights (O, I, kh, kw) that meet no padding.
-
-        Returns: (O, h, w); (O, 1, 1) where there is no padding.
-        """
-        if self.padding == (0, 0):
-            return weight.sum(axis=(1, 2, 3), keepdims=True)[:, 0]
-        meets = []
-        for n, k, s, p, d in zip(size, self.kernel, self.stride, self.padding, self.dilation, strict=True):
-            place = np.arange((n + 2 * p - d * (k - 1) - 1) // s + 1)[:, None] * s - p + np.arange(k) * d
-            meets.append(((place >= 0) & (place < n)).astype(np.float64))
-        return np.einsum("oikl,hk,wl->ohw", weight, *meets)
-
-
-def float_weight(layer: Layer) -> np.ndarray:
-    """The weight with the gain in it, float32, (O, ...)."""
-    weight = layer.weight
-    if weight is None:
-        assert layer.codes is not None and layer.scale is not None and layer.offset is not None
-        weight = values(layer.codes, layer.scale, layer.offset)
-    return values(weight, layer.gain, np.zeros_like(layer.gain)).astype(np.float32)
-
-
-def integer_weight(layer: Layer) -> SignedWeights:
-    """The weight with the gain in its scale and remainder; codes (O, I, kh, kw), also those of a linear layer."""
-    assert layer.codes is not None and layer.scale is not None and layer.offset is not None
-    codes, scale, remainder = signed_weights(layer.codes, layer.scale, layer.offset, layer.bits)
-    codes = codes.reshape((*codes.shape, 1, 1)[:4])
-    return SignedWeights(codes, scale * layer.gain, remainder * layer.gain)
-
-
-def halves(weights: SignedWeights) -> list[SignedWeights]:
-    """Two weights of 7 bits and less whose values add up to those of ``weights``; the remainder is the last one's.
-
-    ``scale * code + remainder = 2 scale * (code >> 1) + scale / 2 * (2 (code & 1) + 1) + remainder - scale / 2``,
-    of which the end is 0 on a symmetric grid of 8 bits.
-    """
-    codes, scale, remainder = weights
-    rest = remainder - scale / 2
-    rest[np.abs(rest) < MINUTE * np.abs(scale)] = 0
-    return [
-        SignedWeights(codes >> 1, 2 * scale, np.zeros_like(rest)),
-        SignedWeights(2 * (codes & 1) + 1, scale / 2, rest),
-    ]
-
-
-def values(codes: np.ndarray, scale: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    """``scale * codes + offset`` for each output channel, in float64."""
-    shape = (-1, *[1] * (codes.ndim - 1))
-    return scale.astype(np.float64).reshape(shape) * codes + offset.astype(np.float64).reshape(shape)

@@ -13,7 +13,8 @@ from mmvideoiq.deploy import onnxruntime_engine
 from mmvideoiq.deploy.bundle import Bundle, Layer
 from mmvideoiq.deploy.engines import EngineError, has_vnni, open_engine
 from mmvideoiq.deploy.graph import Graph, Grid, Node
-from mmvideoiq.deploy.onnxruntime_engine import OnnxRuntimeEngine, build_model, frames_at_once
+from mmvideoiq.deploy.onnx_model import build_model
+from mmvideoiq.deploy.onnxruntime_engine import OnnxRuntimeEngine, frames_at_once
 from tests.deploy.toy_bundle import HIDDEN, make_toy_bundle
 from tests.reference.run_graph import run_graph
 

@@ -15,7 +15,8 @@ import torch
 from mmvideoiq.deploy.bundle import Bundle, Layer
 from mmvideoiq.deploy.engines import EngineError, has_vnni, may_saturate
 from mmvideoiq.deploy.graph import Graph, Grid, Node
-from mmvideoiq.deploy.openvino_engine import OpenVinoEngine, OpenVinoRunner, halves, values
+from mmvideoiq.deploy.openvino_engine import OpenVinoEngine, OpenVinoRunner
+from mmvideoiq.deploy.openvino_model import halves, values
 from mmvideoiq.deploy.packing import SignedWeights
 from tests.deploy.toy_bundle import HIDDEN, make_toy_bundle
 from tests.reference.run_graph import run_graph

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from mmaction.registry import METRICS
 from mmengine.evaluator import BaseMetric
 
 from mmvideoiq.actions import ActionSpace
+from mmvideoiq.atomic import write_text
 
 COSTS = ("mean_cost", "gflops", "bitops")
 
@@ -94,7 +93,7 @@ class ComputeCostMetric(BaseMetric):
             {f"usage_{name}": float(share) for name, share in zip(self.space.names, usage, strict=True)}
         )
         if self.trace_file is not None:
-            _write_json(Path(self.trace_file), [result["trace"] for result in results])
+            write_text(Path(self.trace_file), json.dumps([result["trace"] for result in results], indent=1))
         return metrics
 
     def _trace(self, sample: dict, actions: np.ndarray) -> dict[str, Any]:
@@ -123,16 +122,3 @@ def _label(value: Any) -> Any:
     """A single label as int, a multi-label as the list it is."""
     plain = _plain(value)
     return plain[0] if isinstance(plain, list) and len(plain) == 1 else plain
-
-
-def _write_json(path: Path, content: Any) -> None:
-    """Write beside ``path``, then rename: readers see the old file or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

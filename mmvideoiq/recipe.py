@@ -36,6 +36,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from mmengine.utils import get_object_from_string
 
+from mmvideoiq.atomic import write_text
+
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
 ENVIRONMENT = re.compile(r"\{\{['\"]?\s*\$(\w+)\s*:\s*(\S*?)\s*['\"]?\}\}")  # as the host reads it
 
@@ -100,10 +102,7 @@ def read_json(path: Path) -> Any:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON so that a reader sees the old file or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(json.dumps(value, indent=1, default=float))
-    os.replace(part, path)
+    write_text(path, json.dumps(value, indent=1, default=float))
 
 
 def _hash(*parts: Any) -> str:

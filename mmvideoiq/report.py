@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mmvideoiq.actions import ActionSpace
+from mmvideoiq.atomic import whole
 from mmvideoiq.data.synthetic import kinds_of_trace, policy_quality
 from mmvideoiq.figures import draw_timeline, draw_tradeoff
 
@@ -75,9 +76,8 @@ def action_of(name: str) -> dict[str, Any]:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_bytes(content)
-    os.replace(part, path)
+    with whole(path) as part:
+        part.write_bytes(content)
 
 
 def finite(value: Any) -> Any:

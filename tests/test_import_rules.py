@@ -30,18 +30,19 @@ def rule(rooms: str = "", packages: frozenset[str] = frozenset(), inside: str = 
 
 NUMBERS = frozenset({"numpy"})
 RUN = rule(
-    "actions cost compat cli dial recipe recipe_runner stage_process comparison delivery rows row_timing",
+    "actions atomic cost compat cli dial recipe recipe_runner stage_process comparison delivery rows row_timing",
     HOST | {"rich"},
 )
 RULES = {
     "__init__": rule(),
+    "atomic": rule(),
     "quant": rule("quant", frozenset({"torch"})),
     "actions": rule("actions cost", NUMBERS, "torch"),
     "cost": rule("actions cost", NUMBERS, "torch"),
     "models": rule("quant actions cost models", HOST),
     "hooks": rule("actions cost hooks", HOST),
-    "metrics": rule("actions cost metrics", HOST),
-    "data": rule("actions cost data", HOST | VIDEO | {"rich"}),
+    "metrics": rule("actions atomic cost metrics", HOST),
+    "data": rule("actions atomic cost data", HOST | VIDEO | {"rich"}),
     "recipe": RUN,
     "delivery": rule("*", ANY),
     "recipe_runner": RUN,

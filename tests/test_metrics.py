@@ -98,11 +98,11 @@ def test_a_failed_write_keeps_the_old_trace(tmp_path, monkeypatch):
     path.write_text("[]")
     metric = ComputeCostMetric(actions=ACTIONS, trace_file=str(path))
 
-    def fail(content, file, **_):
-        file.write("[half")
+    def fail(path, text, **_):
+        path.write_bytes(b"[half")
         raise OSError("disk full")
 
-    monkeypatch.setattr("mmvideoiq.metrics.json.dump", fail)
+    monkeypatch.setattr("pathlib.Path.write_text", fail)
     with pytest.raises(OSError, match="disk full"):
         evaluate(metric)
     assert path.read_text() == "[]"

@@ -8,7 +8,6 @@ in versions that suit the torch that is there, fills their rows.
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -17,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from rich.progress import track
 
 from mmvideoiq import cli
+from mmvideoiq.atomic import write_text
 from mmvideoiq.benchmark import backbones
 from mmvideoiq.recipe import write_json
 
@@ -29,14 +29,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the table as Markdown")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything found")
     return parser.parse_args(argv)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write ``path`` whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
 
 
 def main(argv: list[str] | None = None) -> None:

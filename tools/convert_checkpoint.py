@@ -1,14 +1,15 @@
 """Convert a float checkpoint or the authors' release to DST.pth, and DST.py whose ``model`` loads it."""
 
 import argparse
-import os
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmvideoiq import checkpoint, cli
+from mmvideoiq.atomic import whole
 
 QUANTIZERS = ("quantizer.",)  # parts of names that a float file lacks; a new model's values stand in
 
@@ -65,16 +66,11 @@ def convert(args: argparse.Namespace) -> tuple[str, dict, dict, tuple[str, ...]]
 
 
 def save(writers: dict[Path, Callable[[Path], object]]) -> None:
-    """Write every file beside its place, then rename them all: each appears whole or not at all."""
-    parts = {path: path.with_name(f".{path.name}.{os.getpid()}.part") for path in writers}
-    try:
+    """All of the files, whole, or none."""
+    with ExitStack() as places:
+        parts = {path: places.enter_context(whole(path)) for path in writers}
         for path, write in writers.items():
             write(parts[path])
-        for path, part in parts.items():
-            part.replace(path)
-    finally:
-        for part in parts.values():
-            part.unlink(missing_ok=True)
 
 
 def main(argv: list[str] | None = None) -> None:

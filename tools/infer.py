@@ -19,7 +19,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.text import Text
 
-from mmvideoiq import zoo
+from mmvideoiq import atomic, zoo
 from mmvideoiq.deploy.decoder import Decoder
 from mmvideoiq.deploy.session import Result, VideoSession
 from mmvideoiq.deploy.video import VideoError
@@ -97,13 +97,7 @@ def find_bundle(given: str) -> str:
 
 
 def write_json(path: str, entries: list[dict[str, Any]]) -> None:
-    """All of it, or nothing."""
-    part = f"{path}.{os.getpid()}.part"
-    try:
-        Path(part).write_text(json.dumps(entries, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(part, path)
-    finally:
-        Path(part).unlink(missing_ok=True)
+    atomic.write_text(Path(path), json.dumps(entries, indent=1, ensure_ascii=False) + "\n")
 
 
 class Report:

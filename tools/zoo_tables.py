@@ -1,12 +1,12 @@
 """Fill the tables of models in README.md and configs/*/README.md from the metafiles."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from mmvideoiq.atomic import write_text
 from mmvideoiq.zoo import index, tables
 
 
@@ -27,9 +27,7 @@ def fill(path: Path, models: dict[str, index.ZooModel], *, check: bool) -> bool:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     if new != text and not check:
-        part = path.with_name(f"{path.name}.part")
-        part.write_text(new, encoding="utf-8")
-        os.replace(part, path)
+        write_text(path, new)
     return new != text
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from mmvideoiq.atomic import write_text
 from mmvideoiq.quant.quantizers import WEIGHT_QUANTIZERS
 
 USAGE = (0.2, 0.3, 0.2, 0.3)  # of three precisions and a skip
@@ -75,9 +76,7 @@ def prepared(settings: InferSettings, folder: Path, say: Callable[[str], None]) 
         file.unlink()
     with quiet_host():
         specs = prepare(settings, folder, say)
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps(dict(settings=wanted, specs=specs)))
-    part.replace(file)
+    write_text(file, json.dumps(dict(settings=wanted, specs=specs)))
     return specs
 
 

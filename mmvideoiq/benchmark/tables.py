@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from mmvideoiq.atomic import whole
 from mmvideoiq.benchmark.training import RATIOS
 
 
@@ -121,7 +121,5 @@ def plot_accuracy(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes.set_ylabel("top-1 %")
     axes.grid(alpha=0.3)
     axes.legend()
-    part = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(part)
-    os.replace(part, path)
+    with whole(path) as part:
+        figure.savefig(part)

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from rich.progress import track
 
+from mmvideoiq.atomic import write_text
 from mmvideoiq.data.annotations import Annotations, Benchmark, Clip
 
 PATTERN_FIELDS = ("path", "id", "class")
@@ -186,7 +187,4 @@ def _write(texts: dict[Path, str], *, overwrite: bool) -> None:
                 f"{path} is there with other lines; remove it, or overwrite it with --overwrite"
             )
     for path, text in texts.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part-{os.getpid()}")
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        write_text(path, text)

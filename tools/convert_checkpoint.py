@@ -66,9 +66,9 @@ def convert(args: argparse.Namespace) -> tuple[str, dict, dict, tuple[str, ...]]
 
 
 def save(writers: dict[Path, Callable[[Path], object]]) -> None:
-    """All of the files, whole, or none."""
+    """Each of the files whole or not at all, none if one cannot be written; the first comes to its place first."""
     with ExitStack() as places:
-        parts = {path: places.enter_context(whole(path)) for path in writers}
+        parts = {path: places.enter_context(whole(path)) for path in reversed(writers)}
         for path, write in writers.items():
             write(parts[path])
 
@@ -86,7 +86,6 @@ def main(argv: list[str] | None = None) -> None:
         model = MODELS.build(config.model)
         state = checkpoint.complete(converted, model.state_dict(), allow)
         model.load_state_dict(state, strict=True)
-        args.dst.parent.mkdir(parents=True, exist_ok=True)
         beside, content = (
             args.dst.with_suffix(".py"),
             dict(meta=dict(source=args.src.name), state_dict=state),

@@ -110,7 +110,8 @@ def read_release(
 
 
 def convert_release(state: State, spec: ReleaseSpec) -> dict[str, Tensor]:
-    """The release's tensors under the names of a ``VideoIQRecognizer``, action rows in our order.
+    """The release's tensors under the names of a ``VideoIQRecognizer``: action rows in our order, the policy's
+    two quantized convolutions as it computes with them.
 
     Raises:
         ValueError: a name is missing or unknown, a shape is not that of the depth, a shared weight differs.

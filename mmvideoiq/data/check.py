@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, TextIO
 
+from mmvideoiq.atomic import write_text
 from mmvideoiq.data.lookers import look_at
 
 KINDS = ("missing", "unreadable", "too_short", "duplicates")
@@ -171,9 +172,7 @@ class _Journal:
         self._stream.flush()
 
     def finish(self, result: dict) -> None:
-        part = self._report.with_name(f".{self._report.name}.part-{os.getpid()}")
-        part.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        part.replace(self._report)
+        write_text(self._report, json.dumps(result, indent=1) + "\n")
         if self._stream is not None:
             self._stream.close()
         self._partial.unlink(missing_ok=True)

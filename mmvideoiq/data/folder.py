@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from mmvideoiq.atomic import write_text
 from mmvideoiq.data.probe import find_unreadable
 
 EXTENSIONS = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ts")
@@ -133,6 +133,4 @@ def _write(folder: Path, lists: FolderLists, *, with_test: bool, overwrite: bool
                 f"{path} is there with other lines; remove it, or overwrite it with --overwrite"
             )
     for name, text in texts.items():
-        part = folder / f".{name}.part-{os.getpid()}"
-        part.write_text(text, encoding="utf-8")
-        part.replace(folder / name)
+        write_text(folder / name, text)

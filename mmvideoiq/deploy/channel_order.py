@@ -279,8 +279,8 @@ class Probe:
         raise NotImplementedError("a probe has no lstm")
 
 
-def probes(channels: int = 64, size: int = 14) -> Iterator[Probe]:
-    """Of the usual kernels and strides."""
+def probes(frames: int, channels: int = 64, size: int = 14) -> Iterator[Probe]:
+    """Of the usual kernels and strides, for so many frames."""
     from mmvideoiq.deploy.bundle import Layer
 
     rng, one = np.random.default_rng(0), np.ones(channels, np.float32)
@@ -308,8 +308,10 @@ def probes(channels: int = 64, size: int = 14) -> Iterator[Probe]:
                 gain=one,
                 bias=0 * one,
             ),
-            inputs={"frames": np.full((4, size, size, channels), 255, np.uint8)},
+            inputs={"frames": np.full((frames, size, size, channels), 255, np.uint8)},
             expected={
-                "y": np.broadcast_to(total[:, None, None], (4, channels, places, places)).astype(np.float32)
+                "y": np.broadcast_to(total[:, None, None], (frames, channels, places, places)).astype(
+                    np.float32
+                )
             },
         )

@@ -68,8 +68,9 @@ class OpenVinoEngine:
         return OpenVinoRunner(graph, requests)
 
     def _requests(self, builder: OpenVinoModel) -> dict[int, Any]:
-        """By number of frames, falling. One model takes any number, but where the plugin is slower for not knowing it:
-        where remainders are summed, and of the policy's small values."""
+        """By number of frames, falling. One model for all, except where the number has to be known: of whole clips, of
+        kernels that are to be asked for by name before they run, and where the plugin is slower for not knowing it,
+        that is with sums of remainders and with the policy's small values."""
         from openvino import Dimension
 
         graph = builder.graph
@@ -91,7 +92,7 @@ class OpenVinoEngine:
         """The plugin's int8 kernels that were seen to add up neighbouring channels alone: asked once, of the CPU."""
         if self._exact_kernels is None:
             names: frozenset[str] = frozenset()
-            for probe in probes():
+            for probe in probes(frames=sum(BATCHES["recognition"])):  # one call of each size
                 requests = self._requests(OpenVinoModel(probe, "probe", 8, self.vnni, ordered=True))
                 run = OpenVinoRunner(probe.graph, requests)
                 if all(np.array_equal(got, probe.expected[name]) for name, got in run(probe.inputs).items()):

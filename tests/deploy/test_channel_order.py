@@ -252,7 +252,7 @@ def test_a_layer_in_another_order():
 def of_frames(remainder: float) -> float:
     """Signal to noise of white and of random frames, the least."""
     outputs = ("mean", "sum codes", "inner", "middle", "input")
-    white = np.full((5, *SIZE, 3), 255, np.uint8)
+    white = np.full((7, *SIZE, 3), 255, np.uint8)  # 4, 2 and 1 at a time
     frames = np.random.default_rng(0).integers(0, 256, white.shape, dtype=np.uint8)
     return min(
         agreement(residual(remainder, outputs), 8, {"frames": given}, vnni=False) for given in (white, frames)

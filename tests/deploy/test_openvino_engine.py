@@ -482,6 +482,13 @@ def test_recognition_is_the_same_whatever_the_number_of_frames(toy, vnni):
             np.testing.assert_array_equal(run({"frames": frames[-n:]})["features"], features[-n:])
 
 
+@pytest.mark.parametrize(("grid", "models"), [("nested", 1), ("dorefa", 3)])
+def test_one_model_takes_any_number_of_frames_unless_remainders_are_summed(tmp_path, grid, models):
+    bundle = Bundle.open(make_toy_bundle(tmp_path / "bundle", grid=grid))
+    for part, bits, count in (("recognition", 4, models), ("policy", 32, 3)):
+        assert len(set(map(id, load(bundle, bits, part=part)._requests.values()))) == count
+
+
 def test_policy(toy):
     run = load(toy, 32, part="policy")
     feed = {"frames": frames_of(16, (32, 32)), "h": normal(1, HIDDEN), "c": normal(1, HIDDEN, seed=1)}

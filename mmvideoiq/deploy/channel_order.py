@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from mmvideoiq.deploy.bundle import Layer
 
 INT16 = np.iinfo(np.int16)
+FEW = (
+    32  # channels left alone, for which changes of partners are tried: of more it would be long, and in vain
+)
 JOINING = {
     "quantize",
     "relu",
@@ -114,6 +117,8 @@ def pair_up(conflict: np.ndarray) -> np.ndarray | None:
         left[gone] = False
         choice -= free[:, gone].sum(axis=1)
     while (alone := np.flatnonzero(mate < 0)).size:
+        if alone.size > FEW:
+            return None
         changes = (
             (int(a), int(b), int(c))
             for i, a in enumerate(alone)

@@ -249,6 +249,10 @@ def test_a_layer_in_another_order():
 # --- on the engine --------------------------------------------------------------------------------------------------
 
 
+def test_a_hopeless_layer_is_given_up_at_once():
+    assert pair_up(~np.eye(2048, dtype=bool)) is None
+
+
 def of_frames(remainder: float) -> float:
     """Signal to noise of white and of random frames, the least."""
     outputs = ("mean", "sum codes", "inner", "middle", "input")

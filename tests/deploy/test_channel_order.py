@@ -105,6 +105,10 @@ def test_what_cannot_be_paired():
     assert pair_up(np.ones((1, 1), bool)).tolist() == [0]
 
 
+def test_a_hopeless_layer_is_given_up_at_once():
+    assert pair_up(~np.eye(2048, dtype=bool)) is None
+
+
 def test_sections_do_not_mix():
     conflict = np.zeros((10, 10), bool)
     conflict[0, 1] = conflict[1, 0] = True
@@ -247,10 +251,6 @@ def test_a_layer_in_another_order():
 
 
 # --- on the engine --------------------------------------------------------------------------------------------------
-
-
-def test_a_hopeless_layer_is_given_up_at_once():
-    assert pair_up(~np.eye(2048, dtype=bool)) is None
 
 
 def of_frames(remainder: float) -> float:

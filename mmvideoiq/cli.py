@@ -10,6 +10,7 @@ from typing import Any
 
 from mmvideoiq import compat
 from mmvideoiq.launch import first_to_say
+from mmvideoiq.signals import exit_code, restore_signals  # noqa: F401  for the commands
 
 compat.apply()
 

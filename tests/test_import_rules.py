@@ -30,7 +30,7 @@ def rule(rooms: str = "", packages: frozenset[str] = frozenset(), inside: str = 
 
 NUMBERS = frozenset({"numpy"})
 RUN = rule(
-    "actions atomic cost compat cli dial recipe recipe_runner stage_process comparison delivery rows row_timing",
+    "actions atomic cost compat cli dial recipe recipe_runner stage_process comparison delivery rows row_timing signals",
     HOST | {"rich"},
 )
 RULES = {
@@ -54,7 +54,8 @@ RULES = {
     "row_timing": rule("*", ANY),
     "checkpoint": rule("checkpoint", frozenset({"torch"})),
     "compat": rule("", HOST),
-    "cli": rule("compat launch", HOST),
+    "cli": rule("compat launch signals", HOST),
+    "signals": rule(),
     "deploy": rule("actions deploy", NUMBERS | {"safetensors", "jsonschema"}),
     "deploy/video": rule("deploy", NUMBERS, "cv2 decord"),
     "deploy/decoder": rule("deploy", NUMBERS, "cv2"),

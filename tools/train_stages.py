@@ -6,7 +6,6 @@ python tools/train_stages.py RECIPE [--work-dir D] [--resume] [--fast]
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from pathlib import Path
 
@@ -21,6 +20,7 @@ compat.apply()
 from mmvideoiq import report
 from mmvideoiq.recipe import RecipeError, read_recipe
 from mmvideoiq.recipe_runner import Interrupted, StageFailed, run_recipe
+from mmvideoiq.signals import exit_code, restore_signals
 
 
 def parse_args() -> argparse.Namespace:
@@ -39,8 +39,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     args = parse_args()
     console = Console()
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, signal.default_int_handler)
+    restore_signals()
     try:
         recipe = read_recipe(args.recipe, fast=args.fast)
         work_dir = args.work_dir or Path("work_dirs") / (recipe.name + "_fast" * args.fast)
@@ -56,7 +55,7 @@ def main() -> int:
         print(
             stop if isinstance(stop, Interrupted) else "Interrupted before the first stage.", file=sys.stderr
         )
-        return 130
+        return exit_code(stop)
     return 0
 
 

@@ -159,6 +159,14 @@ class ActionSpace:
             )
         return self.names.index(name)
 
+    def check_precisions(self, precisions: Sequence[int]) -> None:
+        """ValueError if an action asks for bits that are not among a backbone's ``precisions``."""
+        unknown = sorted(set(self.precisions) - set(precisions), reverse=True)
+        if unknown:
+            raise ValueError(
+                f"actions ask for {unknown} bits, but the backbone's precisions are {tuple(precisions)}"
+            )
+
     def usage(self, actions: Any) -> np.ndarray:
         """Share of each action.
 

@@ -7,7 +7,7 @@ policy. Rows of any other choice (:func:`test_rows`) are described in ``rows.py`
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -22,6 +22,7 @@ from mmengine.runner import Runner
 from mmvideoiq.actions import ActionSpace
 from mmvideoiq.cost import ModelCost, count_model
 from mmvideoiq.dial import set_budget
+from mmvideoiq.models.choosers import RandomActions
 from mmvideoiq.recipe import write_json
 
 FIGURES = ("top1", "cost", "gflops", "bitops")
@@ -63,7 +64,7 @@ def compare(job: Mapping[str, Any], progress: Callable[..., None]) -> dict[str, 
         record("videoiq", learned)
         usage = [learned["usage"][name] for name in actions.names]
         for draw in range(job["random_draws"]):
-            tester.model.set_random_actions(usage, seed=1000 * policy["seed"] + draw)
+            tester.choose_randomly(usage, seed=1000 * policy["seed"] + draw)
             record("random", tester.test())
         for bits in actions.precisions if number < fixed_runs else ():
             tester.model.set_fixed_action(bits=bits)
@@ -141,18 +142,24 @@ class _Tester:
 
     def choose(self, way: str | None, value: Any, usage: Mapping[str, float], *, seed: int) -> None:
         """Test as ``way`` says (see ``rows.py``), or as the config does, whatever was chosen before."""
-        if hasattr(self.model, "set_cost_multiplier"):
-            self.model.set_cost_multiplier(self.multiplier)
+        if hasattr(self.model, "policy"):
+            self.model.chooser, self.model.policy.cost_multiplier = None, self.multiplier
         elif hasattr(self.model, "fixed_bits"):
             self.model.set_fixed_action(bits=self.bits)
         if way == "precision":
             self.model.set_fixed_action(bits=value)
         elif way == "usage_of":
-            self.model.set_random_actions([usage.get(name, 0.0) for name in self.actions.names], seed=seed)
+            self.choose_randomly([usage.get(name, 0.0) for name in self.actions.names], seed=seed)
         elif way == "budget":
             self.runner.load_or_resume()
             batches = self.runner.build_dataloader(self.runner.cfg.val_dataloader)
             set_budget(self.model.eval(), str(value), batches)
+
+    def choose_randomly(self, usage: Sequence[float], *, seed: int) -> None:
+        never_empty = self.model.all_skip == "likeliest"
+        self.model.chooser = RandomActions(
+            actions=self.model.actions, usage=usage, seed=seed, never_empty=never_empty
+        )
 
     def source(self) -> dict[str, Any]:
         """Versions and counts."""

@@ -72,7 +72,9 @@ def measure_curve(model: Any, batches: Iterable[Any]) -> list[dict[str, Any]]:
 def _decide_holding(model: Any, features: Tensor, multiplier: float) -> np.ndarray:
     """Actions (V, T) of a policy whose skips hold its state, from its features (V, T, D)."""
     actions = [
-        model.choose(model.policy.head(part.to(model.policy.head.costs.device), None, 1.0, multiplier)).cpu()
+        model.actions_of(
+            model.policy.head(part.to(model.policy.head.costs.device), None, 1.0, multiplier)
+        ).cpu()
         for part in features.split(BATCH)
     ]
     return torch.cat(actions).numpy()
@@ -93,5 +95,5 @@ def set_budget(model: Any, budget: str, batches: Iterable[Any]) -> float:
     if wanted.unit != "cost":
         raise ValueError(f"budget {budget}: milliseconds are the runtime's; give a mean cost, e.g. 0.4")
     multiplier = dial.multiplier_for(measure_curve(model, batches), wanted)
-    (model.module if is_model_wrapper(model) else model).set_cost_multiplier(multiplier)
+    (model.module if is_model_wrapper(model) else model).policy.cost_multiplier = multiplier
     return multiplier

@@ -43,8 +43,8 @@ CURVES = ("threshold", "budget")
 NEEDS = {
     "precision": "set_fixed_action",
     "threshold": "set_threshold",
-    "budget": "set_cost_multiplier",
-    "usage_of": "set_random_actions",
+    "budget": "policy",
+    "usage_of": "chooser",
 }
 # recognizers whose predictions do not say what they cost -> the same with costs; checkpoints fit both
 WITH_COSTS = {"Recognizer2D": "UniformRecognizer", "AnyPrecisionRecognizer": "FixedPrecisionRecognizer"}

@@ -47,7 +47,7 @@ RULES = {
     "delivery": rule("*", ANY),
     "recipe_runner": RUN,
     "stage_process": RUN,
-    "comparison": RUN,
+    "comparison": rule("actions cost dial models recipe", HOST),
     "comparison_runner": RUN,
     "comparison_report": rule("figures report", frozenset({"rich"})),
     "rows": RUN,

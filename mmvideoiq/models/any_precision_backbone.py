@@ -1,7 +1,6 @@
 """Any backbone of the host that reads frames or clips, made any-precision."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from mmvideoiq.models import host_backbones
 from mmvideoiq.models.host_backbones import BLOCKS, LibraryBackbone
+from mmvideoiq.models.stem import after_stem, find_stem
 from mmvideoiq.quant import (
     PrecisionSwitch,
     SampleError,
@@ -20,7 +20,6 @@ from mmvideoiq.quant import (
     calibrate_norms_,
     to_any_precision_,
 )
-from mmvideoiq.quant.convert import evaluating
 from mmvideoiq.quant.functional import uniform
 from mmvideoiq.quant.precision import FLOAT_BITS
 
@@ -108,7 +107,7 @@ class AnyPrecisionBackbone(BaseModule):
             ) from error
         except ImportError as error:
             raise ImportError(f"backbone.type={backbone['type']!r} cannot run here: {error}") from error
-        self._shared_stem = self._find_shared_stem(sample)
+        self._stem = find_stem(self.net, self, sample, self.report.converted)
         self.net.train(self.training)
         self.register_load_state_dict_pre_hook(_accept_float_names)
 
@@ -150,6 +149,10 @@ class AnyPrecisionBackbone(BaseModule):
 
         Clips (N, C, T, H, W) give what the backbone makes of them: the host's heads know each shape.
         """
+        return self._run(self.net, frames)
+
+    def _run(self, net: nn.Module, frames: Tensor) -> Any:
+        """What ``net``, the network or the part of it after the stem, makes of frames or clips."""
         if frames.dim() != 1 + len(self.sample_shape):
             axes = "(N, C, T, H, W)" if self.reads == "clips" else "(N, C, H, W)"
             raise ValueError(
@@ -159,7 +162,7 @@ class AnyPrecisionBackbone(BaseModule):
         bits = self.switch.bits
         if self.input_range is not None and bits != FLOAT_BITS:
             frames = uniform(frames, *self.input_range, bits)
-        features = self.net(frames)
+        features = net(frames)
         if self.reads == "clips":
             return features
         if isinstance(features, (tuple, list)):
@@ -180,81 +183,31 @@ class AnyPrecisionBackbone(BaseModule):
 
         A float stem, and what the weights of all precisions have in common, are computed once.
         """
-        with self._stem_computed_once(frames), self.switch.together():
-            return {bits: self.forward_at(frames, bits) for bits in precisions or self.precisions}
-
-    def _find_shared_stem(self, sample: Tensor) -> list[str]:
-        """Names of the float first children that run in a chain, from the frame on: convolution and pooling.
-
-        A value that the network itself changes in place ends the chain: it would do so once per precision.
-        """
-        began: list[int] = []
-        calls: list[tuple[str, Any, int, Any, int]] = []  # of children: name, input, changes, output, changes
-
-        def before(_module: nn.Module, args: tuple[Any, ...]) -> None:
-            began.append(_changes(args[0]) if args else 0)
-
-        def after(name: str) -> Any:
-            return lambda _, args, out: calls.append((name, args, began.pop(), out, _changes(out)))
-
-        handles = []
-        for name, child in self.net.named_children():
-            handles.append(child.register_forward_pre_hook(before))
-            handles.append(child.register_forward_hook(after(name)))
-        try:
-            # tensors made in inference mode do not count their changes
-            with evaluating(self.net), torch.inference_mode(False), torch.no_grad():
-                sample = sample.clone()
-                self(sample)  # it also checks what comes out
-        finally:
-            for handle in handles:
-                handle.remove()
-        chain: list[tuple[str, Any, int]] = []
-        called = [name for name, *_ in calls]
-        value, changes = sample, _changes(sample)
-        for name, args, seen, out, then in calls:
-            quantized = any(layer == name or layer.startswith(name + ".") for layer in self.report.converted)
-            if (
-                quantized
-                or len(args) != 1
-                or args[0] is not value
-                or seen != changes
-                or called.count(name) > 1
-            ):
-                break
-            chain.append((name, out, then))
-            value, changes = out, then
-        while chain and _changes(chain[-1][1]) != chain[-1][2]:
-            chain.pop()
-        return [name for name, *_ in chain]
-
-    @contextmanager
-    def _stem_computed_once(self, frames: Tensor) -> Iterator[None]:
-        stem = {name: self.net._modules[name] for name in self._shared_stem}
-        output = frames
-        for child in stem.values():
-            output = child(output)
-        self.net._modules.update(dict.fromkeys(stem, _Computed(output)))
-        try:
-            yield
-        finally:
-            self.net._modules.update(stem)
+        rest = after_stem(self.net, self._stem, frames)
+        maps = {}
+        with self.switch.together():
+            for bits in precisions or self.precisions:
+                with self.switch.at(bits):
+                    maps[bits] = self._run(rest, frames)
+        return maps
 
 
-def _changes(value: Any) -> int:
-    """How often a tensor was changed in place."""
-    return value._version if isinstance(value, Tensor) else 0
+def require_any_precision(backbone: nn.Module, cfg: dict[str, Any], *, frame_by_frame: bool = False) -> None:
+    """ValueError if a recognizer's backbone, built from ``cfg``, is not any-precision.
 
-
-class _Computed(nn.Module):
-    """Stands in for the modules of a chain whose last output is known."""
-
-    def __init__(self, output: Tensor) -> None:
-        super().__init__()
-        self.output = output
-
-    def forward(self, _: Tensor) -> Tensor:
-        return self.output
+    With ``frame_by_frame`` also if a frame's features depend on its neighbours, which may run at other precisions.
+    """
+    if not isinstance(backbone, AnyPrecisionBackbone):
+        raise ValueError(
+            f"backbone.type={cfg['type']!r} is not any-precision: "
+            "wrap it as dict(type='AnyPrecisionBackbone', backbone=...)"
+        )
+    if frame_by_frame and backbone.mixes_frames:
+        raise ValueError(
+            f"backbone {type(backbone.net).__name__} shifts features between neighbouring frames, "
+            "which may run at other precisions or not at all: use a backbone without temporal shift, "
+            "or AnyPrecisionRecognizer"
+        )
 
 
 def _accept_float_names(

@@ -11,7 +11,7 @@ from mmaction.models.recognizers import BaseRecognizer, Recognizer2D, Recognizer
 from mmaction.registry import MODELS
 from torch import Tensor
 
-from mmvideoiq.models.any_precision_backbone import AnyPrecisionBackbone
+from mmvideoiq.models.any_precision_backbone import require_any_precision
 from mmvideoiq.models.frozen import build_teacher, freeze_, load_teacher_
 
 
@@ -52,11 +52,7 @@ class _AnyPrecision(BaseRecognizer):
             train_cfg=train_cfg,
             test_cfg=test_cfg,
         )
-        if not isinstance(self.backbone, AnyPrecisionBackbone):
-            raise ValueError(
-                f"backbone.type={backbone['type']!r} is not any-precision: "
-                "wrap it as dict(type='AnyPrecisionBackbone', backbone=...)"
-            )
+        require_any_precision(self.backbone, backbone)
         if self.backbone.reads != self.reads:
             other = {"frames": "AnyPrecisionRecognizer", "clips": "AnyPrecisionRecognizer3D"}[
                 self.backbone.reads

@@ -1,13 +1,32 @@
 """Parts that do not learn: no gradient, and always in eval mode, so that batch norm and dropout stand still."""
 
+from collections.abc import Sequence
+
 from mmaction.registry import MODELS
 from mmengine.runner import load_checkpoint
 from torch import nn
+
+PARTS = ("backbone", "cls_head", "policy")
 
 
 def freeze_(module: nn.Module) -> nn.Module:
     """No gradient, eval mode. The owner calls it again in ``train()``."""
     return module.requires_grad_(False).eval()
+
+
+def check_frozen(frozen: Sequence[str], *, cache_features: bool) -> tuple[str, ...]:
+    """Names of a recognizer's parts that do not learn.
+
+    Raises:
+        ValueError: no such part, or a backbone that learns whose features are to be kept.
+    """
+    if not set(frozen) <= set(PARTS):
+        raise ValueError(f"frozen={tuple(frozen)} may hold only {PARTS}")
+    if cache_features and "backbone" not in frozen:
+        raise ValueError(
+            f"cache_features=True needs a backbone that does not learn, but frozen={tuple(frozen)}"
+        )
+    return tuple(frozen)
 
 
 def build_teacher(cfg: dict) -> nn.Module:

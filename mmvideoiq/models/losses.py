@@ -3,6 +3,8 @@
 Axes: N videos, T frames, A actions, K classes.
 """
 
+from collections.abc import Mapping
+
 import torch
 from mmaction.registry import MODELS
 from mmengine.dist import all_reduce
@@ -30,6 +32,21 @@ class PolicyLoss(nn.Module):
         super().__init__()
         self.weight = _checked_weight(type(self).__name__, weight)
         self.actions = actions
+
+
+RESERVED = ("cls", "kd", "policy_cls")  # the recognizer logs losses of its own under these names
+
+
+def build_policy_losses(losses: Mapping[str, dict], actions: ActionSpace) -> nn.ModuleDict:
+    """Losses on the policy by name; ValueError for a name in :data:`RESERVED`."""
+    taken = sorted(set(RESERVED) & set(losses))
+    if taken:
+        raise ValueError(
+            f"losses may not be named {taken}: the recognizer logs its own losses under these names"
+        )
+    return nn.ModuleDict(
+        {name: MODELS.build(cfg, default_args=dict(actions=actions)) for name, cfg in losses.items()}
+    )
 
 
 @MODELS.register_module()

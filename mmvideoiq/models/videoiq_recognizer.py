@@ -11,17 +11,18 @@ import torch
 from mmaction.models.recognizers import BaseRecognizer
 from mmaction.registry import MODELS
 from mmaction.structures import ActionDataSample
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from mmvideoiq.actions import ActionSpace
 from mmvideoiq.cost import ModelCost
-from mmvideoiq.models.any_precision_backbone import AnyPrecisionBackbone
+from mmvideoiq.models.any_precision_backbone import require_any_precision
+from mmvideoiq.models.choosers import Chooser, FixedAction
 from mmvideoiq.models.clip_cost import count_recognizer
 from mmvideoiq.models.feature_cache import FeatureCache
-from mmvideoiq.models.frozen import build_teacher, freeze_, load_teacher_
+from mmvideoiq.models.frozen import build_teacher, check_frozen, freeze_, load_teacher_
+from mmvideoiq.models.losses import build_policy_losses
 from mmvideoiq.models.policy import PolicyOutput, one_hot_argmax
-from mmvideoiq.models.random_actions import draw_actions
 
 ALL_SKIP = ("likeliest", "zero")
 
@@ -61,6 +62,9 @@ class VideoIQRecognizer(BaseRecognizer):
             ('likeliest'), or zero features ('zero', the authors' release).
         data_preprocessor, train_cfg, test_cfg: as in the host.
 
+    Attributes:
+        chooser: chooses the actions in testing in the policy's place (``models/choosers.py``); None is the policy.
+
     Raises:
         ValueError: options that do not fit together; the message names them.
     """
@@ -95,24 +99,31 @@ class VideoIQRecognizer(BaseRecognizer):
             train_cfg=train_cfg,
             test_cfg=test_cfg,
         )
+        require_any_precision(self.backbone, backbone, frame_by_frame=True)
         self.actions = ActionSpace.from_cfg(actions)
+        self.actions.check_precisions(self.backbone.precisions)
         self.policy = MODELS.build(policy, default_args=dict(actions=self.actions))
-        self.losses = nn.ModuleDict(
-            {name: MODELS.build(cfg, default_args=dict(actions=self.actions)) for name, cfg in losses.items()}
-        )
+        self.losses = build_policy_losses(losses, self.actions)
+        if teacher is None and (distill is not None or any(action.separate for action in self.actions)):
+            wants = "distill" if distill is not None else "an action with separate=True"
+            raise ValueError(f"{wants} needs a teacher, but there is no teacher in the config")
         self.distill = None if distill is None else MODELS.build(distill)
         self.teacher = None if teacher is None else build_teacher(teacher)
+        if policy_cls_weight and getattr(self.policy.head, "fc_cls", None) is None:
+            raise ValueError(f"policy_cls_weight={policy_cls_weight} needs policy.head.num_classes")
         self.policy_cls_weight = policy_cls_weight
-        self.frozen = tuple(frozen)
+        self.frozen = check_frozen(frozen, cache_features=cache_features)
+        if num_frames is not None and num_frames < 1:
+            raise ValueError(f"num_frames={num_frames} must be at least 1, or None")
         self.num_frames = num_frames
+        if all_skip not in ALL_SKIP:
+            raise ValueError(f"all_skip={all_skip!r} must be one of {ALL_SKIP}")
         self.all_skip = all_skip
-        self._check(backbone, cache_features)
         self.feature_cache = FeatureCache() if cache_features else None
         self.register_load_state_dict_pre_hook(_forget_features)
         self.processed = [i for i, action in enumerate(self.actions) if not action.is_skip]
         self._model_costs: dict[tuple, ModelCost] = {}
-        self._fixed: int | None = None
-        self._random: tuple[Tensor, torch.Generator] | None = None
+        self.chooser: Chooser | None = None
         self._freeze()
 
     # --- training -----------------------------------------------------------------------------------------
@@ -182,17 +193,19 @@ class VideoIQRecognizer(BaseRecognizer):
 
     def recognize(self, inputs: Tensor) -> Prediction:
         """Choose an action for each frame of clips (N, T, C, H, W) and run what was chosen."""
-        policy = None
-        if self._fixed is not None or self._random is not None:
-            actions = self._given_actions(inputs)
-        else:
-            policy = self.policy(inputs, sample=False)
-            actions = self.choose(policy)
+        actions, policy = self.choose(inputs)
         features, processed = self.features_of_chosen_actions(inputs, actions)
         return Prediction(self.cls_head(features, processed), actions, policy)
 
-    def choose(self, policy: PolicyOutput) -> Tensor:
-        """The actions (N, T) that a policy's decisions lead to: no clip is left out as a whole."""
+    def choose(self, inputs: Tensor) -> tuple[Tensor, PolicyOutput | None]:
+        """Actions (N, T) of clips (N, T, C, H, W), and the policy's output unless a ``chooser`` took its place."""
+        if self.chooser is not None:
+            return self.chooser(inputs), None
+        policy = self.policy(inputs, sample=False)
+        return self.actions_of(policy), policy
+
+    def actions_of(self, policy: PolicyOutput) -> Tensor:
+        """The actions (N, T) that a policy's decisions lead to: no clip is skipped as a whole."""
         return self._process_something(policy.decisions, policy.log_probs).argmax(-1)
 
     def features_of_chosen_actions(self, inputs: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
@@ -270,47 +283,13 @@ class VideoIQRecognizer(BaseRecognizer):
 
     def extract_feat(self, inputs: Tensor, **kwargs: Any) -> Tensor:
         """Clip features before the classifier's average: (N, T, D), zero for skipped frames."""
-        inputs = self.clips_of(inputs)
-        actions = self.recognize(inputs).actions
-        return self.features_of_chosen_actions(inputs, actions)[0]
+        clips = self.clips_of(inputs)
+        actions, _ = self.choose(clips)
+        return self.features_of_chosen_actions(clips, actions)[0]
 
-    # --- what to run instead of the policy ----------------------------------------------------------------
-
-    def set_fixed_action(self, bits: int | None = None) -> None:
-        """Test with every frame at ``bits``; None gives the choice back to the policy."""
-        self._random = None
-        self._fixed = None if bits is None else self.actions.index(bits)
-
-    def set_cost_multiplier(self, multiplier: float) -> None:
-        """Test with the budget dial turned (see ``PrecisionPolicy.cost_multiplier``)."""
-        self._fixed, self._random = None, None
-        self.policy.cost_multiplier = multiplier
-
-    def set_random_actions(self, usage: Sequence[float] | None, seed: int = 0) -> None:
-        """Test with random actions of expected shares ``usage`` (A,); None gives the choice back to the policy.
-
-        As with the policy, no clip is skipped as a whole (see :func:`draw_actions`).
-        """
-        self._fixed, self._random = None, None
-        if usage is None:
-            return
-        shares = torch.as_tensor(usage, dtype=torch.float64)
-        if shares.shape != (len(self.actions),) or (shares < 0).any() or shares[self.processed].sum() <= 0:
-            raise ValueError(
-                f"usage={list(usage)} must hold {len(self.actions)} shares, one per action of {self.actions.names}, "
-                "with some frames processed"
-            )
-        self._random = shares / shares.sum(), torch.Generator().manual_seed(seed)
-
-    def _given_actions(self, inputs: Tensor) -> Tensor:
-        """(N, T) actions that are fixed or drawn at random."""
-        shape = inputs.shape[:2]
-        if self._fixed is not None:
-            return torch.full(shape, self._fixed, device=inputs.device)
-        usage, generator = self._random  # type: ignore[misc]
-        skips = torch.tensor(self.actions.skip_mask)
-        drawn = draw_actions(usage, skips, shape, generator, never_empty=self.all_skip == "likeliest")
-        return drawn.to(inputs.device)
+    def set_fixed_action(self, bits: int | str | None = None) -> None:
+        """Test with every frame at ``bits``, or under the action of that name; None lets the policy choose."""
+        self.chooser = None if bits is None else FixedAction(actions=self.actions, name=bits)
 
     def _process_something(self, decisions: Tensor, log_probs: Tensor) -> Tensor:
         """Where all frames of a clip are skipped, process the one most likely to be processed. (N, T, A)"""
@@ -348,45 +327,6 @@ class VideoIQRecognizer(BaseRecognizer):
             freeze_(classifier)  # no loss reaches it
         if self.teacher is not None:
             freeze_(self.teacher)
-
-    def _check(self, backbone: dict, cache_features: bool) -> None:
-        """Whatever can be known to be wrong before training."""
-        if not isinstance(self.backbone, AnyPrecisionBackbone):
-            raise ValueError(
-                f"backbone.type={backbone['type']!r} is not any-precision: "
-                "wrap it as dict(type='AnyPrecisionBackbone', backbone=...)"
-            )
-        if self.backbone.mixes_frames:
-            raise ValueError(
-                f"backbone {type(self.backbone.net).__name__} shifts features between neighbouring frames, "
-                "which may run at other precisions or not at all: use a backbone without temporal shift, "
-                "or AnyPrecisionRecognizer"
-            )
-        unknown = sorted(set(self.actions.precisions) - set(self.backbone.precisions), reverse=True)
-        if unknown:
-            raise ValueError(
-                f"actions ask for {unknown} bits, but the backbone's precisions are {self.backbone.precisions}"
-            )
-        if any(action.separate for action in self.actions) and self.teacher is None:
-            raise ValueError("an action has separate=True, but there is no teacher to run it")
-        if self.distill is not None and self.teacher is None:
-            raise ValueError("distill is given but there is no teacher to learn from")
-        if self.policy_cls_weight and getattr(self.policy.head, "fc_cls", None) is None:
-            raise ValueError(f"policy_cls_weight={self.policy_cls_weight} needs policy.head.num_classes")
-        allowed = ("backbone", "cls_head", "policy")
-        if not set(self.frozen) <= set(allowed):
-            raise ValueError(f"frozen={self.frozen} may hold only {allowed}")
-        taken = sorted({"cls", "kd", "policy_cls"} & set(self.losses))
-        if taken:
-            raise ValueError(f"losses may not be named {taken}: the recognizer logs losses of its own so")
-        if cache_features and "backbone" not in self.frozen:
-            raise ValueError(
-                f"cache_features=True needs a backbone that does not learn, but frozen={self.frozen}"
-            )
-        if self.num_frames is not None and self.num_frames < 1:
-            raise ValueError(f"num_frames={self.num_frames} must be at least 1, or None")
-        if self.all_skip not in ALL_SKIP:
-            raise ValueError(f"all_skip={self.all_skip!r} must be one of {ALL_SKIP}")
 
 
 def pool(features: Tensor) -> Tensor:

@@ -180,7 +180,7 @@ def decibels(got: np.ndarray, want: np.ndarray) -> float:
 @torch.no_grad()
 def test_a_clip_equals_the_simulation(pair, budget):
     model, session = pair
-    model.set_cost_multiplier(MULTIPLIERS[budget])
+    model.policy.cost_multiplier = MULTIPLIERS[budget]
     taken, logits, simulated = Counter(), [], []
     for frames in clips(12):
         (sample,) = model.predict(normalized(model, frames)[None])
@@ -220,7 +220,7 @@ def test_any_number_of_frames(pair):
     for count in (1, 2, 9):
         frames = clips(1, count, seed=count)[0]
         with torch.no_grad():
-            model.set_cost_multiplier(0.0)
+            model.policy.cost_multiplier = 0.0
             want = model.recognize(normalized(model, frames)[None])
         got = session.run(frames)
         np.testing.assert_array_equal(got.actions, want.actions[0])

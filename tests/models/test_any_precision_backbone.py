@@ -416,4 +416,4 @@ def test_built_in_inference_mode():
     cfg = dict(type="AnyPrecisionBackbone", backbone=dict(type="ResNet", depth=18), precisions=(32, 4))
     with torch.inference_mode():
         inside = MODELS.build(cfg)
-    assert inside._shared_stem == MODELS.build(cfg)._shared_stem != []
+    assert inside._stem == MODELS.build(cfg)._stem != ()

@@ -48,7 +48,7 @@ def test_every_row_is_what_testing_gives(model, batches):
     assert len(curve) > 2
     assert any(row["multiplier"] == 0 for row in curve)
     for row in curve:
-        model.set_cost_multiplier(row["multiplier"])
+        model.policy.cost_multiplier = row["multiplier"]
         cost, accuracy = tested(model, batches)
         assert row["cost"] == pytest.approx(cost)
         assert row["accuracy"] == pytest.approx(accuracy)
@@ -73,7 +73,7 @@ def test_probabilities_are_after_the_dial_and_training_ignores_it():
     plain = model.policy(frames)
     torch.manual_seed(0)
     sampled = model.policy(frames, sample=True)
-    model.set_cost_multiplier(1.5)
+    model.policy.cost_multiplier = 1.5
     want = (plain.log_probs - 1.5 * torch.tensor(model.actions.costs)).log_softmax(-1)
     torch.testing.assert_close(model.policy(frames).log_probs, want)
     torch.manual_seed(0)

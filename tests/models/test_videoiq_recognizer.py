@@ -5,6 +5,7 @@ import torch
 from mmaction.registry import MODELS
 from mmaction.structures import ActionDataSample
 
+from mmvideoiq.models.choosers import RandomActions
 from tests.models.toys import (
     ACTIONS,
     CLASSES,
@@ -167,7 +168,7 @@ def test_random_actions_keep_the_usage_and_follow_the_seed():
     with torch.no_grad():
         runs = []
         for seed in (0, 0, 1):
-            model.set_random_actions(usage, seed=seed)
+            model.chooser = RandomActions(actions=model.actions, usage=usage, seed=seed)
             runs.append(model.recognize(clips(100, 4, size=16)).actions)
     assert torch.equal(runs[0], runs[1]) and not torch.equal(runs[0], runs[2])
     assert ((runs[0] != 3).sum(1) > 0).all()
@@ -175,7 +176,7 @@ def test_random_actions_keep_the_usage_and_follow_the_seed():
     torch.testing.assert_close(share, torch.tensor(usage), atol=0.07, rtol=0)  # 4 standard deviations
     mean_cost = float(share @ torch.tensor(model.actions.costs))
     assert mean_cost == pytest.approx(0.1 + 0.2 / 4 + 0.2 / 16, abs=0.05)
-    model.set_random_actions(None)
+    model.chooser = None
     with torch.no_grad():
         assert model.recognize(clips(1)).policy is not None
 
@@ -183,7 +184,7 @@ def test_random_actions_keep_the_usage_and_follow_the_seed():
 @pytest.mark.parametrize("usage", [(0.5, 0.5), (0, 0, 0, 1), (-1, 1, 1, 0)])
 def test_bad_usage(usage):
     with pytest.raises(ValueError, match=r"usage=.* must hold 4 shares"):
-        trained().set_random_actions(usage)
+        RandomActions(actions=trained().actions, usage=usage)
 
 
 def test_fixed_precision_that_is_no_action():
@@ -223,11 +224,11 @@ def test_feature_extraction_of_the_host():
 
 def test_inference_mode_and_copies():
     model = trained()
-    model.set_random_actions((0.25,) * 4, seed=1)
+    model.chooser = RandomActions(actions=model.actions, usage=(0.25,) * 4, seed=1)
     twin = copy.deepcopy(model)
     with torch.inference_mode():
         assert torch.equal(twin.recognize(clips(2)).actions, model.recognize(clips(2)).actions)
-        twin.set_random_actions(None)
+        twin.chooser = None
         twin(clips(2))
     total(twin.train()(clips(2), samples(2), mode="loss")).backward()
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -350,7 +351,7 @@ def test_cached_features_change_nothing_and_are_computed_once():
     model = trained(cache_features=True).train()
     plain = trained().train()
     ran = []
-    model.backbone.register_forward_pre_hook(lambda module, args: ran.append(len(args[0])))
+    model.backbone.net.register_forward_pre_hook(lambda module, args: ran.append(len(args[0])))
     x = clips(6)
     for rows in ([0, 1, 2], [3, 4, 5], [2, 5, 0]):
         losses = []
@@ -385,9 +386,9 @@ def test_loading_other_weights_empties_the_cache():
         ),
         (
             dict(actions=[dict(bits=32, separate=True), dict(bits=4)]),
-            "separate=True, but there is no teacher",
+            "separate=True needs a teacher",
         ),
-        (dict(distill=dict(type="DistillationLoss")), "distill is given but there is no teacher"),
+        (dict(distill=dict(type="DistillationLoss")), "distill needs a teacher"),
         (dict(policy_cls_weight=0.1), r"policy_cls_weight=0.1 needs policy.head.num_classes"),
         (dict(frozen=("backbone", "head")), r"frozen=\('backbone', 'head'\) may hold only"),
         (dict(cache_features=True, frozen=()), r"cache_features=True needs .* frozen=\(\)"),

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mmvideoiq.models.random_actions import draw_actions
+from mmvideoiq.models.choosers import draw_actions
 
 SKIPS = torch.tensor([False, False, False, True, True])
 

@@ -92,6 +92,8 @@ def test_values_go_where_they_belong():
         "backbone.net.layer3.1.conv1.bn.norms.8.weight": "backbone.layer3.1.bn1_8.weight",
         "policy.backbone.layer1.0.conv.1.conv.weight": "policy_net.features.1.conv.3.weight",
         "policy.backbone.layer7.0.conv.2.bn.weight": "policy_net.features.17.conv.7.weight",
+        "policy.backbone.conv1.conv.weight": "policy_net.features.0.0.weight",
+        "policy.backbone.conv2.conv.weight": "policy_net.conv.0.weight",
         "policy.backbone.conv2.bn.bias": "policy_net.conv.1.bias",
         "policy.head.lstm.weight_hh_l0": "policy_net.rnn.weight_hh",
         "teacher.backbone.layer2.0.downsample.bn.weight": "backbone.layer2_32fp.0.downsample_32.1.weight",
@@ -100,10 +102,6 @@ def test_values_go_where_they_belong():
         "cls_head.fc_cls.weight": "fc.weight",
     }.items():
         assert torch.equal(out[ours], source[theirs]), ours
-    for ours, theirs in {"conv1": "features.0.0", "conv2": "conv.0"}.items():  # read at 32 bits
-        squashed = source[f"policy_net.{theirs}.weight"].tanh()
-        got = out[f"policy.backbone.{ours}.conv.weight"]
-        torch.testing.assert_close(got, squashed / squashed.abs().max())
 
 
 def test_action_rows_follow_the_order_of_the_lists():
@@ -254,6 +252,15 @@ def test_files_that_cannot_be_read(tmp_path):
     torch.save({"state_dict": {"a": torch.zeros(1)}, "args": argparse.Namespace(lr=1)}, path)
     with pytest.raises(ValueError, match=r"holds an object of argparse\.Namespace"):
         load_state(path)
+
+
+@pytest.mark.parametrize("precisions", [(32, 4, 2), (4, 2)], ids=str)
+def test_the_model_computes_as_the_release(precisions):
+    model = release_model(read_release(release(precisions=precisions, actions=len(precisions) + 1)))
+    assert model["policy"]["head"]["hold_cell"] is False
+    assert model["policy"]["quantize_32"] == ["conv1.conv", "conv2.conv"]
+    assert model["backbone"]["weight"] == dict(type="dorefa", quantize_32=True)
+    assert model["all_skip"] == "zero"
 
 
 def test_the_config_is_python_that_gives_the_model_back():

@@ -22,9 +22,8 @@ from mmvideoiq.checkpoint.tensors import (
 )
 
 TEACHER = "32fp"
-# The release's policy is a float network but for these two, whose weights it reads through its 32-bit quantizer:
-# tanh(w) / max|tanh(w)|, whose steps are finer than float32.
-POLICY_QUANTIZED = ("policy.backbone.conv1.conv.weight", "policy.backbone.conv2.conv.weight")
+# The release's policy is a float network but for these two, whose weights it reads through its 32-bit quantizer.
+POLICY_QUANTIZED = ("conv1.conv", "conv2.conv")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +109,7 @@ def read_release(
 
 
 def convert_release(state: State, spec: ReleaseSpec) -> dict[str, Tensor]:
-    """The release's tensors under the names of a ``VideoIQRecognizer``: action rows in our order, the policy's
-    two quantized convolutions as it computes with them.
+    """The release's tensors under the names of a ``VideoIQRecognizer``, action rows in our order.
 
     Raises:
         ValueError: a name is missing or unknown, a shape is not that of the depth, a shared weight differs.
@@ -120,9 +118,6 @@ def convert_release(state: State, spec: ReleaseSpec) -> dict[str, Tensor]:
     known = {source for entry in entries for source in entry.sources} | {"policy_net.temperature"}
     refuse_unknown(state, known)
     out = collect(state, entries)
-    for name in POLICY_QUANTIZED:  # a float convolution of ours holds the values that it used
-        squashed = out[name].tanh()
-        out[name] = squashed / squashed.abs().max()
     for leaf in ("weight", "bias"):
         out[f"policy.head.fc_policy.{leaf}"] = out[f"policy.head.fc_policy.{leaf}"][list(spec.rows)].clone()
     return out
@@ -132,7 +127,7 @@ def release_model(spec: ReleaseSpec) -> dict[str, Any]:
     """Config of the ``VideoIQRecognizer`` that ``convert_release`` fills; its arithmetic is the release's."""
     resnet = dict(type="ResNet", depth=spec.depth, pretrained=None)
     sizes = dict(num_classes=spec.num_classes, in_channels=resnet_features(spec.depth))
-    head = dict(type="PolicyHead", in_channels=1280, hidden=spec.hidden)
+    head = dict(type="PolicyHead", in_channels=1280, hidden=spec.hidden, hold_cell=False)
     if spec.policy_classifier:
         head["num_classes"] = spec.num_classes
     actions = [dict(bits=32, separate=True)] * spec.separate
@@ -149,7 +144,12 @@ def release_model(spec: ReleaseSpec) -> dict[str, Any]:
             activation=dict(type="pact", quantize_32=True),
         ),
         policy=dict(
-            type="PrecisionPolicy", backbone=dict(type="MobileNetV2"), head=head, input_size=84, enlarge=True
+            type="PrecisionPolicy",
+            backbone=dict(type="MobileNetV2"),
+            head=head,
+            input_size=84,
+            enlarge=True,
+            quantize_32=list(POLICY_QUANTIZED),
         ),
         cls_head=dict(type="FrameAverageHead", **sizes),
         actions=actions,

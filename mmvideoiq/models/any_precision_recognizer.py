@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mmvideoiq.models.any_precision_backbone import require_any_precision
 from mmvideoiq.models.frozen import build_teacher, freeze_, load_teacher_
+from mmvideoiq.quant.functional import at_least_float32
 
 
 class _AnyPrecision(BaseRecognizer):
@@ -101,8 +102,8 @@ class _AnyPrecision(BaseRecognizer):
 
     def loss(self, inputs: Tensor, data_samples: list, **kwargs: Any) -> dict[str, Tensor]:
         """Losses and accuracies of every precision."""
-        # float32 under autocast too, for the host's accuracies
-        scores = {bits: score.float() for bits, score in self.scores(inputs).items()}
+        # at least float32, under autocast too, for the host's accuracies
+        scores = {bits: at_least_float32(score) for bits, score in self.scores(inputs).items()}
         results = {}
         for bits, score in scores.items():
             for name, value in self.cls_head.loss_by_feat(score, data_samples).items():

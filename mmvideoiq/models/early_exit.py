@@ -10,6 +10,7 @@ from mmaction.structures import ActionDataSample
 from torch import Tensor
 
 from mmvideoiq.models.uniform_recognizer import UniformRecognizer, say_costs
+from mmvideoiq.quant.functional import at_least_float32
 
 ORDERS = ("coarse_to_fine", "time")
 MEASURES = ("probability", "margin")
@@ -87,7 +88,9 @@ class EarlyExitRecognizer(UniformRecognizer):
     def recognize(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Class logits (N, K) of clips (N, T, C, H, W), and which frames were processed, bool (N, T)."""
         clips, frames = inputs.shape[:2]
-        sums = inputs.new_zeros(clips, self.cls_head.num_classes, dtype=torch.float32)
+        sums = inputs.new_zeros(
+            clips, self.cls_head.num_classes, dtype=torch.promote_types(inputs.dtype, torch.float32)
+        )
         processed = torch.zeros(clips, frames, dtype=torch.bool, device=inputs.device)
         going_on = torch.arange(clips, device=inputs.device)  # (M,)
         order = coarse_to_fine(frames) if self.order == "coarse_to_fine" else range(frames)
@@ -107,7 +110,7 @@ class EarlyExitRecognizer(UniformRecognizer):
     def _scores(self, frames: Tensor) -> Tensor:
         """Class logits (M, K) of single frames (M, C, H, W)."""
         features, options = self.extract_feat(frames.unsqueeze(1), test_mode=True)
-        return self.cls_head(features, **options).float()
+        return at_least_float32(self.cls_head(features, **options))
 
     def predict(
         self, inputs: Tensor, data_samples: list[ActionDataSample] | None = None, **kwargs: Any

@@ -5,6 +5,8 @@ from mmaction.registry import MODELS
 from mmengine.model import normal_init
 from torch import Tensor, nn
 
+from mmvideoiq.quant.functional import at_least_float32
+
 
 @MODELS.register_module()
 class FrameAverageHead(BaseHead):
@@ -59,9 +61,9 @@ class FrameAverageHead(BaseHead):
             features: (N, T, D), zero where a frame was left out.
             processed: (N, T), 1 where a frame was processed and 0 elsewhere.
 
-        Returns: float32 (N, K), under autocast too. A clip of which nothing was processed gets the
+        Returns: (N, K), at least float32, under autocast too. A clip of which nothing was processed gets the
         classifier's bias.
         """
         count = processed.sum(1, keepdim=True).clamp_min(1.0)  # (N, 1)
         mean = features.sum(1) / count  # (N, D)
-        return self.fc_cls(self.dropout(mean)).float()
+        return at_least_float32(self.fc_cls(self.dropout(mean)))

@@ -8,6 +8,8 @@ from mmaction.registry import MODELS
 from mmengine.model import normal_init
 from torch import Tensor, nn
 
+from mmvideoiq.quant.functional import at_least_float32
+
 SUMMARIES = ("mean", "last")
 
 
@@ -87,7 +89,7 @@ class LSTMHead(BaseHead):
             fcn_test: must be False.
             loss_aux: of the host; not used.
 
-        Returns: float32 (N, K), or a row per view (see ``num_segments``).
+        Returns: (N, K), at least float32, or a row per view (see ``num_segments``).
         """
         if fcn_test:
             raise ValueError("LSTMHead cannot be tested fully convolutionally: leave test_cfg.fcn_test out")
@@ -99,4 +101,4 @@ class LSTMHead(BaseHead):
             summary = outputs.mean(1)
         else:
             summary = torch.cat(tuple(state[-2:] if self.lstm.bidirectional else state[-1:]), dim=-1)
-        return self.fc_cls(self.dropout(summary)).float()
+        return at_least_float32(self.fc_cls(self.dropout(summary)))

@@ -3,6 +3,7 @@
 Axes: N videos, T frames, A actions, D features, K classes.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmvideoiq.actions import ActionSpace
+from mmvideoiq.quant import AnyPrecisionConv2d, Dorefa, PrecisionSwitch
+from mmvideoiq.quant.functional import at_least_float32
+from mmvideoiq.quant.precision import FLOAT_BITS
 
 
 class PolicyOutput(NamedTuple):
@@ -28,8 +32,8 @@ class PolicyOutput(NamedTuple):
 
 
 def sample_gumbel(like: Tensor) -> Tensor:
-    """Independent standard Gumbel noise, shaped like ``like``; float32 under autocast too, where halves would tie."""
-    return -torch.empty_like(like, dtype=torch.float32).exponential_().log()
+    """Independent standard Gumbel noise, shaped like ``like``; at least float32, as halves would tie."""
+    return -at_least_float32(torch.empty_like(like)).exponential_().log()
 
 
 def gumbel_one_hot(log_probs: Tensor, noise: Tensor, temperature: float) -> Tensor:
@@ -56,6 +60,8 @@ class PolicyHead(BaseModule):
         hidden: width of the LSTM.
         dropout_ratio: on the features, in [0, 1).
         num_classes: K of the optional classifier on the mean LSTM output; None leaves it out.
+        hold_cell: False is as in the authors' release: the LSTM looks at skipped frames too, and only its hidden
+            state ``h`` and the decision are held. Its cell state moves on, and the classifier reads its outputs.
     """
 
     def __init__(
@@ -66,9 +72,11 @@ class PolicyHead(BaseModule):
         hidden: int = 512,
         dropout_ratio: float = 0.8,
         num_classes: int | None = None,
+        hold_cell: bool = True,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
+        self.hold_cell = hold_cell
         self.dropout = nn.Dropout(dropout_ratio)
         self.lstm = nn.LSTM(in_channels, hidden, batch_first=True)
         self.fc_policy = nn.Linear(hidden, len(actions))
@@ -104,12 +112,12 @@ class PolicyHead(BaseModule):
             hidden, _ = self.lstm(features)  # (N, T, hidden)
             log_probs = self._log_probs(hidden, cost_multiplier)  # (N, T, A)
             decisions = self._decide(log_probs, noise, temperature)
-        class_logits = None if self.fc_cls is None else self.fc_cls(hidden.mean(1)).float()
+        class_logits = None if self.fc_cls is None else at_least_float32(self.fc_cls(hidden.mean(1)))
         return PolicyOutput(decisions, log_probs, class_logits)
 
     def _log_probs(self, hidden: Tensor, cost_multiplier: float) -> Tensor:
         """(..., hidden) -> (..., A)"""
-        logits = self.fc_policy(hidden).float()
+        logits = at_least_float32(self.fc_policy(hidden))
         if cost_multiplier:
             logits = logits - cost_multiplier * self.costs
         return F.log_softmax(logits, dim=-1)
@@ -130,20 +138,20 @@ class PolicyHead(BaseModule):
         )  # frames still to hold, (N,)
         outputs: list[tuple[Tensor, Tensor, Tensor]] = []
         for t in range(features.shape[1]):
-            output, new_state = self.lstm(features[:, t : t + 1], state)
+            output, (h, c) = self.lstm(features[:, t : t + 1], state)
             hidden = output[:, 0]
             log_probs = self._log_probs(hidden, cost_multiplier)
             decisions = self._decide(log_probs, None if noise is None else noise[:, t], temperature)
             if outputs:
                 hold = (held > 0).unsqueeze(-1)  # (N, 1)
-                step = (hidden, decisions, log_probs)
-                hidden, decisions, log_probs = (
-                    torch.where(hold, old, new) for old, new in zip(outputs[-1], step, strict=True)
-                )
-                new_state = tuple(
-                    torch.where(hold, old, new) for old, new in zip(state, new_state, strict=True)
-                )
-            state = new_state
+                old_hidden, old_decisions, old_log_probs = outputs[-1]
+                decisions = torch.where(hold, old_decisions, decisions)
+                log_probs = torch.where(hold, old_log_probs, log_probs)
+                h = torch.where(hold, state[0], h)
+                if self.hold_cell:
+                    c = torch.where(hold, state[1], c)
+                    hidden = torch.where(hold, old_hidden, hidden)
+            state = h, c
             chosen = self.skip_lengths[decisions.argmax(-1)]
             held = torch.where(held > 0, held - 1, (chosen - 1).clamp_min(0))
             outputs.append((hidden, decisions, log_probs))
@@ -160,6 +168,8 @@ class PrecisionPolicy(BaseModule):
         actions: the action space, supplied by the recognizer.
         input_size: side to which frames are resized (bilinear); at most the frame's own. None takes them as they are.
         enlarge: also resize frames that are smaller than ``input_size``.
+        quantize_32: names of the backbone's convolutions that read their weights through the 32-bit
+            :class:`~mmvideoiq.quant.Dorefa`, as the authors' release does in the first and the last.
 
     Attributes:
         temperature: of the Gumbel-softmax, > 0; ``GumbelTemperatureHook`` lowers it.
@@ -175,6 +185,7 @@ class PrecisionPolicy(BaseModule):
         actions: ActionSpace,
         input_size: int | None = 84,
         enlarge: bool = False,
+        quantize_32: Sequence[str] = (),
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -187,7 +198,25 @@ class PrecisionPolicy(BaseModule):
         self.temperature = 5.0
         self.cost_multiplier = 0.0
         self.backbone = MODELS.build(backbone)
+        self.quantize_32 = tuple(quantize_32)
+        for name in self.quantize_32:
+            self._quantize_32(name)
         self.head = MODELS.build(head, default_args=dict(actions=actions))
+
+    def _quantize_32(self, name: str) -> None:
+        conv = dict(self.backbone.named_modules()).get(name)
+        if not isinstance(conv, nn.Conv2d):
+            raise ValueError(
+                f"policy quantize_32 names {name!r}, which is no convolution of {type(self.backbone).__name__}"
+            )
+        precisions = (FLOAT_BITS,)
+        new = AnyPrecisionConv2d.from_float(
+            conv,
+            switch=PrecisionSwitch(precisions),
+            weight_quantizer=Dorefa(precisions=precisions, weight=conv.weight, quantize_32=True),
+            act_quantizer=None,
+        )
+        self.backbone.set_submodule(name, new)
 
     def forward(self, frames: Tensor, *, sample: bool = False) -> PolicyOutput:
         """Actions for clips.

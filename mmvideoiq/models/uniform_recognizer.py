@@ -18,6 +18,7 @@ from mmvideoiq.actions import ActionSpace
 from mmvideoiq.cost import FLOAT_BITS, LayerCost, ModelCost, count_macs, count_model
 from mmvideoiq.models.any_precision_recognizer import AnyPrecisionRecognizer
 from mmvideoiq.models.clip_cost import count_recognizer
+from mmvideoiq.quant.functional import at_least_float32
 
 
 def say_costs(
@@ -199,5 +200,5 @@ class PrecisionEnsemble(FixedPrecisionRecognizer):
         if stage != "head":
             return super()._forward(inputs, stage=stage, **kwargs)
         features = self.backbone.forward_all(inputs.flatten(0, 1), self.members)  # bits -> (N*T, D, h, w)
-        logits = [self.cls_head(f, num_segs=inputs.shape[1]).float() for f in features.values()]
+        logits = [at_least_float32(self.cls_head(f, num_segs=inputs.shape[1])) for f in features.values()]
         return torch.stack(logits).log_softmax(-1).logsumexp(0) - np.log(len(logits))

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmvideoiq.quant.convert import evaluating
-from mmvideoiq.quant.functional import pact
+from mmvideoiq.quant.functional import at_least_float32, pact
 from mmvideoiq.quant.layers import SwitchableBatchNorm2d
 from mmvideoiq.quant.precision import PrecisionSwitch
 from mmvideoiq.quant.quantizers import Pact
@@ -39,7 +39,7 @@ def calibrate_clips_(model: nn.Module, *inputs: Tensor) -> int:
     seen: dict[Pact, Tensor] = {}
 
     def look(quantizer: Pact, args: tuple[Tensor, int]) -> None:
-        flat = args[0].detach().flatten().float()
+        flat = at_least_float32(args[0].detach().flatten())
         seen[quantizer] = flat[:: max(1, flat.numel() // SAMPLE)].clone()
 
     names = {module: name for name, module in model.named_modules() if isinstance(module, Pact)}
@@ -81,7 +81,7 @@ def calibrate_norms_(model: nn.Module, switch: PrecisionSwitch, *inputs: Tensor)
     highest, *lower = switch.precisions
 
     def moments(x: Tensor) -> tuple[Tensor, Tensor]:
-        var, mean = torch.var_mean(x.float(), dim=(0, *range(2, x.dim())), correction=0)
+        var, mean = torch.var_mean(at_least_float32(x), dim=(0, *range(2, x.dim())), correction=0)
         return mean, var
 
     def look(norm: SwitchableBatchNorm2d, args: tuple[Tensor]) -> None:

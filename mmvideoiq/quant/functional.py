@@ -60,6 +60,15 @@ def _is_half(x: Tensor) -> bool:
     return torch.finfo(x.dtype).bits < 32
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """``x``, in float32 if it is of a half-precision type.
+
+    >>> at_least_float32(torch.zeros(1).half()).dtype, at_least_float32(torch.zeros(1).double()).dtype
+    (torch.float32, torch.float64)
+    """
+    return x.float() if _is_half(x) else x
+
+
 # --- weights, DoReFa: u = tanh(w) / (2 max|tanh(w)|) + 1/2, uniform steps of u, cut by flooring -----------
 
 
@@ -96,9 +105,14 @@ def dorefa_normalize(weight: Tensor) -> Tensor:
     return _DorefaNormalize.apply(weight)
 
 
+def _dorefa_steps(bits: int, overflow: bool) -> float:
+    """``2**bits - 1``; with ``overflow`` rounded to float32, where it is ``2**bits`` above 24 bits."""
+    return 2.0**bits if overflow and bits > 24 else 2.0**bits - 1
+
+
 def _dorefa_parent(normalized: Tensor, parent_bits: int, overflow: bool = False) -> Tensor:
-    """``round((2**B - 1) u)`` of ``2 u - 1``; float32 rounds ``2**B - 1`` up for B > 24, which is undone here."""
-    parent = (normalized / 2).add_(0.5).mul_(2.0**parent_bits - 1).round_()
+    """``round(steps u)`` of ``2 u - 1``; a float32 tensor rounds ``2**B - 1`` up for B > 24: undone, unless asked."""
+    parent = (normalized / 2).add_(0.5).mul_(_dorefa_steps(parent_bits, overflow)).round_()
     return parent if overflow else parent.clamp_(max=top_code(parent_bits, parent.dtype))
 
 
@@ -108,42 +122,42 @@ def dorefa_codes(weight: Tensor, bits: int, parent_bits: int) -> Tensor:
     Returns: codes in [0, 2**bits), those of ``parent_bits`` shifted right, exactly. No gradient.
     """
     with torch.no_grad():
-        weight = weight.float() if _is_half(weight) else weight
-        return truncate_codes(_dorefa_parent(dorefa_normalize(weight), parent_bits), parent_bits, bits)
+        normalized = dorefa_normalize(at_least_float32(weight))
+        return truncate_codes(_dorefa_parent(normalized, parent_bits), parent_bits, bits)
 
 
 class DorefaParent(NamedTuple):
     """What a weight's values at all precisions are cut from.
 
     normalized: ``2 u - 1``, with gradient. codes: those of the highest precision. mean: of their values, ().
-    overflow: as :func:`dorefa_weight` explains it.
+    steps: from 0 to 1, at the highest precision.
     """
 
     normalized: Tensor
     codes: Tensor
     mean: Tensor
-    overflow: bool
+    steps: float
 
 
 def dorefa_parent(weight: Tensor, parent_bits: int, *, overflow: bool = False) -> DorefaParent:
     """The part of :func:`dorefa_weight` that is the same at every precision; the costlier one."""
-    normalized = dorefa_normalize(weight.float() if _is_half(weight) else weight)
+    normalized = dorefa_normalize(at_least_float32(weight))
     with torch.no_grad():
+        steps = _dorefa_steps(parent_bits, overflow)
         codes = _dorefa_parent(normalized, parent_bits, overflow)
-        return DorefaParent(normalized, codes, (codes / (2.0**parent_bits - 1)).mean(), overflow)
+        return DorefaParent(normalized, codes, (codes / steps).mean(), steps)
 
 
 def dorefa_read(parent: DorefaParent, bits: int, parent_bits: int) -> Tensor:
     """The part of :func:`dorefa_weight` that is particular to ``bits``."""
     with torch.no_grad():
-        steps = 2.0**parent_bits - 1
         if bits == parent_bits:
-            values = parent.codes / steps
+            values = parent.codes / parent.steps
         else:
-            values = truncate_codes(parent.codes, parent_bits, bits).div_(steps * 2.0 ** (bits - parent_bits))
-        if bits < parent_bits or parent.overflow:
+            codes = truncate_codes(parent.codes, parent_bits, bits)
+            values = codes.div_(parent.steps * 2.0 ** (bits - parent_bits))
             mean = values.mean()
-            values.mul_(parent.mean).div_(mean + (mean == 0))  # in the release's order, to the last bit
+            values.mul_(parent.mean).div_(mean + (mean == 0))
         hard = values.mul_(2).sub_(1)
     return straight_through(parent.normalized, hard)
 
@@ -154,9 +168,9 @@ def dorefa_weight(weight: Tensor, bits: int, parent_bits: int, *, overflow: bool
     ``v = c_b 2**(B-b) / (2**B - 1)``, then ``v <- v * mean(c_B / (2**B - 1)) / mean(v)``.
 
     Args:
-        overflow: as the release does, let the largest weight, whose code float32 rounds up to ``2**B`` for
-            B > 24, stand one step past the grid (one more value), and align the highest precision too, which
-            changes nothing but last bits.
+        overflow: as the release does, hold the number of steps in float32 whatever the weight's dtype: for
+            B > 24 it is ``2**B``, which is also the code of the largest weight. At lower precisions that
+            weight stands one step past the grid (one more value).
 
     Returns: like ``weight``, at most ``2**bits`` different values. Gradient: that of
     ``tanh(w) / max|tanh(w)|``; rounding, truncation and alignment let it pass.
@@ -175,7 +189,7 @@ def nested_codes(weight: Tensor, scale: Tensor, bits: int) -> Tensor:
     Deployed twin: the signed 8-bit integer ``2 code + 1 - 2**bits``.
     """
     with torch.no_grad():
-        ratio = weight.float() / scale.float() if _is_half(weight) else weight / scale
+        ratio = at_least_float32(weight) / at_least_float32(scale)
         return ratio.add_(1).mul_(2.0 ** (bits - 1)).floor_().clamp_(0, top_code(bits, ratio.dtype))
 
 
@@ -252,18 +266,17 @@ class _Pact(torch.autograd.Function):
     """In-place and fused passes: fresh memory and ``torch.where`` cost more than the arithmetic."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, clip: Tensor, steps: float, signed: bool, divide: bool) -> Tensor:
+    def forward(ctx: Any, x: Tensor, clip: Tensor, steps: float, signed: bool) -> Tensor:
         clip = clip.to(torch.promote_types(x.dtype, torch.float32)).clamp_min(CLIP_FLOOR)
         ctx.save_for_backward(x, clip)
         ctx.signed = signed
         scale = steps / clip
-        y = torch.mul(x, scale).clamp_(-steps if signed else 0.0, steps).round_()
-        y = y.div_(scale) if divide else y.mul_(clip / steps)
+        y = torch.mul(x, scale).clamp_(-steps if signed else 0.0, steps).round_().mul_(clip / steps)
         return y.to(x.dtype)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x, clip = ctx.saved_tensors
         grad, grad_clip = grads[0], None
         buffer = torch.empty_like(x)
@@ -272,19 +285,17 @@ class _Pact(torch.autograd.Function):
             if ctx.signed:
                 grad_clip -= torch.le(x, -clip, out=buffer).mul_(grad).sum(dtype=clip.dtype)
         if not ctx.needs_input_grad[0]:
-            return None, grad_clip, None, None, None
+            return None, grad_clip, None, None
         low = -clip if ctx.signed else torch.zeros_like(clip)
-        return _inside(grad, x, low, clip, buffer), grad_clip, None, None, None
+        return _inside(grad, x, low, clip, buffer), grad_clip, None, None
 
 
-def pact(x: Tensor, clip: Tensor, bits: int, signed: bool = False, *, divide: bool = False) -> Tensor:
+def pact(x: Tensor, clip: Tensor, bits: int, signed: bool = False) -> Tensor:
     """Clip to [0, clip] (``signed``: [-clip, clip]) and round to the grid of ``bits``; zero is on the grid.
 
     Args:
         x: any shape.
         clip: one positive value, shape (1,).
-        divide: as the release does, divide the code by ``steps / clip`` instead of multiplying it by
-            ``clip / steps``: the last bit of the value differs.
 
     Returns: like ``x``. Gradient to ``x``: 1 inside the closed range, 0 outside; to ``clip``: the sum of
     upstream gradients where ``x >= clip`` (``signed``: minus that where ``x <= -clip``).
@@ -292,7 +303,7 @@ def pact(x: Tensor, clip: Tensor, bits: int, signed: bool = False, *, divide: bo
     >>> pact(torch.tensor([-1., .3, .5, 3.]), torch.tensor([1.]), bits=2)
     tensor([0.0000, 0.3333, 0.6667, 1.0000])
     """
-    return _Pact.apply(x, clip, pact_steps(bits, signed), signed, divide)
+    return _Pact.apply(x, clip, pact_steps(bits, signed), signed)
 
 
 def uniform(x: Tensor, low: float, high: float, bits: int) -> Tensor:

@@ -100,7 +100,8 @@ class _AnyPrecisionConv(_AnyPrecision):
     """
 
     bias: Tensor | None
-    _conv_forward: Any  # of the plain convolution that a subclass names
+    plain: type  # of convolution, with the same weight
+    _conv_forward: Any
 
     @classmethod
     def from_float(
@@ -112,32 +113,47 @@ class _AnyPrecisionConv(_AnyPrecision):
         act_quantizer: nn.Module | None,
     ) -> Self:
         """Take over ``conv``'s hyper-parameters and its very Parameter objects."""
-        new: Any = cls(
-            conv.in_channels,
-            conv.out_channels,
-            conv.kernel_size,
-            stride=conv.stride,
-            padding=conv.padding,
-            dilation=conv.dilation,
-            groups=conv.groups,
-            bias=conv.bias is not None,
-            padding_mode=conv.padding_mode,
-            device="meta",
-        )
+        new = _shaped_like(conv, cls)
         new.weight, new.bias = conv.weight, conv.bias
         new._adopt(switch, weight_quantizer, act_quantizer)
         return new.train(conv.training)
+
+    def to_float(self) -> Any:
+        """A plain convolution that holds the weight at the active precision; the input quantizer is left out."""
+        new = _shaped_like(self, self.plain)
+        new.weight, new.bias = nn.Parameter(self.quantized_weight().detach().clone()), self.bias
+        return new.train(self.training)
 
     def forward(self, input: Tensor) -> Tensor:
         return self._conv_forward(self._input(input), self.quantized_weight(), self.bias)
 
 
+def _shaped_like(conv: Any, kind: type) -> Any:
+    """A convolution of ``kind`` without values."""
+    return kind(
+        conv.in_channels,
+        conv.out_channels,
+        conv.kernel_size,
+        stride=conv.stride,
+        padding=conv.padding,
+        dilation=conv.dilation,
+        groups=conv.groups,
+        bias=conv.bias is not None,
+        padding_mode=conv.padding_mode,
+        device="meta",
+    )
+
+
 class AnyPrecisionConv2d(_AnyPrecisionConv, nn.Conv2d):
     """Over a frame: (N, C, H, W)."""
+
+    plain = nn.Conv2d
 
 
 class AnyPrecisionConv3d(_AnyPrecisionConv, nn.Conv3d):
     """Over a clip: (N, C, T, H, W); every frame of it at the same precision."""
+
+    plain = nn.Conv3d
 
 
 class AnyPrecisionLinear(_AnyPrecision, nn.Linear):

@@ -1,7 +1,7 @@
 """Quantizers as modules: what is learned beside the weights, and which precision is left untouched.
 
 At 32 bits values pass unchanged, so that the converted network equals the float one there;
-``quantize_32=True`` is the paper's release, where 32 bits is a grid of 2**32 - 1 steps evaluated in float32.
+``quantize_32=True`` is the paper's release, where 32 bits is a grid too.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -62,7 +62,8 @@ class WeightQuantizer(nn.Module):
 class Dorefa(WeightQuantizer):
     """The paper's weights, cut from the highest precision (:func:`.functional.dorefa_weight`).
 
-    ``quantize_32`` follows the release: a grid at 32 bits too, whose largest code overflows in ``forward``.
+    ``quantize_32`` follows the release: a grid at 32 bits too, of 2**32 steps in any dtype. In ``forward`` the
+    largest weight then has the code 2**32, one step past the grid at lower precisions; ``to_codes`` stays in range.
     """
 
     def __init__(self, *, precisions: Sequence[int], weight: Tensor, quantize_32: bool = False) -> None:
@@ -141,7 +142,7 @@ class Pact(nn.Module):
         precisions: high to low.
         signed: two-sided range, for inputs that take negative values.
         init_clip: first value of every clip, > 0; :func:`~mmvideoiq.quant.calibrate_clips_` fits it to data.
-        quantize_32: also clip and round at 32 bits, and divide by the scale, as the release does.
+        quantize_32: also clip and round at 32 bits, as the release does.
     """
 
     def __init__(
@@ -161,7 +162,6 @@ class Pact(nn.Module):
                 "leave 1 out, or leave the layer float with exclude"
             )
         self.signed = signed
-        self.quantize_32 = quantize_32
         self.clip = nn.ParameterDict(
             {
                 str(bits): nn.Parameter(torch.full((1,), float(init_clip)))
@@ -172,7 +172,7 @@ class Pact(nn.Module):
 
     def forward(self, x: Tensor, bits: int) -> Tensor:
         if str(bits) in self.clip:
-            return F.pact(x, self.clip[str(bits)], bits, self.signed, divide=self.quantize_32)
+            return F.pact(x, self.clip[str(bits)], bits, self.signed)
         if bits == FLOAT_BITS:
             return x
         raise ValueError(f"no clip for {bits} bits; there are clips for {_listed(self.clip)}")

@@ -286,10 +286,12 @@ def test_actions_may_leave_precisions_out(tmp_path):
 # --- policy -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("backbone", ["slim", "mobilenet_v2"])
+@pytest.mark.parametrize("backbone", ["slim", "mobilenet_v2", "quantized"])
 def test_the_policy_computes_what_the_simulation_computes(backbone, tmp_path):
     cfg = recognizer()
-    if backbone == "mobilenet_v2":
+    if backbone == "quantized":
+        cfg["policy"]["quantize_32"] = ["conv1.conv"]
+    elif backbone == "mobilenet_v2":
         cfg["policy"] = policy(input_size=40)
         cfg["policy"] |= dict(backbone=MOBILENET, head=dict(cfg["policy"]["head"], in_channels=1280))
     model = trained(cfg, 48)
@@ -440,6 +442,11 @@ def any_precision_policy(cfg):
     cfg["policy"]["backbone"] = any_precision(slim(4))
 
 
+def moving_cell(cfg):
+    cfg["actions"] = [*cfg["actions"], dict(skip=2)]
+    cfg["policy"]["head"]["hold_cell"] = False
+
+
 REFUSED = {
     "separate": (separate, "action 32fp runs a separate float network"),
     "16 bits": (half_bits, "precision 16 cannot be exported: integers have at most 8 bits, 32 is float"),
@@ -463,6 +470,10 @@ REFUSED = {
     "swish": (
         lambda cfg: cfg["policy"].update(backbone=dict(MOBILENET, act_cfg=dict(type="Swish"))),
         r"backbone.conv1.activate \(Swish\): the operation 'sigmoid' cannot be exported",
+    ),
+    "moving cell": (
+        moving_cell,
+        r"policy\.head\.hold_cell=False with skips of several frames cannot be exported: .*; use hold_cell=True$",
     ),
     "frame": (
         lambda cfg: cfg["policy"].update(input_size=32),

@@ -3,9 +3,11 @@ import torch
 from mmaction.registry import MODELS
 
 from mmvideoiq.actions import ActionSpace
+from mmvideoiq.dial import _decide_holding
 from mmvideoiq.models.policy import gumbel_one_hot, one_hot_argmax, sample_gumbel
-from tests.models.toys import build, clips, policy
-from tests.reference.dense_videoiq import choose
+from mmvideoiq.quant.functional import dorefa_weight
+from tests.models.toys import build, clips, lived_in, policy, samples, videoiq
+from tests.reference.dense_videoiq import choose, recognize
 
 SKIPS = [(1,), (1, 2, 4), (3,)]
 
@@ -24,8 +26,9 @@ def head(skips=(1,), **options):
 
 @pytest.mark.parametrize("skips", SKIPS, ids=str)
 @pytest.mark.parametrize("noisy", [False, True])
-def test_equals_the_oracle_clip_by_clip(skips, noisy):
-    ours = head(skips)
+@pytest.mark.parametrize("hold_cell", [True, False])
+def test_equals_the_oracle_clip_by_clip(skips, noisy, hold_cell):
+    ours = head(skips, hold_cell=hold_cell)
     features = 3 * torch.randn(30, 9, 6)
     noise = sample_gumbel(torch.empty(30, 9, 3 + len(skips))) if noisy else None
     with torch.no_grad():
@@ -42,8 +45,9 @@ def test_equals_the_oracle_clip_by_clip(skips, noisy):
 
 
 @pytest.mark.parametrize("noisy", [False, True])
-def test_the_fast_path_equals_the_stepwise_one_where_nothing_is_held(noisy):
-    ours = head()
+@pytest.mark.parametrize("hold_cell", [True, False])
+def test_the_fast_path_equals_the_stepwise_one_where_nothing_is_held(noisy, hold_cell):
+    ours = head(hold_cell=hold_cell)
     assert not ours.holds
     features = torch.randn(7, 6, 6)
     noise = sample_gumbel(torch.empty(7, 6, 4)) if noisy else None
@@ -70,6 +74,49 @@ def test_held_frames_repeat_decision_and_probabilities():
         assert torch.equal(result.log_probs[:, t], result.log_probs[:, 0])
     assert torch.equal(result.log_probs[:, 5], result.log_probs[:, 4])
     assert plain.log_probs.shape == result.log_probs.shape
+
+
+def test_the_cell_moves_on_under_a_skip_only_where_it_is_not_held():
+    features = torch.randn(1, 6, 6)
+    changed = features.clone()
+    changed[:, 1:3] += 1  # frames left out, after the decision and before the next one
+    for hold_cell in (True, False):
+        ours = head((3,), hold_cell=hold_cell)
+        with torch.no_grad():
+            ours.fc_policy.bias[3] = 1e4  # skips
+            ours.fc_policy.weight.mul_(1e3)  # so that log-probabilities tell of the state
+            one, other = (ours(x, None, 1.0).log_probs[0] for x in (features, changed))
+        assert torch.equal(one[:3], other[:3])
+        assert torch.equal(one[3], other[3]) == hold_cell
+
+
+@pytest.mark.parametrize("hold_cell", [True, False])
+def test_every_way_to_ask_gives_the_oracle_s_actions(hold_cell):
+    actions = [dict(bits=32), dict(bits=4), dict(bits=2), dict(skip=2), dict(skip=3)]
+    model = lived_in(build(videoiq(actions=actions, policy=policy(hold_cell=hold_cell)))).eval()
+    x = clips(8, 7)
+    with torch.no_grad():
+        wanted = [recognize(model, clip) for clip in x]
+        logits, chosen = torch.stack([w[0] for w in wanted]), [w[1] for w in wanted]
+        assert [sample.policy_actions.tolist() for sample in model(x, mode="predict")] == chosen
+        assert _decide_holding(model, model.policy.features(x), 0.0).tolist() == chosen
+        torch.testing.assert_close(model(x, mode="tensor"), logits, rtol=1e-4, atol=1e-4)
+    assert len({action for row in chosen for action in row}) > 2
+
+
+@pytest.mark.parametrize("skips", [(1,), (1, 2)], ids=str)
+def test_in_float64_nothing_is_rounded_to_float32(skips):
+    actions = [dict(bits=32), dict(bits=4), *(dict(skip=k) for k in skips)]
+    cfg = videoiq(actions=actions, policy=policy(num_classes=3), policy_cls_weight=0.5)
+    model = lived_in(build(cfg)).double()
+    losses = model(clips(4).double(), samples(4), mode="loss")
+    assert {v.dtype for n, v in losses.items() if n.startswith("loss")} == {torch.float64}
+    model.eval()
+    with torch.no_grad():
+        assert model(clips(4).double(), mode="tensor").dtype == torch.float64
+        out = model.policy(clips(4).double(), sample=True)
+    assert {part.dtype for part in out} == {torch.float64}
+    assert sample_gumbel(out.log_probs).dtype == torch.float64
 
 
 def test_temperature_to_zero_is_the_arg_max_under_the_same_noise():
@@ -105,16 +152,18 @@ def test_noise_is_finite_and_fine_in_half_precision(dtype):
 
 
 @pytest.mark.parametrize("skips", SKIPS, ids=str)
-def test_gradient_reaches_every_parameter(skips):
-    ours = build(dict(policy(num_classes=3), actions=space(skips))).train()
+@pytest.mark.parametrize("hold_cell", [True, False])
+def test_gradient_reaches_every_parameter(skips, hold_cell):
+    ours = build(dict(policy(num_classes=3, hold_cell=hold_cell), actions=space(skips))).train()
     out = ours(clips(6, 5), sample=True)
     (out.decisions[..., 0].sum() + out.class_logits.sum()).backward()
     for name, parameter in ours.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
 
 
-def test_classifier_reads_the_mean_lstm_output():
-    ours = head((1, 2), num_classes=3)
+@pytest.mark.parametrize("hold_cell", [True, False])
+def test_classifier_reads_the_mean_lstm_output(hold_cell):
+    ours = head((1, 2), num_classes=3, hold_cell=hold_cell)
     features = torch.randn(4, 6, 6)
     with torch.no_grad():
         result = ours(features, None, 1.0)
@@ -163,6 +212,35 @@ def test_input_larger_than_the_frame(shape):
     message = f"policy input_size=32 is larger than the frame \\({shape[0]}x{shape[1]}\\): use at most 20"
     with pytest.raises(ValueError, match=message):
         ours(torch.zeros(1, 2, 3, *shape), sample=False)
+
+
+# --- weights at 32 bits ---
+
+
+def test_named_convolutions_read_their_weights_at_32_bits():
+    names = ["conv1.conv", "stages.0.0.conv1.conv"]
+    plain = build(dict(policy(), actions=space())).eval()
+    ours = build(dict(policy(), quantize_32=names, actions=space())).eval()
+    assert list(ours.state_dict()) == list(plain.state_dict())
+    ours.load_state_dict(plain.state_dict())
+    with torch.no_grad():
+        for name in names:
+            conv = plain.backbone.get_submodule(name)
+            conv.weight.copy_(dorefa_weight(conv.weight, 32, 32, overflow=True))
+    x = clips(2)
+    torch.testing.assert_close(ours.features(x), plain.features(x))
+    assert ours.backbone.get_submodule(names[0]).weight.abs().max() < 1  # the value read is 1
+    ours.train()(x, sample=True).log_probs.square().sum().backward()
+    for name in names:
+        assert ours.backbone.get_submodule(name).weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", ["conv1", "conv9.conv"])
+def test_quantize_32_names_convolutions(name):
+    with pytest.raises(
+        ValueError, match=f"quantize_32 names '{name}', which is no convolution of SlimResNet"
+    ):
+        build(dict(policy(), quantize_32=[name], actions=space()))
 
 
 def test_checkpoint_of_another_action_space():

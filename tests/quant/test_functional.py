@@ -140,6 +140,22 @@ def test_the_largest_code_overflows_only_if_asked_to(bits):
     assert torch.equal(*(F.dorefa_weight(weight, bits, 8, overflow=flag) for flag in (False, True)))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_with_2_to_the_32_steps_the_largest_weight_stands_one_level_past_the_grid_in_any_dtype(bits, dtype):
+    weight = torch.linspace(-1.5, 1.5, 5001, dtype=dtype)
+    parent = F.dorefa_parent(weight, 32, overflow=True)
+    assert parent.codes.max() == parent.codes[-1] == 2.0**32 == parent.steps
+    values = (F.dorefa_read(parent, bits, 32) + 1) / 2
+    assert (values == values.max()).sum() == 1
+    step = values.unique().diff()  # of levels 0 .. 2**bits; the grid ends one before
+    assert step[:-1].max() == pytest.approx(float(step[-1]), rel=1e-5)
+    assert float(values[-1] / step[-1]) == pytest.approx(2**bits, rel=1e-5)
+    kept = F.dorefa_parent(weight, 32)
+    assert kept.codes.max() == F.top_code(32, dtype) < 2.0**32
+    assert F.dorefa_codes(weight, bits, 32).max() == 2**bits - 1
+
+
 def test_two_bits_of_dorefa_are_the_uniform_grid():
     out = F.dorefa_weight(torch.randn(10000), 2, 32)
     torch.testing.assert_close(out.unique(), torch.tensor([-1, -1 / 3, 1 / 3, 1]), rtol=0, atol=0.02)

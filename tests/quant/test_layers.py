@@ -189,6 +189,22 @@ def test_the_precision_may_change_between_forward_and_backward():
     assert torch.equal(torch.autograd.grad(out.sum(), layer.weight)[0], expected)
 
 
+@pytest.mark.parametrize("kind", ["dorefa", "nested", "lsq"])
+@pytest.mark.parametrize("bits", PRECISIONS)
+def test_a_plain_convolution_with_the_weight_at_the_active_precision(kind, bits):
+    layer = conv_layer(kind, stride=2, padding=1)
+    layer.act_quantizer = None
+    x = torch.randn(2, 4, 9, 9)
+    with layer.switch.at(bits):
+        plain = layer.to_float()
+        assert type(plain) is nn.Conv2d and plain.bias is layer.bias
+        torch.testing.assert_close(plain(x), layer(x))
+    before = quantized(layer, bits).detach().clone()
+    with torch.no_grad():
+        plain.weight.zero_()
+    assert torch.equal(quantized(layer, bits), before)
+
+
 # --- weights kept while they are frozen ------------------------------------------------------------
 
 

@@ -53,10 +53,16 @@ def test_which_precision_is_float(kind, weight):
     assert quantizer.is_float(32) and not quantizer.is_float(4)
 
 
-def test_dorefa_may_quantize_at_32_bits(weight):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_dorefa_may_quantize_at_32_bits(weight, dtype):
+    weight = weight.to(dtype)
     quantizer = Dorefa(precisions=(32, 4), weight=weight, quantize_32=True)
     assert not quantizer.is_float(32)
     torch.testing.assert_close(quantizer(weight, 32), F.dorefa_normalize(weight), rtol=0, atol=1e-6)
+    top = weight * weight.flatten()[weight.abs().argmax()].sign()  # the largest magnitude is positive
+    assert quantizer.prepare(top).codes.max() == 2.0**32
+    assert torch.equal(quantizer(top, 4), F.dorefa_weight(top, 4, 32, overflow=True))
+    assert quantizer.to_codes(top, 4).max() == 15
 
 
 def test_lsq_starts_as_nested_and_learns_its_scale(weight):

@@ -19,6 +19,9 @@ def lstm_step(lstm: nn.Module, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor,
 def choose(head: nn.Module, skip_lengths: tuple[int, ...], features: Tensor, noise: Tensor | None = None):
     """The policy head on one clip: actions [T], log-probabilities (T, A), mean LSTM output (hidden,).
 
+    Under a skip of several frames nothing happens; without ``head.hold_cell`` the LSTM runs on, and then ``h`` is put
+    back.
+
     Args:
         features: (T, D).
         noise: (T, A), added to the log-probabilities before the largest is taken; None adds nothing.
@@ -33,7 +36,11 @@ def choose(head: nn.Module, skip_lengths: tuple[int, ...], features: Tensor, noi
             to_hold -= 1
             actions.append(actions[-1])
             rows.append(rows[-1])
-            outputs.append(outputs[-1])
+            if head.hold_cell:
+                outputs.append(outputs[-1])
+            else:
+                output, c = lstm_step(head.lstm, feature, h, c)
+                outputs.append(output)
             continue
         h, c = lstm_step(head.lstm, feature, h, c)
         row = torch.log_softmax(head.fc_policy.weight @ h + head.fc_policy.bias, dim=0)

@@ -3,6 +3,7 @@
 The oracle of the parity tests; it is itself held to the parity fixture. Formulas: arXiv:2108.10394.
 """
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,11 +12,12 @@ State = dict[str, Tensor]
 
 
 def quantize_weight(w: Tensor, top: int, bits: int) -> Tensor:
+    steps = float(np.float32(2**top - 1))  # 2**32 at 32 bits
     t = w.tanh()
     u = t / (2 * t.abs().max()) + 0.5
-    code = torch.round((2.0**top - 1) * u)
-    value = torch.floor(code / 2.0 ** (top - bits)) * 2.0 ** (top - bits) / (2.0**top - 1)
-    aligned = value * (code / (2.0**top - 1)).mean() / value.mean()
+    code = torch.round(steps * u)
+    value = torch.floor(code / 2.0 ** (top - bits)) * 2.0 ** (top - bits) / steps
+    aligned = value * (code / steps).mean() / value.mean()
     return 2 * aligned - 1
 
 
@@ -114,19 +116,20 @@ def run_release(
         h = c = seen.new_zeros(1, cell.hidden_size)
         held = 0
         for frame in range(t):
+            with torch.no_grad():
+                new_h, c = cell(seen[clip, frame][None], (h, c))  # c moves on under a skip too
             if held:
                 decisions[clip, frame] = decisions[clip, frame - 1]
                 log_probs[clip, frame] = log_probs[clip, frame - 1]
                 held -= 1
             else:
-                with torch.no_grad():
-                    h, c = cell(seen[clip, frame][None], (h, c))
+                h = new_h
                 logits = F.linear(h, s["policy_net.linear.weight"], s["policy_net.linear.bias"])
                 log_probs[clip, frame] = logits.log_softmax(-1)[0]
                 decisions[clip, frame] = logits.argmax()
                 lengths = [1] * len(precisions) + list(skips)
                 held = lengths[decisions[clip, frame]] - 1
-            states[clip, frame] = h[0]
+            states[clip, frame] = new_h[0]
     if "policy_net.fc.weight" in s:
         out["policy_logits"] = F.linear(states.mean(1), s["policy_net.fc.weight"], s["policy_net.fc.bias"])
     chosen = F.one_hot(decisions, log_probs.shape[-1])[..., : len(precisions)].to(

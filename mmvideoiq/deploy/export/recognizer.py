@@ -115,6 +115,8 @@ def export_parts(
     tensors["recognition"] |= _classifier(model, head, classes)
     if policy is not None:
         policy.check_frames(*size)
+        for name in getattr(policy, "quantize_32", ()):  # a bundle's policy is a float network
+            policy.backbone.set_submodule(name, policy.backbone.get_submodule(name).to_float())
         writer = GraphWriter({**frames, **_state(policy)})
         graphs["policy"] = policy_graph(writer, policy, normalize)
         tensors["policy"] = policy_tensors(writer.sources)
@@ -171,6 +173,11 @@ def _state(policy: nn.Module) -> dict[str, tuple[int, ...]]:
     if type(policy) is not PrecisionPolicy or type(policy.head) is not PolicyHead:
         kind = type(policy).__name__ if type(policy) is not PrecisionPolicy else type(policy.head).__name__
         raise ExportError(f"the policy's {kind} cannot be exported; use PrecisionPolicy with a PolicyHead")
+    if policy.head.holds and not policy.head.hold_cell:
+        raise ExportError(
+            "policy.head.hold_cell=False with skips of several frames cannot be exported: "
+            "a bundle's policy does not look at skipped frames; use hold_cell=True"
+        )
     return dict.fromkeys(("h", "c"), (1, policy.head.lstm.hidden_size))
 
 

@@ -3,7 +3,7 @@
 Each is built in a small config and then
 *converted*: its layers follow a precision switch, and at 32 bits it equals the float network;
 *trained*: one step of an any-precision recognizer on random clips; the loss at 2 bits alone reaches its weights;
-*exported*: as a bundle, whose features ONNX Runtime computes as the simulation does.
+*exported*: as a bundle, whose codes and features ONNX Runtime computes as the simulation does.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import mmvideoiq.models  # noqa: F401  registers ours
 from mmvideoiq.cli import one_line
 from mmvideoiq.deploy.bundle import Bundle
 from mmvideoiq.deploy.engines import open_engine
-from mmvideoiq.deploy.export import ExportError, Preprocessing, export
+from mmvideoiq.deploy.export import ExportError, Preprocessing, export, verify
 from mmvideoiq.models.any_precision_backbone import AnyPrecisionBackbone
 from mmvideoiq.models.any_precision_recognizer import AnyPrecisionRecognizer, AnyPrecisionRecognizer3D
 from mmvideoiq.models.host_backbones import known_names
@@ -38,7 +38,6 @@ from mmvideoiq.models.videoiq_recognizer import pool
 
 PRECISIONS = (32, 4, 2)
 CLASSES, CLIPS, FRAMES = 3, 2, 4
-FLOOR_DB = 30  # an engine rounds sums in another order, and now and then a value to the next step
 RESNET = dict(depth=18, pretrained=None)
 OF_3D = dict(**RESNET, pretrained2d=False)
 TSM = dict(num_segments=FRAMES, shift_div=8)
@@ -239,7 +238,7 @@ def equals_float(backbone: AnyPrecisionBackbone, config: Mapping[str, Any]) -> s
 
 
 def export_and_run(backbone: AnyPrecisionBackbone, config: Mapping[str, Any]) -> str | None:
-    """A bundle of it, run in ONNX Runtime at each precision against the simulation."""
+    """A bundle of it, run in ONNX Runtime at each precision and compared layer by layer with the simulation."""
     model = recognizer(backbone)
     frames, side = backbone.num_segments or FRAMES, backbone.sample_shape[-1]
     images = smooth_images(frames, side)
@@ -254,13 +253,9 @@ def export_and_run(backbone: AnyPrecisionBackbone, config: Mapping[str, Any]) ->
             return one_line(error)
         bundle, engine = Bundle.open(path), open_engine("onnxruntime", threads=1)
         for bits in PRECISIONS:
-            outputs = engine.load(bundle, "recognition", bits)({"frames": images.numpy()})
-            found = torch.from_numpy(next(iter(outputs.values()))).double()
-            expected = pool(backbone.forward_at(_normalized(model, images), bits)).double()
-            noise = (found - expected).square().mean().clamp_min(1e-30)
-            ratio = float(10 * (expected.square().mean() / noise).log10())
-            if ratio < FLOOR_DB:
-                return f"at {bits} bits the engine agrees with the simulation to {ratio:.0f} dB only"
+            problem = verify.compare(model, bundle, engine, images.numpy(), bits).problem
+            if problem is not None:
+                return problem
     return None
 
 
@@ -303,7 +298,7 @@ def reached(loss: Tensor, weights: Mapping[str, Tensor]) -> list[str]:
 def settle_(backbone: AnyPrecisionBackbone, inputs: Tensor) -> None:
     """As if ``backbone`` had been trained on ``inputs``: norms have their statistics, clips suit the activations.
 
-    Clips are then moved off the largest activation, which would put many others exactly between two steps.
+    Clips are then moved off the largest activation, which would put many others exactly on a tie.
     """
     norms = {m: m.momentum for m in backbone.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
     for norm in norms:
@@ -419,8 +414,9 @@ Each backbone is built in the small config below and tried out:
   recognizer.
 - **trains**: one step of `AnyPrecisionRecognizer` (frames) or `AnyPrecisionRecognizer3D` (clips) on all precisions
   ends finite, changes the weights, and the loss at 2 bits alone reaches every layer that the loss at 32 bits reaches.
-- **exports**: the bundle runs in ONNX Runtime and gives the simulation's features at 32, 4 and 2 bits, to {floor} dB at
-  least.
+- **exports**: the bundle runs in ONNX Runtime and gives at 32, 4 and 2 bits what the simulation gives: each layer's
+  codes, from those before it, unless a value lies within {tie} steps of a tie between two of them; and the features,
+  from the last codes, to {floor:.0f} dB at least.
 - **precision per**: *frame*: under `VideoIQRecognizer` the policy chooses for each frame. *clip*: frames are mixed, so
   that one precision holds for all of them: `set_fixed_action(bits)`, no policy.
 
@@ -440,7 +436,9 @@ def page(result: Mapping[str, Any], command: str) -> str:
     found = [f"{name} {number}" for name, number in result["versions"].items() if number is not None]
     missing = [name for name, number in result["versions"].items() if number is None]
     packages = ", ".join(found) + (f"; not installed: {', '.join(missing)}" if missing else "")
-    lines = [HEAD.format(command=command, floor=FLOOR_DB, packages=packages).rstrip("\n")]
+    lines = [
+        HEAD.format(command=command, tie=verify.TIE, floor=verify.FLOOR_DB, packages=packages).rstrip("\n")
+    ]
     reasons: list[str] = []
 
     def note(reason: str) -> str:

@@ -13,7 +13,14 @@ if TYPE_CHECKING:
 
 ENGINES = ("openvino", "onnxruntime")
 INT16_MAX = 2**15 - 1
-VNNI_FLAGS = {"avx512_vnni", "avx_vnni"}
+#: CPU flags of which one gives VNNI, by what ``ONEDNN_MAX_CPU_ISA`` says (an environment variable of oneDNN, which
+#: OpenVINO computes with; ``DNNL_MAX_CPU_ISA`` is its old name).
+VNNI_FLAGS = {
+    **dict.fromkeys(("sse41", "avx", "avx2", "avx512_core"), frozenset[str]()),
+    **dict.fromkeys(("avx2_vnni", "avx2_vnni_2"), frozenset({"avx_vnni"})),
+    **dict.fromkeys(("avx512_core_vnni", "avx512_core_bf16"), frozenset({"avx512_vnni"})),
+}
+ANY_VNNI = frozenset({"avx512_vnni", "avx_vnni"})
 
 
 class EngineError(ValueError):
@@ -63,12 +70,14 @@ def has_vnni(flags: Collection[str] | None = None) -> bool:
 
     Args:
         flags: of the CPU, as Linux lists them; None asks the running one. Where nobody tells, the answer is False,
-            with which results are right on any CPU.
+            with which results are right on any CPU. So it is where ``ONEDNN_MAX_CPU_ISA`` rules VNNI out.
 
     >>> has_vnni(["avx2", "avx_vnni"]), has_vnni(["avx2"])
     (True, False)
     """
-    return not VNNI_FLAGS.isdisjoint(_cpu_flags() if flags is None else flags)
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA", "")
+    allowed = VNNI_FLAGS.get(limit.lower(), ANY_VNNI)
+    return not allowed.isdisjoint(_cpu_flags() if flags is None else flags)
 
 
 def may_saturate(codes: np.ndarray, high: int) -> bool:

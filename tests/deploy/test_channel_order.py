@@ -1,6 +1,8 @@
 """Orders of channels: what conflicts, who is paired, which values share an order; and that one convolution is exact."""
 
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,8 @@ from mmvideoiq.deploy.channel_order import (
     saturates_in_pairs,
 )
 from mmvideoiq.deploy.graph import Graph, Grid, Node
+from mmvideoiq.deploy.openvino_engine import OpenVinoEngine, OpenVinoRunner
+from mmvideoiq.deploy.openvino_model import OpenVinoModel
 from tests.deploy.test_openvino_engine import (
     EXACT,
     NEEDS_AVX2,
@@ -25,7 +29,6 @@ from tests.deploy.test_openvino_engine import (
     executed,
     float_layer,
     graph_of,
-    load,
     node,
     on_avx2,
     quantize,
@@ -268,18 +271,34 @@ def test_single_convolutions_are_exact(remainder):
     assert of_frames(remainder) > EXACT
 
 
-def integer_products(bundle: Numbers, **options: bool) -> int:
-    steps = executed(load(bundle, 8, **options))
-    return sum(kind == "Convolution" and kernel.endswith("I8") for kind, kernel, _ in steps)
+def integer_products(bundle: Numbers, *, ordered: bool) -> int:
+    """Convolutions with int8 weights in the model, before the plugin picks its kernels."""
+    model = OpenVinoModel(bundle, "recognition", 8, vnni=False, ordered=ordered).model
+    convolutions = [op for op in model.get_ops() if op.get_type_name().endswith("Convolution")]
+    return sum("i8" in constants(op.input_value(1).get_node()) for op in convolutions)
+
+
+def constants(op: Any) -> Iterator[str]:
+    """Types of the constants that ``op`` is computed from."""
+    if op.get_type_name() == "Constant":
+        yield op.get_element_type().get_type_name()
+    for value in op.input_values():
+        yield from constants(value.get_node())
 
 
 def test_each_layer_is_one_convolution():
     bundle = residual(outputs=("mean",))
-    assert integer_products(bundle, vnni=False) == 4
-    bundle.layers["last"] = coded(np.full((16, 32, 1, 1), 127))
+    assert integer_products(bundle, ordered=True) == 4
     assert (
-        integer_products(bundle, vnni=False) > 4
-    )  # halves, and a sum of inputs for the rest of the last one
+        integer_products(bundle, ordered=False) == 10
+    )  # 3 of each but the depthwise one: two halves, a sum of inputs
+    bundle.layers["last"] = coded(np.full((16, 32, 1, 1), 127))
+    assert integer_products(bundle, ordered=True) == 6  # 3 of the last one
+
+
+def integer_kernels(runner: OpenVinoRunner) -> int:
+    steps = executed(runner)
+    return sum(kind == "Convolution" and kernel.endswith("I8") for kind, kernel, _ in steps)
 
 
 @NEEDS_AVX2
@@ -289,7 +308,7 @@ def test_on_kernels_that_saturate():
     code = (
         "from tests.deploy import test_channel_order as t, test_openvino_engine as e;"
         "bundle = t.residual(); white = {'frames': t.np.full((1, *t.SIZE, 3), 255, t.np.uint8)};"
-        "print(t.of_frames(0.5), t.integer_products(t.residual(outputs=('mean',)), vnni=False));"
+        "print(t.of_frames(0.5), t.integer_kernels(e.load(t.residual(outputs=('mean',)), 8, vnni=False)));"
         "print(e.ratio(e.load(bundle, 8, vnni=True)(white)['mean'],"
         " e.run_graph(bundle, 'recognition', 8, {'frames': e.torch.from_numpy(white['frames'])})['mean']))"
     )
@@ -298,11 +317,8 @@ def test_on_kernels_that_saturate():
 
 
 def test_a_kernel_that_is_not_known_to_be_exact_gets_halves(monkeypatch):
-    from mmvideoiq.deploy.openvino_engine import OpenVinoEngine
-
     bundle = residual(0.5)
     for found in (frozenset(), frozenset({"another_I8"})):
         engine = OpenVinoEngine(threads=1, vnni=False)
         monkeypatch.setattr(engine, "_exact_kernels", found)
-        steps = executed(engine.load(bundle, "recognition", 8))
-        assert sum(kind == "Convolution" and kernel.endswith("I8") for kind, kernel, _ in steps) > 7
+        assert integer_kernels(engine.load(bundle, "recognition", 8)) > 7

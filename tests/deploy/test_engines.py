@@ -11,6 +11,8 @@ import pytest
 
 from mmvideoiq.deploy.engines import ENGINES, INT16_MAX, EngineError, has_vnni, may_saturate, open_engine
 
+LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_an_engine_by_its_name(name):
@@ -57,6 +59,8 @@ def test_no_engine_is_imported_before_it_is_opened():
 
 
 def test_vnni_from_the_flags_of_the_cpu(monkeypatch):
+    for name in LIMITS:
+        monkeypatch.delenv(name, raising=False)
     assert has_vnni(["avx512f", "avx512_vnni"]) and has_vnni({"avx2", "avx_vnni"})
     assert not has_vnni(["avx2", "avx512f", "avx512_vbmi"]) and not has_vnni([])
 
@@ -66,6 +70,24 @@ def test_vnni_from_the_flags_of_the_cpu(monkeypatch):
         assert has_vnni() is expected
     monkeypatch.setattr(builtins, "open", _refuse)
     assert has_vnni() is False
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [
+        ("AVX2", []),
+        ("AVX512_CORE", []),
+        ("avx2_vnni", ["avx_vnni"]),
+        ("AVX512_CORE_VNNI", ["avx512_vnni"]),
+        ("AVX512_CORE_AMX", ["avx512_vnni", "avx_vnni"]),
+        ("", ["avx512_vnni", "avx_vnni"]),
+    ],
+)
+@pytest.mark.parametrize("name", LIMITS)
+def test_vnni_where_the_environment_limits_onednn(monkeypatch, name, limit, expected):
+    for each in LIMITS:
+        monkeypatch.setenv(each, limit if each == name else "")
+    assert [flag for flag in ("avx512_vnni", "avx_vnni") if has_vnni(["avx2", flag])] == expected
 
 
 class _Lines:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
 from rich.console import Console
 
 from mmvideoiq.recipe import read_json, write_json
 from mmvideoiq.recipe_runner import finished, run_process, say
-from mmvideoiq.rows import Comparison, Row, check_rows
+from mmvideoiq.rows import Comparison, Row, check_rows, read_config
 
 
 def run_comparison(
@@ -23,22 +22,111 @@ def run_comparison(
 ) -> dict[str, Any]:
     """Check, test and time the rows; finished ones are taken from ``work_dir`` as they are.
 
-    Returns: ``name``, ``rows`` (as in ``summary.json``, with ``curve`` and, where measured, ``ms_per_clip`` and
-        ``ms_of``: 'bundle' or 'PyTorch'), ``metric`` and ``source`` (versions and counts).
+    Returns: ``name``, ``metric`` and what :class:`Evaluation` knows of the rows.
 
     Raises:
         RowError: before anything is tested.
         StageFailed: the process that tests or measures ended with an error.
     """
-    work_dir = work_dir.resolve()
-    jobs = _write_jobs(comparison, work_dir)
-    _test(comparison, jobs, work_dir, console)
-    done = {name: read_json(Path(job["out"])) for name, job in jobs.items()}
-    rows = [done[row.name]["row"] | {"curve": row.curve} for row in comparison.rows]
+    evaluation = Evaluation(comparison, work_dir, console=console)
+    evaluation.test()
     if timed and any(row.bundle for row in comparison.rows):
-        _time(comparison, jobs, done, rows, work_dir, console)
-    source = done[comparison.rows[0].name]["source"]
-    return {"name": comparison.name, "rows": rows, "metric": comparison.metric, "source": source}
+        evaluation.time()
+    rows = [found | {"curve": row.curve} for found, row in zip(evaluation.rows, comparison.rows, strict=True)]
+    return dict(name=comparison.name, metric=comparison.metric, rows=rows, source=evaluation.source)
+
+
+class Evaluation:
+    """Rows that are tested, then timed, each result kept in ``work_dir`` and used again while nothing changed.
+
+    Attributes:
+        rows: as in ``summary.json``, after :meth:`test`; :meth:`time` adds ``ms_per_clip`` and ``ms_of`` ('bundle' or
+            'PyTorch') to those that can run for real.
+        source: versions and counts.
+        traces: files that say what was done with each frame, one per checkpoint of each traced row.
+
+    Raises:
+        RowError: a row does not fit.
+    """
+
+    def __init__(self, comparison: Comparison, work_dir: Path, *, console: Console) -> None:
+        self.comparison, self.work_dir, self.console = comparison, work_dir.resolve(), console
+        self._jobs = _write_jobs(comparison, self.work_dir)
+        self.rows: list[dict[str, Any]] = []
+        self.source: dict[str, Any] = {}
+        self.traces = [trace for job in self._jobs.values() for trace in job["traces"]]
+
+    def test(self) -> None:
+        """Test the rows that have no result."""
+        left = []
+        for name, job in self._jobs.items():
+            before = read_json(Path(job["out"]))
+            if before and before["hash"] == job["hash"] and all(map(os.path.isfile, job["traces"])):
+                say(self.console, f"[dim]{name}: finished before[/]")
+            else:
+                left.append(job)
+        for job in left:
+            if job["way"] == "usage_of" and all(other["name"] != job["value"] for other in left):
+                job["usage"] = self._result(job["value"])["usages"]
+        if left:
+            say(self.console, f"[bold]testing[/]  {', '.join(job['name'] for job in left)}")
+            task = dict(task="test_rows", rows=left, metric=self.comparison.metric)
+            began = time.monotonic()
+            run_process(
+                task | {"folder": str(self.work_dir / "logs")}, self.work_dir / "testing", self.console
+            )
+            finished(self.console, f"{len(left)} rows", time.monotonic() - began, "")
+        self.rows = [self._result(row.name)["row"] for row in self.comparison.rows]
+        self.source = self._result(self.comparison.rows[0].name)["source"]
+
+    def time(self) -> None:
+        """Measure the milliseconds of the rows that can run for real, in turn on the same clips."""
+        contenders = {row.name: self._contender(row) for row in self.comparison.rows}
+        task = dict(
+            task="time_rows",
+            rows={name: contender for name, contender in contenders.items() if contender},
+            config=self._jobs[self.comparison.rows[0].name]["config"],
+            engine=self.comparison.engine,
+            clips=self.comparison.timed_clips,
+            folder=str(self.work_dir / "timing"),
+        )
+        stamps = [_stamp(str(row.bundle / "manifest.json")) for row in self.comparison.rows if row.bundle]
+        known = _hash(task, stamps, [job["hash"] for job in self._jobs.values()])
+        state = read_json(self.work_dir / "timing" / "state.json")
+        if state and state["hash"] == known:
+            say(self.console, "[dim]milliseconds: measured before[/]")
+        else:
+            say(self.console, f"[bold]milliseconds[/]  {', '.join(task['rows'])}")
+            began = time.monotonic()
+            ms = run_process(task, self.work_dir / "timing", self.console)
+            state = {"hash": known, "ms_per_clip": ms}
+            write_json(self.work_dir / "timing" / "state.json", state)
+            finished(self.console, "milliseconds", time.monotonic() - began, "")
+        for row in self.rows:
+            if row["name"] in state["ms_per_clip"]:
+                row["ms_per_clip"] = state["ms_per_clip"][row["name"]]
+                row["ms_of"] = "bundle" if "bundle" in task["rows"][row["name"]] else "PyTorch"
+
+    def _result(self, name: str) -> dict[str, Any]:
+        return read_json(Path(self._jobs[name]["out"]))
+
+    def _contender(self, row: Row) -> dict[str, Any] | None:
+        """How the row runs for real: its bundle, or a float network as MMAction2 runs it; None if it only simulates."""
+        if row.bundle is None:
+            config = read_config(row)
+            if "AnyPrecision" in config.model.backbone.type:
+                return None
+            path = Path(self._jobs[row.name]["config"]).with_name("timed_config.py")
+            config.dump(path)
+            return dict(config=str(path), checkpoint=row.checkpoints[0])
+        spec: dict[str, Any] = dict(bundle=str(row.bundle))
+        if row.way == "precision":
+            spec["usage"] = {str(row.value): 1.0}
+        elif row.way == "usage_of":
+            spec["usage"] = self._result(row.value)["row"]["usage"]
+        elif row.way == "budget":
+            spec["budget"] = f"{row.value:g}"
+        return spec
 
 
 def _write_jobs(comparison: Comparison, work_dir: Path) -> dict[str, dict[str, Any]]:
@@ -57,6 +145,9 @@ def _write_jobs(comparison: Comparison, work_dir: Path) -> dict[str, dict[str, A
             way=row.way,
             value=row.value,
             draws=row.draws,
+            traces=[str(folder / f"trace_{n}.json") for n in range(len(row.checkpoints))]
+            if row.traced
+            else [],
             out=str(folder / "result.json"),
         )
         borrowed = jobs[row.value]["hash"] if row.way == "usage_of" else None
@@ -76,77 +167,3 @@ def _stamp(path: str) -> list[Any]:
         return [path]
     facts = Path(path).stat()
     return [path, facts.st_size, facts.st_mtime_ns]
-
-
-def _test(
-    comparison: Comparison, jobs: Mapping[str, dict[str, Any]], work_dir: Path, console: Console
-) -> None:
-    left = []
-    for name, job in jobs.items():
-        before = read_json(Path(job["out"]))
-        if before and before["hash"] == job["hash"]:
-            say(console, f"[dim]{name}: finished before[/]")
-        else:
-            left.append(job)
-    if not left:
-        return
-    for job in left:
-        if job["way"] == "usage_of" and all(other["name"] != job["value"] for other in left):
-            job["usage"] = read_json(Path(jobs[job["value"]]["out"]))["usages"]
-    say(console, f"[bold]testing[/]  {', '.join(job['name'] for job in left)}")
-    began = time.monotonic()
-    task = {"task": "test_rows", "rows": left, "metric": comparison.metric, "folder": str(work_dir / "logs")}
-    run_process(task, work_dir / "testing", console)
-    finished(console, f"{len(left)} rows", time.monotonic() - began, "")
-
-
-def _time(
-    comparison: Comparison,
-    jobs: Mapping[str, dict[str, Any]],
-    done: Mapping[str, dict[str, Any]],
-    rows: list[dict[str, Any]],
-    work_dir: Path,
-    console: Console,
-) -> None:
-    """Measure, or take what was measured before, and put it into ``rows``."""
-    task = dict(
-        task="time_rows",
-        rows={row.name: _timed(row, jobs[row.name], done) for row in comparison.rows},
-        config=jobs[comparison.rows[0].name]["config"],
-        engine=comparison.engine,
-        clips=comparison.timed_clips,
-        folder=str(work_dir / "timing"),
-    )
-    task["rows"] = {name: spec for name, spec in task["rows"].items() if spec}
-    stamps = [_stamp(str(row.bundle / "manifest.json")) for row in comparison.rows if row.bundle]
-    known = _hash(task, stamps, [job["hash"] for job in jobs.values()])
-    state = read_json(work_dir / "timing" / "state.json")
-    if state and state["hash"] == known:
-        say(console, "[dim]milliseconds: measured before[/]")
-    else:
-        say(console, f"[bold]milliseconds[/]  {', '.join(task['rows'])}")
-        began = time.monotonic()
-        state = {"hash": known, "ms_per_clip": run_process(task, work_dir / "timing", console)}
-        write_json(work_dir / "timing" / "state.json", state)
-        finished(console, "milliseconds", time.monotonic() - began, "")
-    for row in rows:
-        if row["name"] in state["ms_per_clip"]:
-            row["ms_per_clip"] = state["ms_per_clip"][row["name"]]
-            row["ms_of"] = "bundle" if "bundle" in task["rows"][row["name"]] else "PyTorch"
-
-
-def _timed(row: Row, job: Mapping[str, Any], done: Mapping[str, dict[str, Any]]) -> dict[str, Any] | None:
-    """How the row runs for real: its bundle; or a float network as the host runs it; None for a simulated one."""
-    if row.bundle is None:
-        backbone = Config.fromfile(job["config"]).model.backbone.type
-        if "AnyPrecision" in backbone:
-            return None
-        return dict(config=job["config"], checkpoint=row.checkpoints[0])
-    spec: dict[str, Any] = dict(bundle=str(row.bundle))
-    if row.way == "precision":
-        spec["usage"] = {str(row.value): 1.0}
-    elif row.way == "usage_of":
-        spec["usage"] = done[row.value]["row"]["usage"]
-    elif row.way == "budget":
-        spec["budget"] = f"{row.value:g}"
-    return spec

@@ -76,11 +76,10 @@ def run_recipe(
             "rows": [],
         }
         if recipe.evaluate:
+            from mmvideoiq.recipe_evaluation import evaluate
+
             where = "the evaluation"
-            summary |= _evaluate(recipe, runs, work_dir, console)
-            if recipe.evaluate.get("engine"):
-                where = "the bundle"
-                summary |= _deliver(recipe, runs, summary["rows"], work_dir, console)
+            summary |= evaluate(recipe, runs, work_dir, console)
     except KeyboardInterrupt as stop:
         raise Interrupted(f"Interrupted in {where}. Go on with: {go_on}") from stop
     return summary
@@ -145,82 +144,6 @@ def _train(run: Run, runs: list[Run], work_dir: Path, count: str, console: Conso
     write_json(run.folder / "state.json", state)
     figures = "  ".join(f"{key.rpartition('/')[2]} {value:.4g}" for key, value in list(metrics.items())[:2])
     finished(console, run.name, seconds, figures)
-
-
-def _trained(evaluate: dict[str, Any], runs: list[Run]) -> dict[str, list[dict[str, Any]]]:
-    """The finished runs of the stages that ``evaluate`` calls float and videoiq."""
-    return {
-        name: [
-            {
-                "config": str(run.folder / "stage_config.py"),
-                "checkpoint": run.state["checkpoint"],
-                "seed": run.seed or 0,
-            }
-            for run in runs
-            if run.stage.name == evaluate.get(name) and run.state
-        ]
-        for name in ("float", "videoiq")
-    }
-
-
-def _evaluate(recipe: Recipe, runs: list[Run], work_dir: Path, console: Console) -> dict[str, Any]:
-    evaluate = dict(recipe.evaluate or {})
-    folder = work_dir / "evaluation"
-    trained = _trained(evaluate, runs)
-    job = {
-        "task": "compare",
-        "float": trained["float"][0] if trained["float"] else None,
-        "videoiq": trained["videoiq"],
-        "random_draws": evaluate.get("random_draws", 3),
-        "metric": evaluate.get("metric", "acc/top1"),
-        "folder": str(folder),
-    }
-    hashes = [run.hash for run in runs]
-    state = read_json(folder / "state.json")
-    if state and state["job"] == job and state["hashes"] == hashes:
-        say(console, "[dim]evaluation: finished before[/]")
-        return state["result"]
-    say(console, "[bold]evaluation[/]  float, each fixed precision, random, videoiq")
-    started = time.monotonic()
-    result = run_process(job, folder, console)
-    if evaluate.get("kinds"):
-        result["kinds"] = fill(evaluate["kinds"], {"work_dir": str(work_dir)})
-    result["evaluation_seconds"] = time.monotonic() - started
-    write_json(folder / "state.json", {"job": job, "hashes": hashes, "result": result})
-    finished(console, "evaluation", result["evaluation_seconds"], "")
-    return result
-
-
-def _deliver(
-    recipe: Recipe, runs: list[Run], rows: list[dict], work_dir: Path, console: Console
-) -> dict[str, Any]:
-    """The bundle's part of the summary; its milliseconds go into ``rows``."""
-    evaluate = dict(recipe.evaluate or {})
-    trained = _trained(evaluate, runs)
-    folder = work_dir / "delivery"
-    job = {
-        "task": "deliver",
-        "float": trained["float"][0] if trained["float"] else None,
-        "videoiq": trained["videoiq"],
-        "out": str(work_dir / "bundle"),
-        "engine": evaluate["engine"],
-        "folder": str(folder),
-        "usage": next(row["usage"] for row in rows if row["name"] == "videoiq"),
-    }
-    hashes = [run.hash for run in runs]
-    state = read_json(folder / "state.json")
-    if state and state["job"] == job and state["hashes"] == hashes and (work_dir / "bundle").is_dir():
-        say(console, "[dim]bundle: finished before[/]")
-        result = state["result"]
-    else:
-        say(console, "[bold]bundle[/]  export, and a run of the test list without PyTorch")
-        started = time.monotonic()
-        result = run_process(job, folder, console)
-        write_json(folder / "state.json", {"job": job, "hashes": hashes, "result": result})
-        finished(console, "bundle", time.monotonic() - started, "")
-    for row in rows:
-        row["ms_per_clip"] = result["ms_per_clip"].get(row["name"])
-    return {"bundle": result["bundle"]}
 
 
 def say(console: Console, text: str) -> None:

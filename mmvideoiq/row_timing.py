@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
-from mmvideoiq.delivery import WARMUP, time_specs
+from mmvideoiq.benchmark.inference import interleave, started
 from mmvideoiq.deploy.bundle import Bundle
+
+WARMUP = 5  # clips
 
 
 def time_rows(job: Mapping[str, Any], progress: Callable[..., None]) -> dict[str, float]:
@@ -55,4 +58,6 @@ def time_rows(job: Mapping[str, Any], progress: Callable[..., None]) -> dict[str
         if turns % len(specs) == 0:
             progress(f"milliseconds  clip {turns // len(specs)}", turns / total)
 
-    return time_specs(specs, Path(job["folder"]), clips=len(videos), advance=advance)
+    with started(specs, Path(job["folder"])) as workers:
+        seconds = interleave(workers, "model", warmup=WARMUP, repeats=len(videos), advance=advance)
+    return {name: 1e3 * statistics.median(values) for name, values in seconds.items()}

@@ -57,7 +57,14 @@ class RowError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One row: ``curve`` is the name it stands under in a drawing, ``way`` one of :data:`WAYS` or None."""
+    """A tested model: a config, checkpoints of it, and what to run in place of what the config says.
+
+    Attributes:
+        curve: the name it stands under in a drawing.
+        way, value: one of :data:`WAYS`, or None, and its setting.
+        draws: tests of each checkpoint, for random actions.
+        traced: also write what was done with each frame.
+    """
 
     name: str
     curve: str
@@ -66,6 +73,7 @@ class Row:
     way: str | None = None
     value: Any = None
     draws: int = 1
+    traced: bool = False
     bundle: Path | None = None
     cfg_options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -186,20 +194,28 @@ def _checkpoint(where: str, path: str) -> str:
     return path
 
 
-def row_config(row: Row) -> Config:
-    """The row's config, its options merged, its recognizer one that says what it costs.
+def read_config(row: Row) -> Config:
+    """The row's config, its options merged.
 
     Raises:
-        RowError: it cannot be read, the options do not fit, or it has no test list.
+        RowError: it cannot be read, or the options do not fit.
     """
-    where = f"row '{row.name}'"
     try:
         config = Config.fromfile(row.config)
         config.merge_from_dict(dict(row.cfg_options))
-    except Exception as fault:
-        raise RowError(
-            f"{where}: config {row.config.name} cannot be read: {type(fault).__name__}: {fault}"
-        ) from fault
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise RowError(f"row '{row.name}': config {row.config.name} cannot be read: {reason}") from error
+    return config
+
+
+def row_config(row: Row) -> Config:
+    """:func:`read_config`, its recognizer one that says what it costs.
+
+    Raises:
+        RowError: as there, or it has no model or no test list.
+    """
+    where, config = f"row '{row.name}'", read_config(row)
     if "model" not in config:
         raise RowError(f"{where}: config {row.config.name} has no model")
     config.model.type = WITH_COSTS.get(config.model.type, config.model.type)

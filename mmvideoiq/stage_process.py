@@ -1,6 +1,6 @@
 """What runs in a process of its own: ``python -m mmvideoiq.stage_process JOB.json``.
 
-A job is ``{"task": "train", "config": path}``, ``{"task": "compare", ...}`` or ``{"task": "test_rows", ...}`` (see
+A job is ``{"task": "train", "config": path}``, ``{"task": "test_rows", ...}`` (see
 ``comparison.py``), ``{"task": "deliver", ...}`` (see ``delivery.py``), ``{"task": "time_rows", ...}`` (see
 ``row_timing.py``) or ``{"task": "call", "function": dotted name, "kwargs": {...}}``; beside them ``"progress"``, the
 file to which progress lines are appended, and ``"result"``, the file the result is written to.
@@ -23,7 +23,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmvideoiq.comparison import compare, test_rows
+from mmvideoiq.comparison import test_rows
 from mmvideoiq.recipe import find_function, read_json, write_json
 
 
@@ -91,8 +91,6 @@ def main() -> None:
     progress = Progress(job["progress"])
     if job["task"] == "train":
         result: Any = train(job["config"], progress)
-    elif job["task"] == "compare":
-        result = compare(job, progress)
     elif job["task"] == "deliver":
         from mmvideoiq.delivery import deliver
 

@@ -48,6 +48,7 @@ RULES = {
     "recipe_runner": RUN,
     "stage_process": RUN,
     "comparison": rule("actions cost dial models recipe", HOST),
+    "recipe_evaluation": rule("actions recipe recipe_runner rows comparison_runner", HOST | {"rich"}),
     "comparison_runner": RUN,
     "comparison_report": rule("figures report", frozenset({"rich"})),
     "rows": RUN,

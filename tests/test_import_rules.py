@@ -30,7 +30,8 @@ def rule(rooms: str = "", packages: frozenset[str] = frozenset(), inside: str = 
 
 NUMBERS = frozenset({"numpy"})
 RUN = rule(
-    "actions atomic cost compat cli dial recipe recipe_runner stage_process comparison delivery rows row_timing signals",
+    "actions atomic cost compat cli dial recipe recipe_runner recipe_evaluation stage_process comparison delivery "
+    "rows row_timing signals",
     HOST | {"rich"},
 )
 RULES = {

@@ -15,7 +15,7 @@ QLinearConv would be faster, but rounds the bias to multiples of ``input step * 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,16 @@ import numpy as np
 
 from mmvideoiq.deploy.engines import may_saturate
 from mmvideoiq.deploy.graph import Grid, Node
-from mmvideoiq.deploy.packing import SignedWeights, signed_weights
+from mmvideoiq.deploy.lowering import (
+    ConvGeometry,
+    clipped_at_zero,
+    float_weight,
+    integer_weight,
+    pooling_ends,
+    reorder_gates,
+    weight_values,
+)
+from mmvideoiq.deploy.packing import SignedWeights
 
 if TYPE_CHECKING:
     from mmvideoiq.deploy.bundle import Bundle, Layer
@@ -163,10 +172,8 @@ class _Model:
         return replace(x, name=y)
 
     def relu(self, node: Node, x: _Value) -> _Value:
-        readers = [reader for reader in self.graph if node.name in reader.inputs]
-        grids = [reader.grid(self.bits) if reader.op == "quantize" else None for reader in readers]
-        if node.name not in self.graph.outputs and all(g and g.low == 0 and g.origin >= 0 for g in grids):
-            return x  # the quantizers cut at 0 themselves
+        if clipped_at_zero(self.graph, node, self.bits):
+            return x
         x = self.floats(x)
         return replace(x, name=self.emit("Relu", x.name))
 
@@ -186,15 +193,7 @@ class _Model:
 
     def pool(self, op: str, node: Node, x: _Value) -> _Value:
         x, attrs = self.floats(self.laid_out(x, last=False)), node.attrs
-        ends, sizes = [], []
-        for size, k, s, p in zip(
-            x.shape[1:], attrs["kernel"], attrs["stride"], attrs["padding"], strict=True
-        ):
-            beyond = size + 2 * p - k  # the first window
-            count = 1 + (-(-beyond // s) if attrs["ceil"] else beyond // s)
-            count -= (count - 1) * s >= size + p  # one that would start behind the input is left out
-            sizes.append(count)
-            ends.append(max((count - 1) * s + k - size - p, 0))
+        sizes, ends = pooling_ends(node, x.shape[1:])
         pads = (*attrs["padding"], *ends)
         y = self.emit(op, x.name, kernel_shape=attrs["kernel"], strides=attrs["stride"], pads=pads)
         return replace(x, name=y, shape=(x.shape[0], *sizes))
@@ -222,10 +221,9 @@ class _Model:
         return replace(x, name=self.emit("Reshape", y, (-1, *held)))
 
     def lstm(self, node: Node, x: _Value, h: _Value, c: _Value) -> tuple[_Value, ...]:
-        weight_ih, weight_hh, bias = (
-            np.concatenate([gates[i] for i in (0, 3, 1, 2)])[None]  # i, f, g, o -> i, o, f, g
-            for gates in (np.split(array, 4) for array in self.bundle.lstm(self.part, node))
-        )
+        weight_ih, weight_hh, bias = reorder_gates(
+            self.bundle.lstm(self.part, node), (0, 3, 1, 2)
+        )  # i, o, f, g
         hidden, biases = node.attrs["hidden"], np.concatenate([bias, np.zeros_like(bias)], axis=1)
         steps = self.emit("Unsqueeze", self.floats(x).name, (1,))  # (N, 1, D): a batch of one sequence
         state = [self.emit("Unsqueeze", value.name, (0,)) for value in (h, c)]
@@ -236,6 +234,12 @@ class _Model:
         return tuple(_Value(name, (hidden,)) for name in names)
 
     # --- layers ---------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def integers(layer: Layer, grid: Grid) -> SignedWeights:
+        """What multiplies codes of ``grid``: :func:`integer_weight` times the grid's step."""
+        weights = integer_weight(layer)
+        return weights._replace(scale=grid.step * weights.scale, remainder=grid.step * weights.remainder)
 
     def affine(self, node: Node, x: _Value) -> _Value:
         x, layer = self.floats(x), self.bundle.layer(self.part, node, self.bits)
@@ -249,7 +253,7 @@ class _Model:
             return _Value(
                 self.emit("Gemm", self.floats(x).name, float_weight(layer), layer.bias, transB=1), shape
             )
-        weights = integer_weight(layer, x.grid)
+        weights = self.integers(layer, x.grid)
         bias = layer.bias + x.grid.origin / x.grid.step * weight_values(*weights).sum(axis=1)
         y = self.product(x.name, x.grid, weights, bias)
         if weights.remainder.any():
@@ -258,27 +262,35 @@ class _Model:
 
     def conv(self, node: Node, x: _Value) -> _Value:
         layer, groups = self.bundle.layer(self.part, node, self.bits), node.attrs["groups"]
-        taps, grid = _Taps.of(node, x), x.grid
-        shape = (layer.bias.size, *taps.sizes)
+        geometry, grid = ConvGeometry.of(node), x.grid
+        sizes = geometry.output_size(x.shape[1:])
+        shape = (layer.bias.size, *sizes)
         if layer.codes is None or grid is None:
             x = self.floats(self.laid_out(x, last=False))
-            y = self.emit("Conv", x.name, float_weight(layer), layer.bias, group=groups, **taps.attributes)
+            y = self.emit(
+                "Conv", x.name, float_weight(layer), layer.bias, group=groups, **attributes_of(geometry)
+            )
             return _Value(y, shape)
-        weights, last = integer_weight(layer, grid), groups == 1
+        weights, last = self.integers(layer, grid), groups == 1
         convolve = self.dense if groups == 1 else self.grouped
-        y = convolve(self.laid_out(x, last), grid, weights, layer.bias, taps)
+        y = convolve(self.laid_out(x, last), grid, weights, layer.bias, geometry)
         if grid.origin:
-            part = grid.origin / grid.step * taps.seen(weight_values(*weights))
+            part = grid.origin / grid.step * geometry.window_sums(weight_values(*weights), x.shape[1:])
             y = self.emit("Add", y, part.transpose(1, 2, 0) if last else part)
         return _Value(y, shape, last)
 
-    def dense(self, x: _Value, grid: Grid, weights: SignedWeights, bias: np.ndarray, taps: _Taps) -> str:
+    def dense(
+        self, x: _Value, grid: Grid, weights: SignedWeights, bias: np.ndarray, geometry: ConvGeometry
+    ) -> str:
         """A convolution without groups as a matrix product; channels last."""
-        rows = x.name
-        if any(taps.padding):
-            rows = self.emit("Pad", rows, (0, *taps.padding, 0) * 2, x.zero)
-        if (taps.kernel, taps.stride) != ((1, 1), (1, 1)):
-            cuts = [self.emit("Slice", rows, *ends, (1, 2), taps.stride) for ends in taps.cuts()]
+        rows, sizes = x.name, geometry.output_size(x.shape[1:])
+        if any(geometry.padding):
+            rows = self.emit("Pad", rows, (0, *geometry.padding, 0) * 2, x.zero)
+        if (geometry.kernel, geometry.stride) != ((1, 1), (1, 1)):
+            cuts = [
+                self.emit("Slice", rows, *ends, (1, 2), geometry.stride)
+                for ends in tap_slices(geometry, sizes)
+            ]
             rows = self.emit("Concat", *cuts, axis=3) if len(cuts) > 1 else cuts[0]
         matrix = weights.codes.transpose(0, 2, 3, 1).reshape(bias.size, -1)
         rows = self.emit("Reshape", rows, (-1, matrix.shape[1]))
@@ -286,18 +298,20 @@ class _Model:
         if weights.remainder.any():
             total = self.channel_sum(x.name, grid, x.shape[0])
             total = self.emit("Reshape", total, (-1, 1, *x.shape[1:]))
-            total = self.emit("Conv", total, np.ones((1, 1, *taps.kernel)), **taps.attributes)
+            total = self.emit("Conv", total, np.ones((1, 1, *geometry.kernel)), **attributes_of(geometry))
             total = self.emit("Reshape", total, (-1, 1))
             y = self.emit("Gemm", total, weights.remainder[None], y)
-        return self.emit("Reshape", y, (-1, *taps.sizes, bias.size))
+        return self.emit("Reshape", y, (-1, *sizes, bias.size))
 
-    def grouped(self, x: _Value, grid: Grid, weights: SignedWeights, bias: np.ndarray, taps: _Taps) -> str:
+    def grouped(
+        self, x: _Value, grid: Grid, weights: SignedWeights, bias: np.ndarray, geometry: ConvGeometry
+    ) -> str:
         """A convolution in groups; channels first. Its weights are uint8, which is exact on all CPUs."""
         groups = x.shape[0] // weights.codes.shape[1]
 
         def total(codes: np.ndarray, zero: int) -> str:
             given = (x.name, codes, x.zero, np.uint8(zero))
-            y = self.emit("ConvInteger", *given, group=groups, **taps.attributes)
+            y = self.emit("ConvInteger", *given, group=groups, **attributes_of(geometry))
             return self.emit("Cast", y, to=self.onnx.TensorProto.FLOAT)
 
         scale, remainder, bias = (a.reshape(-1, 1, 1) for a in (weights.scale, weights.remainder, bias))
@@ -322,75 +336,22 @@ class _Model:
         return self.product(rows, grid, ones, ones.remainder)
 
 
-@dataclass(frozen=True)
-class _Taps:
-    """Where a convolution looks; all pairs are (h, w)."""
-
-    input: tuple[int, ...]
-    kernel: tuple[int, ...]
-    stride: tuple[int, ...]
-    padding: tuple[int, ...]
-    dilation: tuple[int, ...]
-
-    @classmethod
-    def of(cls, node: Node, x: _Value) -> _Taps:
-        sizes = (tuple(node.attrs[key]) for key in ("stride", "padding", "dilation"))
-        return cls(x.shape[1:], tuple(node.attrs["shape"][2:]), *sizes)
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """Of the output."""
-        axes = zip(self.input, self.kernel, self.stride, self.padding, self.dilation, strict=True)
-        return tuple((size + 2 * p - d * (k - 1) - 1) // s + 1 for size, k, s, p, d in axes)
-
-    @property
-    def attributes(self) -> dict[str, Any]:
-        """Of ONNX convolutions."""
-        pads = (*self.padding, *self.padding)
-        return dict(kernel_shape=self.kernel, strides=self.stride, pads=pads, dilations=self.dilation)
-
-    def cuts(self) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-        """Start and end in the padded input of what lies under each tap, row by row."""
-        for tap in np.ndindex(*self.kernel):
-            start = tuple(i * d for i, d in zip(tap, self.dilation, strict=True))
-            yield (
-                start,
-                tuple(a + (n - 1) * s + 1 for a, n, s in zip(start, self.sizes, self.stride, strict=True)),
-            )
-
-    def seen(self, weight: np.ndarray) -> np.ndarray:
-        """The convolution of ones: at each place the sum of the weights that meet no padding, (O, h, w)."""
-        meets = []
-        for axis in range(2):
-            taps = np.arange(self.kernel[axis]) * self.dilation[axis] - self.padding[axis]
-            place = np.arange(self.sizes[axis])[:, None] * self.stride[axis] + taps
-            meets.append((place >= 0) & (place < self.input[axis]))
-        return np.einsum("oikl,hk,wl->ohw", weight, *meets)
+def attributes_of(geometry: ConvGeometry) -> dict[str, Any]:
+    """Of ONNX convolutions."""
+    return dict(
+        kernel_shape=geometry.kernel,
+        strides=geometry.stride,
+        pads=geometry.padding * 2,
+        dilations=geometry.dilation,
+    )
 
 
-def float_weight(layer: Layer) -> np.ndarray:
-    """The weight with the gain in it, float64."""
-    weight = weight_values(*coded(layer)) if layer.weight is None else layer.weight
-    return weight_values(weight, layer.gain, np.zeros_like(layer.gain))
-
-
-def integer_weight(layer: Layer, grid: Grid) -> SignedWeights:
-    """What multiplies codes of ``grid``: the weight's codes; its scale and remainder with step and gain, float64."""
-    signed = signed_weights(*coded(layer), layer.bits)
-    factor = grid.step * layer.gain.astype(np.float64)
-    return signed._replace(scale=factor * signed.scale, remainder=factor * signed.remainder)
-
-
-def coded(layer: Layer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Codes, scale and offset of a layer that has them."""
-    assert layer.codes is not None and layer.scale is not None and layer.offset is not None
-    return layer.codes, layer.scale, layer.offset
-
-
-def weight_values(codes: np.ndarray, scale: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    """``scale * codes + offset`` with one scale and offset per output channel, float64."""
-    shape = (-1, *[1] * (codes.ndim - 1))
-    return scale.astype(np.float64).reshape(shape) * codes + offset.reshape(shape)
+def tap_slices(geometry: ConvGeometry, sizes: Sequence[int]) -> Iterator[tuple[tuple[int, ...], ...]]:
+    """Start and end in the padded input of what lies under each tap, row by row, for an output of ``sizes``."""
+    for tap in np.ndindex(*geometry.kernel):
+        start = tuple(i * d for i, d in zip(tap, geometry.dilation, strict=True))
+        ends = zip(start, sizes, geometry.stride, strict=True)
+        yield start, tuple(first + (n - 1) * s + 1 for first, n, s in ends)
 
 
 def as_uint8(codes: np.ndarray) -> np.ndarray:

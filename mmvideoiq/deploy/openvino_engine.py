@@ -10,7 +10,8 @@ import numpy as np
 from mmvideoiq.deploy.channel_order import probes
 from mmvideoiq.deploy.engines import EngineError, has_vnni
 from mmvideoiq.deploy.graph import Graph
-from mmvideoiq.deploy.openvino_model import OpenVinoModel, model_outputs, states
+from mmvideoiq.deploy.lowering import model_outputs, states
+from mmvideoiq.deploy.openvino_model import OpenVinoModel
 
 if TYPE_CHECKING:
     from mmvideoiq.deploy.bundle import Bundle

@@ -17,34 +17,34 @@ resizing    of frames before they are normalized, which is the same and works on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mmvideoiq.deploy.channel_order import Probe, channel_orders, reordered, saturates_in_pairs
 from mmvideoiq.deploy.engines import may_saturate
-from mmvideoiq.deploy.graph import Graph, Node
-from mmvideoiq.deploy.packing import SignedWeights, signed_weights
+from mmvideoiq.deploy.graph import Node
+from mmvideoiq.deploy.lowering import (
+    ConvGeometry,
+    clipped_at_zero,
+    consumers,
+    float_weight,
+    integer_weight,
+    model_outputs,
+    pooling_ends,
+    producers,
+    reorder_gates,
+    split_weights,
+    weight_values,
+)
+from mmvideoiq.deploy.packing import SignedWeights
 
 if TYPE_CHECKING:
     from mmvideoiq.deploy.bundle import Bundle, Layer
 
 TOP = 255  # the highest of 256 levels
-MINUTE = 1e-4  # of a remainder, in steps of the weight: nothing but rounding
-
-
-def states(graph: Graph) -> dict[str, str]:
-    """Output -> input that takes it with the frames that follow, of all lstms."""
-    lstms = [node for node in graph if node.op == "lstm"]
-    return {out: name for node in lstms for name, out in zip(node.inputs[1:], node.outputs[1:], strict=True)}
-
-
-def model_outputs(graph: Graph) -> list[str]:
-    """The graph's outputs, and the states."""
-    return list(dict.fromkeys([*graph.outputs, *states(graph)]))
 
 
 @dataclass(frozen=True)
@@ -112,29 +112,17 @@ class OpenVinoModel:
     def layer(self, node: Node) -> Layer:
         return reordered(self.bundle.layer(self.part, node, self.bits), node, self.orders)
 
+    @staticmethod
+    def integers(layer: Layer) -> SignedWeights:
+        """Codes (O, I, kh, kw), also those of a linear layer."""
+        weights = integer_weight(layer)
+        return weights._replace(codes=weights.codes.reshape((*weights.codes.shape, 1, 1)[:4]))
+
     def saturating(self, node: Node, high: int) -> np.ndarray | None:
         """The weights' codes where some order of channels makes sums of two products leave int16."""
         layer = self.bundle.layer(self.part, node, self.bits)
-        codes = None if layer.codes is None else integer_weight(layer).codes
+        codes = None if layer.codes is None else self.integers(layer).codes
         return codes if codes is not None and may_saturate(codes, high) else None
-
-    def readers(self, node: Node) -> list[Node]:
-        return [reader for reader in self.graph if node.name in reader.inputs]
-
-    def givers(self, node: Node) -> list[Node]:
-        return [giver for giver in self.graph if set(giver.outputs) & set(node.inputs)]
-
-    def cut_at_zero(self, node: Node) -> bool:
-        """Whether negative values of ``node`` are read as 0 by all that read it."""
-        readers = self.readers(node)
-        return node.name not in self.graph.outputs and all(
-            self.cut_at_zero(reader) if reader.op == "max_pool" else self.quantizes_from_zero(reader)
-            for reader in readers
-        )
-
-    def quantizes_from_zero(self, node: Node) -> bool:
-        grid = node.grid(self.bits) if node.op == "quantize" else None
-        return grid is not None and grid.low == 0 and grid.origin >= 0
 
     # --- operations without weights -----------------------------------------------------------------------------
 
@@ -142,18 +130,20 @@ class OpenVinoModel:
         mean, std = (np.array(node.attrs[key], np.float64) for key in ("mean", "std"))
         y = self.op.convert(x.node, np.float32)
         if self.resized_at_once(node):
-            y = self.interpolated(y, self.readers(node)[0], axes=(1, 2))
+            y = self.interpolated(y, consumers(self.graph, node)[0], axes=(1, 2))
         y = self.op.multiply(self.op.subtract(y, self.constant(mean)), self.constant(1 / std))
         return _Value(self.op.transpose(y, self.op.constant([0, 3, 1, 2])))
 
     def resized_at_once(self, node: Node) -> bool:
         """Whether all that is done with the normalized frames of ``node`` is one resizing."""
-        return node.name not in self.graph.outputs and [reader.op for reader in self.readers(node)] == [
-            "resize"
-        ]
+        return node.name not in self.graph.outputs and [
+            reader.op for reader in consumers(self.graph, node)
+        ] == ["resize"]
 
     def resize(self, node: Node, x: _Value) -> _Value:
-        done = any(given.op == "normalize" and self.resized_at_once(given) for given in self.givers(node))
+        done = any(
+            given.op == "normalize" and self.resized_at_once(given) for given in producers(self.graph, node)
+        )
         return x if done else _Value(self.interpolated(self.floats(x), node, axes=(2, 3)))
 
     def interpolated(self, y: Any, node: Node, *, axes: tuple[int, int]) -> Any:
@@ -175,7 +165,7 @@ class OpenVinoModel:
         return y if x.pool is None else self.pooled(x.pool, y)
 
     def relu(self, node: Node, x: _Value) -> _Value:
-        return x if self.cut_at_zero(node) else _Value(self.op.relu(self.floats(x)))
+        return x if clipped_at_zero(self.graph, node, self.bits) else _Value(self.op.relu(self.floats(x)))
 
     def clamp(self, node: Node, x: _Value) -> _Value:
         return _Value(self.op.clamp(self.floats(x), node.attrs["low"], node.attrs["high"]))
@@ -184,7 +174,7 @@ class OpenVinoModel:
         return _Value(self.op.add(x.node, y.node), x.offset + y.offset)
 
     def max_pool(self, node: Node, x: _Value) -> _Value:
-        readers = self.readers(node)
+        readers = consumers(self.graph, node)
         if len(readers) == 1 and readers[0].op == "quantize" and readers[0].grid(self.bits):
             if node.name not in self.graph.outputs:
                 return replace(x, pool=node)
@@ -198,15 +188,9 @@ class OpenVinoModel:
         return _Value(self.pools.avg_pool(self.floats(x), strides, starts, ends, kernel, True))
 
     def pooling(self, node: Node, x: _Value) -> tuple[list[int], ...]:
-        """Strides, paddings before and after, kernel; a window that would start beyond the input is left out."""
+        """Strides, paddings before and after, kernel; a geometry that would start beyond the input is left out."""
         kernel, stride, padding = (list(node.attrs[key]) for key in ("kernel", "stride", "padding"))
-        ends = []
-        for n, k, s, p in zip(sizes(x.node)[1:], kernel, stride, padding, strict=True):
-            count = (n + 2 * p - k + (s - 1 if node.attrs["ceil"] else 0)) // s + 1
-            if (count - 1) * s >= n + p:
-                count -= 1
-            ends.append(max((count - 1) * s + k - n - p, 0))
-        return stride, padding, ends, kernel
+        return stride, padding, pooling_ends(node, sizes(x.node)[1:])[1], kernel
 
     def mean_pool(self, node: Node, x: _Value) -> _Value:
         return _Value(self.op.reduce_mean(self.floats(x), self.op.constant([2, 3]), keep_dims=False))
@@ -236,16 +220,13 @@ class OpenVinoModel:
 
     def lstm(self, node: Node, x: _Value, h: _Value, c: _Value) -> tuple[_Value, ...]:
         op, hidden = self.op, node.attrs["hidden"]
-        weight_ih, weight_hh, bias = (
-            np.concatenate([gates[i] for i in (1, 0, 2, 3)])[None]  # i, f, g, o -> f, i, g, o
-            for gates in (np.split(array, 4) for array in self.bundle.lstm(self.part, node))
-        )
+        weights = reorder_gates(self.bundle.lstm(self.part, node), (1, 0, 2, 3))  # f, i, g, o
         zero, one = (op.constant(np.array([axis])) for axis in (0, 1))
         y, *state = op.lstm_sequence(
             op.unsqueeze(self.floats(x), zero),
             *(op.unsqueeze(self.floats(value), one) for value in (h, c)),
             op.gather(op.shape_of(x.node), zero, zero),
-            *map(self.constant, (weight_ih, weight_hh, bias)),
+            *map(self.constant, weights),
             hidden_size=hidden,
             direction="forward",
         ).outputs()
@@ -260,67 +241,65 @@ class OpenVinoModel:
 
     def linear(self, node: Node, x: _Value) -> _Value:
         pixels = replace(x, node=self.op.reshape(x.node, self.op.constant([0, 0, 1, 1]), True))
-        return self.flatten(node, self.convolved(node, pixels, _Window()))
+        return self.flatten(node, self.convolved(node, pixels, ConvGeometry()))
 
     def conv(self, node: Node, x: _Value) -> _Value:
-        stride, padding, dilation, groups = (
-            node.attrs[key] for key in ("stride", "padding", "dilation", "groups")
-        )
-        return self.convolved(node, x, _Window(node.attrs["shape"][2:], stride, padding, dilation, groups))
+        return self.convolved(node, x, ConvGeometry.of(node))
 
-    def convolved(self, node: Node, x: _Value, window: _Window) -> _Value:
+    def convolved(self, node: Node, x: _Value, geometry: ConvGeometry) -> _Value:
         layer = self.layer(node)
         bias = layer.bias[:, None, None]
         if layer.codes is None or not x.high:
-            weight = self.weight_constant(float_weight(layer), window)
+            weight = self.weight_constant(float_weight(layer), geometry)
             return _Value(
-                self.op.add(self.convolution(self.floats(x), weight, window), self.constant(bias[None]))
+                self.op.add(self.convolution(self.floats(x), weight, geometry), self.constant(bias[None]))
             )
-        weights = integer_weight(layer)
+        weights = self.integers(layer)
         if x.offset:
-            bias = bias + x.offset * window.seen(values(*weights), sizes(x.node)[1:])
-        terms = self.terms(weights, x.high, window)
-        sums = [self.convolution(x.node, self.dequantized(term, window), window) for term in terms]
+            bias = bias + x.offset * geometry.window_sums(weight_values(*weights), sizes(x.node)[1:])
+        terms = self.terms(weights, x.high, geometry)
+        sums = [self.convolution(x.node, self.dequantized(term, geometry), geometry) for term in terms]
         remainder = terms[-1].remainder
         if remainder.any():
             self.remainders = True
-            total = self.window_sum(x.node, window, len(remainder))
+            total = self.window_sum(x.node, geometry, len(remainder))
             sums.append(self.op.multiply(total, self.constant(remainder[None, :, None, None])))
         return _Value(reduce(self.op.add, [*sums, self.constant(bias[None])]))
 
-    def terms(self, weights: SignedWeights, high: int, window: _Window) -> list[SignedWeights]:
+    def terms(self, weights: SignedWeights, high: int, geometry: ConvGeometry) -> list[SignedWeights]:
         """The weights, or the two halves of which they are the sum."""
-        halved = halves(weights)
+        halved = split_weights(weights)
         if not self.vnni and may_saturate(weights.codes, high):
-            if not self.ordered or window.groups > 1 or saturates_in_pairs(weights.codes, high):
+            if not self.ordered or geometry.groups > 1 or saturates_in_pairs(weights.codes, high):
                 return halved
             self.relies_on_pairs = True
         # with few inputs a second convolution costs less than a remainder
         spares_remainder = weights.remainder.any() and not halved[-1].remainder.any()
-        return halved if window.groups > 1 and spares_remainder else [weights]
+        return halved if geometry.groups > 1 and spares_remainder else [weights]
 
-    def convolution(self, x: Any, weight: Any, window: _Window) -> Any:
+    def convolution(self, x: Any, weight: Any, geometry: ConvGeometry) -> Any:
         """``weight``: as ``weight_constant`` gives it."""
-        op = self.op.convolution if window.groups == 1 else self.op.group_convolution
-        stride, padding, dilation = map(list, (window.stride, window.padding, window.dilation))
+        op = self.op.convolution if geometry.groups == 1 else self.op.group_convolution
+        stride, padding, dilation = map(list, (geometry.stride, geometry.padding, geometry.dilation))
         return op(x, weight, stride, padding, padding, dilation)
 
-    def weight_constant(self, numbers: np.ndarray, window: _Window) -> Any:
+    def weight_constant(self, numbers: np.ndarray, geometry: ConvGeometry) -> Any:
         """Of (O, I, kh, kw), or (O, I) for one pixel: with groups (groups, O / groups, I, kh, kw)."""
+        numbers = numbers if numbers.dtype == np.int8 else numbers.astype(np.float32)
         shape = (*numbers.shape, 1, 1)[:4]
-        if window.groups > 1:
-            shape = (window.groups, shape[0] // window.groups, *shape[1:])
+        if geometry.groups > 1:
+            shape = (geometry.groups, shape[0] // geometry.groups, *shape[1:])
         return self.op.constant(numbers.reshape(shape))
 
-    def dequantized(self, weights: SignedWeights, window: _Window) -> Any:
+    def dequantized(self, weights: SignedWeights, geometry: ConvGeometry) -> Any:
         """Without the remainder."""
-        codes = self.op.convert(self.weight_constant(weights.codes, window), np.float32)
-        return self.op.multiply(codes, self.weight_constant(weights.scale[:, None, None, None], window))
+        codes = self.op.convert(self.weight_constant(weights.codes, geometry), np.float32)
+        return self.op.multiply(codes, self.weight_constant(weights.scale[:, None, None, None], geometry))
 
-    def window_sum(self, x: Any, window: _Window, channels: int) -> Any:
+    def window_sum(self, x: Any, geometry: ConvGeometry, channels: int) -> Any:
         """The sum of ``x`` over what each of the ``channels`` outputs sees: (N, 1, h, w), or one for each."""
-        groups = window.groups
-        inputs, pixel = sizes(x)[0] // groups, _Window(groups=groups)
+        groups = geometry.groups
+        inputs, pixel = sizes(x)[0] // groups, ConvGeometry(groups=groups)
         key = (x.get_name(), groups)
         if inputs > 1 and key not in self.sums:
             ones = SignedWeights(
@@ -328,9 +307,11 @@ class OpenVinoModel:
             )
             self.sums[key] = self.convolution(x, self.dequantized(ones, pixel), pixel)
         y = self.sums.get(key, x)
-        if window.kernel != (1, 1) or window.stride != (1, 1) or window.padding != (0, 0):
+        if geometry.kernel != (1, 1) or geometry.stride != (1, 1) or geometry.padding != (0, 0):
             y = self.convolution(
-                y, self.weight_constant(np.ones((groups, 1, *window.kernel), np.float32), window), window
+                y,
+                self.weight_constant(np.ones((groups, 1, *geometry.kernel), np.float32), geometry),
+                geometry,
             )
         if 1 < groups < channels:
             owner = np.arange(groups).repeat(channels // groups)
@@ -341,64 +322,3 @@ class OpenVinoModel:
 def sizes(x: Any) -> list[int]:
     """Of a node's value but for N: (C, h, w) or (D,)."""
     return [size.get_length() for size in list(x.get_output_partial_shape(0))[1:]]
-
-
-class _Window(NamedTuple):
-    """Where a convolution looks; pairs are (h, w)."""
-
-    kernel: tuple[int, int] = (1, 1)
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
-    dilation: tuple[int, int] = (1, 1)
-    groups: int = 1
-
-    def seen(self, weight: np.ndarray, size: Sequence[int]) -> np.ndarray:
-        """The convolution of ones (I, *size): the sum of the weights (O, I, kh, kw) that meet no padding.
-
-        Returns: (O, h, w); (O, 1, 1) where there is no padding.
-        """
-        if self.padding == (0, 0):
-            return weight.sum(axis=(1, 2, 3), keepdims=True)[:, 0]
-        meets = []
-        for n, k, s, p, d in zip(size, self.kernel, self.stride, self.padding, self.dilation, strict=True):
-            place = np.arange((n + 2 * p - d * (k - 1) - 1) // s + 1)[:, None] * s - p + np.arange(k) * d
-            meets.append(((place >= 0) & (place < n)).astype(np.float64))
-        return np.einsum("oikl,hk,wl->ohw", weight, *meets)
-
-
-def float_weight(layer: Layer) -> np.ndarray:
-    """The weight with the gain in it, float32, (O, ...)."""
-    weight = layer.weight
-    if weight is None:
-        assert layer.codes is not None and layer.scale is not None and layer.offset is not None
-        weight = values(layer.codes, layer.scale, layer.offset)
-    return values(weight, layer.gain, np.zeros_like(layer.gain)).astype(np.float32)
-
-
-def integer_weight(layer: Layer) -> SignedWeights:
-    """The weight with the gain in its scale and remainder; codes (O, I, kh, kw), also those of a linear layer."""
-    assert layer.codes is not None and layer.scale is not None and layer.offset is not None
-    codes, scale, remainder = signed_weights(layer.codes, layer.scale, layer.offset, layer.bits)
-    codes = codes.reshape((*codes.shape, 1, 1)[:4])
-    return SignedWeights(codes, scale * layer.gain, remainder * layer.gain)
-
-
-def halves(weights: SignedWeights) -> list[SignedWeights]:
-    """Two weights of 7 bits and less whose values add up to those of ``weights``; the remainder is the last one's.
-
-    ``scale * code + remainder = 2 scale * (code >> 1) + scale / 2 * (2 (code & 1) + 1) + remainder - scale / 2``,
-    of which the end is 0 on a symmetric grid of 8 bits.
-    """
-    codes, scale, remainder = weights
-    rest = remainder - scale / 2
-    rest[np.abs(rest) < MINUTE * np.abs(scale)] = 0
-    return [
-        SignedWeights(codes >> 1, 2 * scale, np.zeros_like(rest)),
-        SignedWeights(2 * (codes & 1) + 1, scale / 2, rest),
-    ]
-
-
-def values(codes: np.ndarray, scale: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    """``scale * codes + offset`` for each output channel, in float64."""
-    shape = (-1, *[1] * (codes.ndim - 1))
-    return scale.astype(np.float64).reshape(shape) * codes + offset.astype(np.float64).reshape(shape)

@@ -15,8 +15,8 @@ import torch
 from mmvideoiq.deploy.bundle import Bundle, Layer
 from mmvideoiq.deploy.engines import EngineError, has_vnni, may_saturate
 from mmvideoiq.deploy.graph import Graph, Grid, Node
+from mmvideoiq.deploy.lowering import split_weights, weight_values
 from mmvideoiq.deploy.openvino_engine import OpenVinoEngine, OpenVinoRunner
-from mmvideoiq.deploy.openvino_model import halves, values
 from mmvideoiq.deploy.packing import SignedWeights
 from tests.deploy.toy_bundle import HIDDEN, make_toy_bundle
 from tests.reference.run_graph import run_graph
@@ -390,8 +390,10 @@ def test_halves_are_the_whole():
     scale = np.float32([1, -0.5, 0.25, 2])
     for share, spared in ((0.5, True), (0.3, False)):
         whole = SignedWeights(codes, scale, scale * np.float32(share))
-        parts = halves(whole)
-        np.testing.assert_allclose(sum(values(*part) for part in parts), values(*whole), rtol=0, atol=1e-6)
+        parts = split_weights(whole)
+        np.testing.assert_allclose(
+            sum(weight_values(*part) for part in parts), weight_values(*whole), rtol=0, atol=1e-6
+        )
         assert not any(may_saturate(part.codes, 255) for part in parts)
         assert parts[-1].remainder.any() != spared
 

@@ -106,12 +106,20 @@ class OpenVinoEngine:
 
     @staticmethod
     def kernels(requests: Mapping[int, Any]) -> frozenset[str]:
-        """Names of the kernels of int8 convolutions."""
+        """Names of the kernels of int8 convolutions, but for those with groups: these never rely on pairs."""
         found = set()
         for request in requests.values():
             for step in request.get_compiled_model().get_runtime_model().get_ops():
                 info = {key: value.astype(str) for key, value in step.get_rt_info().items()}
-                if info["layerType"] == "Convolution" and info["primitiveType"].endswith("I8"):
+                fused = info[
+                    "originalLayersNames"
+                ]  # a convolution with groups may be part of the one before it
+                grouped = fused.startswith("GroupConvolution") and ",Convolution" not in fused
+                if (
+                    info["layerType"] == "Convolution"
+                    and info["primitiveType"].endswith("I8")
+                    and not grouped
+                ):
                     found.add(info["primitiveType"])
         return frozenset(found)
 

@@ -29,6 +29,7 @@ from tests.deploy.test_openvino_engine import (
     executed,
     float_layer,
     graph_of,
+    load,
     node,
     on_avx2,
     quantize,
@@ -322,3 +323,16 @@ def test_a_kernel_that_is_not_known_to_be_exact_gets_halves(monkeypatch):
         engine = OpenVinoEngine(threads=1, vnni=False)
         monkeypatch.setattr(engine, "_exact_kernels", found)
         assert integer_kernels(engine.load(bundle, "recognition", 8)) > 7
+
+
+@pytest.mark.parametrize(("groups", "asked"), [(1, True), (32, False)])
+def test_kernels_of_convolutions_with_groups_need_not_be_exact_in_pairs(groups, asked):
+    graph = graph_of(
+        conv("stem", "x", (32, 3, 3, 3), padding=(1, 1), quantized=False),
+        quantize("codes", "stem", UNSIGNED, 8),
+        conv("layer", "codes", (32, 32 // groups, 3, 3), groups=groups),
+    )
+    small = np.random.default_rng(0).integers(-60, 60, (32, 32 // groups, 3, 3))
+    runner = load(Numbers(graph, {"stem": float_layer(32, 3, 3, 3), "layer": coded(small)}), 8, vnni=False)
+    assert integer_kernels(runner) == 1
+    assert bool(OpenVinoEngine.kernels(runner._requests)) == asked

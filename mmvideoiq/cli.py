@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmvideoiq import compat
+from mmvideoiq.errors import RunStopped, disk_full
 from mmvideoiq.launch import first_to_say
 from mmvideoiq.signals import exit_code, restore_signals  # noqa: F401  for the commands
 
@@ -85,18 +86,20 @@ def one_line_errors() -> Iterator[Begun]:
     """Until the run has begun, end on an error of the user with one line on stderr and exit code 2.
 
     Gives the hook that notes the beginning; register it with the runner. From then on errors keep their
-    traceback. The environment variable MMVIDEOIQ_TRACEBACK keeps it everywhere.
+    traceback, but for ``RunStopped`` and a full disk: one line and exit code 1. The environment variable
+    MMVIDEOIQ_TRACEBACK keeps it everywhere.
     """
     begun = Begun()
     try:
         yield begun
     except USER_ERRORS as error:
-        if begun.happened or os.environ.get(TRACEBACK):
+        stopped = isinstance(error, RunStopped) or disk_full(error)
+        if (begun.happened and not stopped) or os.environ.get(TRACEBACK):
             raise
         sys.stdout.flush()
         if first_to_say():
             print(f"{Path(sys.argv[0]).name}: error: {one_line(error)}", file=sys.stderr, flush=True)
-        raise SystemExit(2) from None
+        raise SystemExit(1 if stopped else 2) from None
 
 
 def need_file(path: str, what: str) -> None:
@@ -143,5 +146,8 @@ def build_runner(config: Config, begun: Begun) -> Any:
         runner = RUNNERS.build(config)
     else:
         runner = Runner.from_cfg(config)
+    from mmvideoiq.hooks import add_checks  # registers our hooks; a config has to name the plugin for itself
+
+    add_checks(runner)
     runner.register_hook(begun)
     return runner

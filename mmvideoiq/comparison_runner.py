@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from mmvideoiq.recipe import read_json, write_json
+from mmvideoiq.recipe import RecipeError, read_json, write_json
 from mmvideoiq.recipe_runner import finished, run_process, say
 from mmvideoiq.rows import Comparison, Row, check_rows, read_config
 
@@ -60,7 +60,7 @@ class Evaluation:
         """Test the rows that have no result."""
         left = []
         for name, job in self._jobs.items():
-            before = read_json(Path(job["out"]))
+            before = found_before(Path(job["out"]))
             if before and before["hash"] == job["hash"] and all(map(os.path.isfile, job["traces"])):
                 say(self.console, f"[dim]{name}: finished before[/]")
             else:
@@ -92,7 +92,7 @@ class Evaluation:
         )
         stamps = [_stamp(str(row.bundle / "manifest.json")) for row in self.comparison.rows if row.bundle]
         known = _hash(task, stamps, [job["hash"] for job in self._jobs.values()])
-        state = read_json(self.work_dir / "timing" / "state.json")
+        state = found_before(self.work_dir / "timing" / "state.json")
         if state and state["hash"] == known:
             say(self.console, "[dim]milliseconds: measured before[/]")
         else:
@@ -167,3 +167,11 @@ def _stamp(path: str) -> list[Any]:
         return [path]
     facts = Path(path).stat()
     return [path, facts.st_size, facts.st_mtime_ns]
+
+
+def found_before(path: Path) -> Any:
+    """A result that was written with the ``hash`` of its job; None where there is none, or a part of one."""
+    try:
+        return read_json(path, keys=("hash",))
+    except RecipeError:
+        return None

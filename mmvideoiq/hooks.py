@@ -1,15 +1,20 @@
-"""What happens around epochs: the Gumbel-softmax temperature, the seed, and calibration before the first."""
+"""What happens around training: temperature, seed and calibration; checks of what is loaded, lost and saved."""
 
 from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterable
 from typing import Any
 
+import torch
 from mmaction.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, set_random_seed
+
+from mmvideoiq.checkpoint import load_fitting
+from mmvideoiq.errors import RunStopped
 
 
 @HOOKS.register_module()
@@ -121,3 +126,98 @@ class CalibrationHook(Hook):
             "inputs"
         ]  # (N, T, C, H, W)
         model.backbone.calibrate_(clips[:, :: max(1, clips.shape[1] // self.frames_per_video)].flatten(0, 1))
+
+
+@HOOKS.register_module()
+class FiniteLossHook(Hook):
+    """Stop the training at the first loss that is NaN or infinite, and before weights that are so are saved.
+
+    It reads the figures that the host's ``RuntimeInfoHook`` has logged before it, so it costs no further wait for the
+    device. Weights are looked at once an epoch and before each checkpoint: the checkpoints left behind are finite, and
+    a resumed training goes on from the last of them.
+
+    Raises:
+        RunStopped: names epoch, iteration, learning rate and the loss that went first, or the parameter.
+    """
+
+    priority = "HIGH"  # after RuntimeInfoHook, before the hooks that log and save
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: dict[str, Any] | None = None,
+    ) -> None:
+        logged = runner.message_hub.log_scalars
+        invalid = {}
+        for name in outputs or {}:
+            value = logged[f"train/{name}"].current() if f"train/{name}" in logged else float(outputs[name])
+            if "loss" in name and not math.isfinite(value):
+                invalid[name] = value
+        if invalid:
+            name = next((name for name in invalid if name != "loss"), "loss")  # which is the others' sum
+            raise self._stopped(runner, f"{name} is {invalid[name]}", runner.iter + 1)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        self._check_weights(runner, _unwrapped(runner).named_parameters())
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        names = {name for name, _ in _unwrapped(runner).named_parameters()}
+        state = checkpoint["state_dict"]
+        self._check_weights(runner, ((name, value) for name, value in state.items() if name in names))
+
+    def _check_weights(self, runner: Runner, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
+        weights = dict(weights)
+        if not weights:
+            return
+        finite = torch.stack([value.detach().isfinite().all() for value in weights.values()]).tolist()
+        name = next((name for name, fine in zip(weights, finite, strict=True) if not fine), None)
+        if name is not None:
+            raise self._stopped(runner, f"parameter {name} is no longer finite", runner.iter)
+
+    @staticmethod
+    def _stopped(runner: Runner, what: str, step: int) -> RunStopped:
+        rates = ", ".join(
+            sorted({f"{rate:g}" for rates in runner.optim_wrapper.get_lr().values() for rate in rates})
+        )
+        return RunStopped(
+            f"{what} at epoch {min(runner.epoch + 1, runner.max_epochs)}, iteration {step}, learning rate {rates}: "
+            "lower the learning rate, clip gradients (optim_wrapper.clip_grad) or look at the data, then train again"
+        )
+
+
+@HOOKS.register_module()
+class CheckpointFitHook(Hook):
+    """Refuse a checkpoint that fits the model in part, where the host warns and goes on with random weights.
+
+    Tests and resumed trainings need all tensors. A training may begin from a network without its new parts: see
+    ``load_fitting``. ``load_strict = False`` in the config switches this off: what fits is loaded.
+
+    Raises:
+        ValueError: names what is missing, unexpected or of another shape, in one line.
+    """
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        if not runner.cfg.get("load_strict", True):
+            return
+        training = not isinstance(runner._train_loop, dict | None)
+        try:
+            load_fitting(
+                _unwrapped(runner),
+                checkpoint.get("state_dict", checkpoint),
+                source=f"checkpoint {runner._load_from or 'in ' + runner.work_dir}",
+                begin=training and not runner._resume,
+            )
+        except ValueError as error:
+            raise ValueError(
+                f"{error}; was it trained with another config? load_strict=False, in the config or by --cfg-options, "
+                "loads what fits"
+            ) from None
+
+
+def add_checks(runner: Runner) -> None:
+    """Register the hooks that every run has, where the config has not."""
+    for kind in (FiniteLossHook, CheckpointFitHook):
+        if not any(isinstance(hook, kind) for hook in runner.hooks):
+            runner.register_hook(kind())

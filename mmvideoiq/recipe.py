@@ -27,7 +27,8 @@ import importlib.util
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ class Run:
     @property
     def started(self) -> dict | None:
         """What the run wrote down when it began; None where it never did."""
-        return read_json(self.folder / "state.json")
+        return read_json(self.folder / "state.json", keys=("hash",))
 
     @property
     def state(self) -> dict | None:
@@ -95,14 +96,44 @@ class Run:
         return state if state and "checkpoint" in state else None
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file, None where there is none."""
-    return json.loads(path.read_text()) if path.is_file() else None
+def read_json(path: Path, *, keys: Iterable[str] = ()) -> Any:
+    """The content of a JSON file, None where there is none.
+
+    Raises:
+        RecipeError: it is empty or cut short, or ``keys`` are given and it is no dict that has them.
+    """
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        content = None
+    else:
+        if all(isinstance(content, dict) and key in content for key in keys):
+            return content
+    raise RecipeError(f"{path} is empty, cut short or of another kind: delete it, then go on with --resume")
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON so that a reader sees the old file or the new one, never a part."""
     write_text(path, json.dumps(value, indent=1, default=float))
+
+
+def digests(paths: Iterable[Path]) -> dict[str, str]:
+    """The SHA-256 of each file, by path."""
+    result = {}
+    for path in paths:
+        with path.open("rb") as file:
+            result[str(path)] = hashlib.file_digest(file, "sha256").hexdigest()
+    return result
+
+
+def changed(files: Mapping[str, str]) -> str | None:
+    """The first of the files of ``digests`` that is gone or has another content; None where all are as they were."""
+    for name, digest in files.items():
+        if not Path(name).is_file() or digests([Path(name)])[name] != digest:
+            return name
+    return None
 
 
 def _hash(*parts: Any) -> str:
@@ -276,19 +307,16 @@ def check_work_dir(recipe: Recipe, runs: list[Run], work_dir: Path, *, resume: b
     """Refuse to mix trainings in one folder.
 
     Raises:
-        RecipeError: the folder holds a training that has begun and ``resume`` is False, or it holds another one.
+        RecipeError: the folder holds a training that has begun and ``resume`` is False, or it holds another one; or
+            what a finished stage left behind is gone or has changed.
     """
-    marker = read_json(work_dir / "recipe.json")
-    if marker is None:
-        if any(run.state for run in runs):
-            raise RecipeError(f"{work_dir} holds stages of an unknown recipe: choose another --work-dir")
-        return
-    others = {"name": recipe.name, "fast": recipe.fast}
-    held = f"recipe '{marker['name']}'" + (" with --fast" if marker["fast"] else "")
-    if marker != others:
-        raise RecipeError(f"{work_dir} holds {held}: choose another --work-dir or delete that folder")
-    begun = any(run.started or run.state for run in runs)
-    if begun and not resume:
+    marker = read_json(work_dir / "recipe.json", keys=("name", "fast"))
+    held = "stages of an unknown recipe"
+    if marker is not None:
+        held = f"recipe '{marker['name']}'" + (" with --fast" if marker["fast"] else "")
+        if marker != {"name": recipe.name, "fast": recipe.fast}:
+            raise RecipeError(f"{work_dir} holds {held}: choose another --work-dir or delete that folder")
+    if any(run.started for run in runs) and not resume:
         done = sum(run.state is not None for run in runs)
         raise RecipeError(
             f"{work_dir} holds {held}, {done} of {len(runs)} trainings finished: go on with --resume, "
@@ -299,6 +327,12 @@ def check_work_dir(recipe: Recipe, runs: list[Run], work_dir: Path, *, resume: b
             raise RecipeError(
                 f"stage '{run.name}' in {run.folder} was trained from another config or other data than the "
                 "recipe's: choose another --work-dir or delete that folder"
+            )
+        if run.state and (name := changed(run.state.get("files", {}))):
+            what = "has changed" if Path(name).is_file() else "is gone"
+            raise RecipeError(
+                f"stage '{run.name}' has finished, but its {Path(name).name} {what}: put it back, or delete "
+                f"{run.folder} to train the stage again"
             )
 
 
@@ -375,17 +409,30 @@ def find_checkpoint(folder: Path) -> Path:
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint an interrupted stage goes on from; None where it has to begin again."""
+    """The newest whole checkpoint, from which an interrupted stage goes on; None where it has to begin again."""
     pointer = folder / "last_checkpoint"
-    path = Path(pointer.read_text().strip()) if pointer.is_file() else None
-    return path if path is not None and path.is_file() else None
+    saved = [path for path in folder.glob("*.pth") if re.fullmatch(r"(epoch|iter)_\d+", path.stem)]
+    saved.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    if pointer.is_file() and (name := pointer.read_text().strip()):
+        saved.insert(0, Path(name))
+    return next((path for path in saved if _is_whole(path)), None)
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """Whether a file of torch has its end, where its table of contents stands, and all checksums are right."""
+    try:
+        with zipfile.ZipFile(checkpoint) as file:
+            return file.testzip() is None
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def write_stage_config(run: Run, checkpoints: Mapping[str, str], work_dir: Path) -> Path:
-    """Write what a stage's process runs: placeholders filled, ``resume`` set where there is a checkpoint."""
+    """Write what a stage's process runs: placeholders filled, resumed where there is a checkpoint."""
     config = Config(fill(run.config.to_dict(), {**checkpoints, "work_dir": str(work_dir)}))
-    if last_checkpoint(run.folder) is not None:
-        config.merge_from_dict(dict(resume=True, load_from=None))
+    last = last_checkpoint(run.folder)
+    if last is not None:
+        config.merge_from_dict(dict(resume=True, load_from=str(last)))
     path = run.folder / "stage_config.py"
     run.folder.mkdir(parents=True, exist_ok=True)
     config.dump(path)

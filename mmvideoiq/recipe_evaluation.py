@@ -13,8 +13,8 @@ from mmengine.config import Config
 from rich.console import Console
 
 from mmvideoiq.actions import ActionSpace
-from mmvideoiq.comparison_runner import Evaluation
-from mmvideoiq.recipe import Recipe, Run, fill, read_json, write_json
+from mmvideoiq.comparison_runner import Evaluation, found_before
+from mmvideoiq.recipe import Recipe, Run, changed, digests, fill, write_json
 from mmvideoiq.recipe_runner import finished, run_process, say
 from mmvideoiq.rows import Comparison, Row
 
@@ -98,13 +98,14 @@ def _export(policy: Row, bundle: Path, engine: str, folder: Path, console: Conso
     )
     config = Path(job["config"]).read_text()
     known = hashlib.sha256(json.dumps([job, config]).encode()).hexdigest()[:16]
-    state = read_json(folder / "state.json")
-    if state and state["hash"] == known and bundle.is_dir():
+    state = found_before(folder / "state.json")
+    if state and state["hash"] == known and state.get("files") and changed(state["files"]) is None:
         say(console, "[dim]bundle: finished before[/]")
         return state["result"]
     say(console, "[bold]bundle[/]  export, and a run of the test list without PyTorch")
     started = time.monotonic()
     result = run_process(job, folder, console)
-    write_json(folder / "state.json", {"hash": known, "result": result})
+    files = digests(path for path in bundle.rglob("*") if path.is_file())
+    write_json(folder / "state.json", {"hash": known, "result": result, "files": files})
     finished(console, "bundle", time.monotonic() - started, "")
     return result

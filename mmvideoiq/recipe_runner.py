@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import mmvideoiq
 from mmvideoiq.recipe import (
     Recipe,
+    RecipeError,
     Run,
     check_runs,
     check_work_dir,
+    digests,
     fill,
     find_checkpoint,
     find_function,
+    last_checkpoint,
     plan,
     read_json,
     write_json,
@@ -47,23 +55,55 @@ def run_recipe(
     """Prepare the data, train all stages in order, compare; returns the summary (see ``comparison.py``).
 
     Raises:
-        RecipeError: before training, where recipe, configs or work directory are unfit.
+        RecipeError: before training, where recipe, configs or work directory cannot be used.
         StageFailed: a stage's process failed.
         Interrupted: Ctrl-C or SIGTERM.
     """
     console = console or Console()
     work_dir = work_dir.resolve()
-    runs = plan(recipe, work_dir)
-    check_work_dir(recipe, runs, work_dir, resume=resume)
+    with locked(work_dir):
+        runs = plan(recipe, work_dir)
+        check_work_dir(recipe, runs, work_dir, resume=resume)
+        return _run(recipe, runs, work_dir, console)
+
+
+@contextmanager
+def locked(work_dir: Path) -> Iterator[None]:
+    """Keep other processes from ``work_dir``. The lock of a process that died is free.
+
+    Raises:
+        RecipeError: another process has it; names that process.
+    """
+    work_dir.mkdir(parents=True, exist_ok=True)
+    holder = work_dir / ".running.json"
+    try:
+        lock = FileLock(work_dir / ".lock", timeout=0)
+        lock.acquire()
+    except Timeout:
+        try:
+            known = read_json(holder, keys=("pid", "host")) or {}
+        except RecipeError:
+            known = {}
+        who = f"process {known['pid']} on {known['host']}" if known else "another process"
+        raise RecipeError(f"{work_dir} is in use by {who}: end it, or choose another --work-dir") from None
+    try:
+        write_json(holder, {"pid": os.getpid(), "host": socket.gethostname()})
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _run(recipe: Recipe, runs: list[Run], work_dir: Path, console: Console) -> dict:
     go_on = f"{shlex.join(_command(recipe, work_dir))} --resume"
     where = "the checks"
     try:
-        write_json(work_dir / "recipe.json", {"name": recipe.name, "fast": recipe.fast})
         if recipe.data:
             where = "the data"
             _prepare(recipe, work_dir, console)
             where = "the checks"
         check_runs(runs, work_dir)
+        write_json(work_dir / "recipe.json", {"name": recipe.name, "fast": recipe.fast})
         for number, run in enumerate(runs, 1):
             where = f"stage '{run.name}'"
             _train(run, runs, work_dir, f"{number}/{len(runs)}", console)
@@ -109,7 +149,7 @@ def _prepare(recipe: Recipe, work_dir: Path, console: Console) -> None:
     data = fill(dict(recipe.data or {}), {"work_dir": str(work_dir)})
     find_function(data["function"])
     marker = work_dir / "data_state.json"
-    done = read_json(marker)
+    done = read_json(marker, keys=("data",))
     if done and done["data"] == data:
         say(console, "[dim]data: made before[/]")
         return
@@ -131,7 +171,8 @@ def _train(run: Run, runs: list[Run], work_dir: Path, count: str, console: Conso
         run.folder / "state.json", {"hash": run.hash, "seed": run.seed, "seconds": before.get("seconds", 0.0)}
     )
     config = write_stage_config(run, checkpoints, work_dir)
-    going_on = " (going on from its last checkpoint)" if "resume = True" in config.read_text() else ""
+    last = last_checkpoint(run.folder)
+    going_on = f" (going on from its last checkpoint, {last.name})" if last else ""
     say(console, f"[bold]{count} {run.name}[/]  {os.path.relpath(run.stage.config)}{going_on}")
     started = time.monotonic()
     try:
@@ -140,7 +181,8 @@ def _train(run: Run, runs: list[Run], work_dir: Path, count: str, console: Conso
         seconds = before.get("seconds", 0.0) + time.monotonic() - started
         state = {"hash": run.hash, "seed": run.seed, "seconds": seconds}
         write_json(run.folder / "state.json", state)
-    state |= {"checkpoint": str(find_checkpoint(run.folder)), "metrics": metrics}
+    checkpoint = find_checkpoint(run.folder)
+    state |= {"checkpoint": str(checkpoint), "metrics": metrics, "files": digests([checkpoint, config])}
     write_json(run.folder / "state.json", state)
     figures = "  ".join(f"{key.rpartition('/')[2]} {value:.4g}" for key, value in list(metrics.items())[:2])
     finished(console, run.name, seconds, figures)
@@ -166,20 +208,36 @@ def run_process(job: dict[str, Any], folder: Path, console: Console) -> Any:
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     }
-    command = [sys.executable, "-m", "mmvideoiq.stage_process", str(folder / "job.json")]
-    with log.open("a") as output:
-        process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment,
-            start_new_session=True,
-        )  # fmt: skip
+    ends, held = os.pipe()  # the process ends when this one is gone and with it the end that it holds
+    command = [sys.executable, "-m", "mmvideoiq.stage_process", str(folder / "job.json"), str(ends)]
     try:
-        _follow(process, paths["progress"], console)
+        with log.open("a") as output:
+            process = subprocess.Popen(
+                command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment,
+                start_new_session=True, pass_fds=[ends],
+            )  # fmt: skip
+        try:
+            _follow(process, paths["progress"], console)
+        finally:
+            _stop(process)
     finally:
-        _stop(process)
+        os.close(ends)
+        os.close(held)
+    if process.returncode == os.EX_IOERR:
+        raise StageFailed(f"no space left for {os.path.relpath(folder)}: free some, then go on with --resume")
     if process.returncode:
-        tail = "\n".join("  " + line for line in log.read_text(errors="replace").splitlines()[-LOG_LINES:])
-        raise StageFailed(f"exit code {process.returncode}; the end of {os.path.relpath(log)}:\n{tail}")
+        raise StageFailed(_end_of(log, process.returncode))
     return read_json(paths["result"])
+
+
+def _end_of(log: Path, code: int) -> str:
+    """What a process said last: its one-line error, or the end of its log."""
+    lines = log.read_text(errors="replace").splitlines()
+    said = re.fullmatch(r"stage_process\.py: error: (.*)", lines[-1]) if lines else None
+    if said:
+        return f"{said[1]} ({os.path.relpath(log)})"
+    tail = "\n".join("  " + line for line in lines[-LOG_LINES:])
+    return f"exit code {code}; the end of {os.path.relpath(log)}:\n{tail}"
 
 
 def _stop(process: subprocess.Popen) -> None:
@@ -198,7 +256,7 @@ def _stop(process: subprocess.Popen) -> None:
 
 
 def _follow(process: subprocess.Popen, path: Path, console: Console) -> None:
-    """Show a process's progress lines until it ends: a moving bar on a terminal, else a line per quarter."""
+    """Show a process's progress until it ends: a moving bar on a terminal, else a line per quarter or epoch."""
     columns = (
         TextColumn("  "),
         BarColumn(bar_width=24),
@@ -215,7 +273,7 @@ def _follow(process: subprocess.Popen, path: Path, console: Console) -> None:
             for line in lines[read:]:
                 entry = json.loads(line)
                 bar.update(task, description=entry["text"], completed=entry["done"] or 0.0)
-                if not console.is_terminal and int(4 * (entry["done"] or 0.0)) > quarter:
+                if not console.is_terminal and entry["log"] and int(4 * (entry["done"] or 0.0)) > quarter:
                     quarter = int(4 * entry["done"])
                     say(console, f"  {entry['text']}  ({time.monotonic() - started:.0f} s)")
             read = len(lines)

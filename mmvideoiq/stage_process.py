@@ -1,4 +1,6 @@
-"""What runs in a process of its own: ``python -m mmvideoiq.stage_process JOB.json``.
+"""What runs in a process of its own: ``python -m mmvideoiq.stage_process JOB.json PIPE``.
+
+PIPE is the descriptor of a pipe whose other end the parent holds: this process ends when it is closed.
 
 A job is ``{"task": "train", "config": path}``, ``{"task": "test_rows", ...}`` (see
 ``comparison.py``), ``{"task": "deliver", ...}`` (see ``delivery.py``), ``{"task": "time_rows", ...}`` (see
@@ -15,30 +17,38 @@ import time
 from pathlib import Path
 from typing import Any
 
+from mmvideoiq.signals import end_with
+
+if __name__ == "__main__":
+    end_with(int(sys.argv[2]))
+
 from mmvideoiq import compat
 
 compat.apply()
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import IterBasedTrainLoop, Runner
 
+from mmvideoiq import cli
 from mmvideoiq.comparison import test_rows
+from mmvideoiq.errors import disk_full
+from mmvideoiq.hooks import add_checks
 from mmvideoiq.recipe import find_function, read_json, write_json
 
 
 class Progress:
-    """Appends lines ``{"done": share or None, "text": str}`` to a file which the parent process follows."""
+    """Appends lines ``{"text": str, "done": share or None, "log": bool}`` to a file which the parent process follows.
+
+    Where there is no terminal, only entries with ``log`` may become a line.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.parent = os.getppid()
 
-    def __call__(self, text: str, done: float | None = None) -> None:
-        if os.getppid() != self.parent:  # the parent was killed: do not train on unseen
-            sys.exit("the process that started this one is gone")
+    def __call__(self, text: str, done: float | None = None, *, log: bool = True) -> None:
         with open(self.path, "a") as file:
-            file.write(json.dumps({"text": text, "done": done}) + "\n")
+            file.write(json.dumps({"text": text, "done": done, "log": log}) + "\n")
 
 
 class StageHook(Hook):
@@ -46,16 +56,21 @@ class StageHook(Hook):
 
     priority = "LOWEST"
 
-    def __init__(self, *, progress: Progress) -> None:
+    def __init__(self, *, progress: Progress, begun: cli.Begun | None = None) -> None:
         self.progress = progress
+        self.begun = begun
         self.shown = 0.0
         self.metrics: dict[str, float] = {}
+
+    def before_train(self, runner: Runner) -> None:
+        if self.begun is not None:
+            self.begun.happened = True
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         if time.monotonic() - self.shown > 1:
-            self._show(runner)
+            self._show(runner, log=isinstance(runner.train_loop, IterBasedTrainLoop))
 
     def after_train_epoch(self, runner: Runner) -> None:
         self._show(runner)
@@ -66,45 +81,59 @@ class StageHook(Hook):
         }
         self._show(runner)
 
-    def _show(self, runner: Runner) -> None:
+    def _show(self, runner: Runner, *, log: bool = True) -> None:
         self.shown = time.monotonic()
         parts = [f"epoch {min(runner.epoch + 1, runner.max_epochs)}/{runner.max_epochs}"]
         scalars = runner.message_hub.log_scalars
         if "train/loss" in scalars:
             parts.append(f"loss {scalars['train/loss'].mean(20):.3f}")
         parts += [f"{key.rpartition('/')[2]} {value:.3f}" for key, value in list(self.metrics.items())[:2]]
-        self.progress("  ".join(parts), runner.iter / max(runner.max_iters, 1))
+        done = runner.iter / max(runner.max_iters, 1)
+        self.progress("  ".join(parts), done, log=log)
 
 
-def train(config: str, progress: Progress) -> dict[str, float]:
+def train(config: str, progress: Progress, begun: cli.Begun | None = None) -> dict[str, float]:
     """Train one stage from its written config; returns the metrics of its last validation."""
     progress("starting", 0.0)
     runner = Runner.from_cfg(Config.fromfile(config))
-    hook = StageHook(progress=progress)
+    add_checks(runner)
+    hook = StageHook(progress=progress, begun=begun)
     runner.register_hook(hook)
     runner.train()
     return hook.metrics
 
 
-def main() -> None:
-    job = read_json(Path(sys.argv[1]))
+def run(job: dict[str, Any], begun: cli.Begun) -> Any:
+    """Do the job; returns its result."""
     progress = Progress(job["progress"])
     if job["task"] == "train":
-        result: Any = train(job["config"], progress)
-    elif job["task"] == "deliver":
+        return train(job["config"], progress, begun)
+    if job["task"] == "deliver":
         from mmvideoiq.delivery import deliver
 
-        result = deliver(job, progress)
-    elif job["task"] == "test_rows":
-        result = test_rows(job, progress)
-    elif job["task"] == "time_rows":
+        return deliver(job, progress)
+    if job["task"] == "test_rows":
+        return test_rows(job, progress)
+    if job["task"] == "time_rows":
         from mmvideoiq.row_timing import time_rows
 
-        result = time_rows(job, progress)
-    else:
-        progress("starting")
-        result = find_function(job["function"])(**job["kwargs"])
-    write_json(Path(job["result"]), result if isinstance(result, dict | list) else {})
+        return time_rows(job, progress)
+    progress("starting")
+    return find_function(job["function"])(**job["kwargs"])
+
+
+def main() -> None:
+    job = read_json(Path(sys.argv[1]))
+    try:
+        with cli.one_line_errors() as begun:
+            begun.happened = job["task"] != "train"  # elsewhere nothing says that it begins
+            result = run(job, begun)
+            write_json(Path(job["result"]), result if isinstance(result, dict | list) else {})
+    except (OSError, SystemExit) as error:
+        cause = error.__context__ if isinstance(error, SystemExit) else error
+        if cause is None or not disk_full(cause):
+            raise
+        os._exit(os.EX_IOERR)  # the log may lie on the full disk, so the parent says it
 
 
 if __name__ == "__main__":

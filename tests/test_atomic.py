@@ -1,5 +1,7 @@
 """Files that appear whole or not at all."""
 
+import os
+
 import pytest
 
 from mmvideoiq.atomic import whole, write_text
@@ -20,3 +22,20 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
         part.write_text("half of")
         raise KeyboardInterrupt
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("table.json", "old")]
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_the_name_afterwards(tmp_path, monkeypatch):
+    steps = []
+    real = os.replace
+
+    def fsync(descriptor):
+        steps.append(os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}")))
+
+    def replace(old, new):
+        steps.append("rename")
+        real(old, new)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    write_text(tmp_path / "table.json", "{}")
+    assert steps == [f".table.{os.getpid()}.part.json", "rename", tmp_path.name]

@@ -10,7 +10,8 @@ from mmengine.registry import MODEL_WRAPPERS
 from mmengine.runner import Runner
 from torch import nn
 
-from mmvideoiq.hooks import CalibrationHook, GumbelTemperatureHook
+from mmvideoiq.errors import RunStopped
+from mmvideoiq.hooks import CalibrationHook, CheckpointFitHook, FiniteLossHook, GumbelTemperatureHook
 
 
 class Policy(nn.Module):
@@ -148,3 +149,76 @@ def test_calibration_refuses_what_it_cannot_serve():
     runner.model.backbone = nn.Identity()
     with pytest.raises(TypeError, match="needs an AnyPrecisionBackbone, the model has a Identity"):
         CalibrationHook().before_train(runner)
+
+
+class Diverging(nn.Linear):
+    """Its loss is finite; from iteration ``number`` on its gradient is not."""
+
+    def __init__(self, number: int):
+        super().__init__(1, 1)
+        self.left = number
+
+    def forward(self, inputs):
+        self.left -= 1
+        if self.left == 0:
+            self.weight.register_hook(lambda gradient: gradient / 0)
+        return super().forward(inputs)
+
+
+class DivergingModel(BaseModel):
+    def __init__(self, number: int):
+        super().__init__()
+        self.layer = Diverging(number)
+
+    def forward(self, inputs, data_samples=None, mode="tensor"):
+        return dict(
+            loss_cls=self.layer(torch.stack(inputs)).square().mean(), top1_acc=torch.tensor(float("nan"))
+        )
+
+
+def run(work_dir, model, **options):
+    dataset = [dict(inputs=torch.ones(1))] * 2
+    runner = Runner(
+        model=model,
+        work_dir=str(work_dir),
+        experiment_name=str(work_dir),
+        train_dataloader=dict(
+            dataset=dataset, batch_size=1, sampler=dict(type="DefaultSampler", shuffle=False)
+        ),
+        train_cfg=dict(by_epoch=True, max_epochs=3),
+        optim_wrapper=dict(optimizer=dict(type="SGD", lr=0.25)),
+        default_hooks=dict(checkpoint=dict(type="CheckpointHook", interval=1, max_keep_ckpts=1)),
+        custom_hooks=[FiniteLossHook(), CheckpointFitHook()],
+        default_scope="mmaction",
+        log_level="ERROR",
+        **options,
+    )
+    runner.train()
+
+
+def test_weights_that_are_not_finite_are_not_saved_over_those_that_are(tmp_path):
+    """The last step of epoch 2 spoils them; a figure that is no loss may be NaN."""
+    with pytest.raises(
+        RunStopped, match=r"^parameter layer.weight is no longer finite at epoch 2, iteration 4, "
+    ):
+        run(tmp_path, DivergingModel(4))
+    assert [path.name for path in tmp_path.glob("*.pth")] == ["epoch_1.pth"]
+
+
+def test_the_first_invalid_loss_stops_the_training(tmp_path):
+    with pytest.raises(RunStopped) as error:
+        run(tmp_path, DivergingModel(3))
+    assert str(error.value).startswith("loss_cls is nan at epoch 2, iteration 4, learning rate 0.25: lower ")
+    assert [path.name for path in tmp_path.glob("*.pth")] == ["epoch_1.pth"]
+
+
+def test_a_checkpoint_that_fits_in_part_is_refused_unless_the_config_says_so(tmp_path):
+    path = str(tmp_path / "part.pth")
+    torch.save(dict(state_dict={"layer.weight": torch.zeros(1, 1)}), path)
+    with pytest.raises(
+        ValueError, match=r"part.pth does not fit: layer.bias missing; .*load_strict=False"
+    ) as error:
+        run(tmp_path / "strict", DivergingModel(99), load_from=path)
+    assert "\n" not in str(error.value)
+    run(tmp_path / "loose", DivergingModel(99), load_from=path, cfg=dict(load_strict=False))
+    assert (tmp_path / "loose/epoch_3.pth").is_file()

@@ -1,5 +1,6 @@
 """tools/train.py and tools/test.py: the host's TSN trains, tests, saves, resumes; wrong input is one line."""
 
+import errno
 import json
 import os
 import pickle
@@ -17,6 +18,7 @@ from mmengine.config import Config
 from torch import nn
 
 from mmvideoiq import cli
+from mmvideoiq.errors import RunStopped
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +90,35 @@ def test_unreadable_config_and_checkpoint(train, test, tsn_config, tmp_path, cap
     garbage.write_bytes(b"not a checkpoint")
     line = error_line(capsys, test.main, tsn_config, garbage, "--work-dir", tmp_path)
     assert f"checkpoint {garbage} cannot be read" in line
+
+
+def test_a_checkpoint_that_fits_in_part_ends_in_one_line(train, test, tsn_config, tmp_path, capsys):
+    state = MODELS.build(Config.fromfile(tsn_config).model).state_dict()
+    parts = {
+        "no.pth": ({}, "backbone.conv1.conv.weight, "),
+        "one.pth": ({"cls_head.fc_cls.bias": state["cls_head.fc_cls.bias"]}, " missing; "),
+        "shape.pth": (
+            state | {"cls_head.fc_cls.bias": torch.zeros(400)},
+            "bias [400] for [2] of another shape; ",
+        ),
+    }
+    for name, (part, message) in parts.items():
+        path = tmp_path / name
+        torch.save(dict(state_dict=part), path)
+        line = error_line(capsys, test.main, tsn_config, path, "--work-dir", tmp_path)
+        assert f"checkpoint {path} does not fit: " in line and message in line and "load_strict=False" in line
+    begin = ("--cfg-options", f"load_from={path}", f"experiment_name={tmp_path.name}")
+    line = error_line(capsys, train.main, tsn_config, "--work-dir", tmp_path, *begin)
+    assert f"checkpoint {path} does not fit: cls_head.fc_cls.bias [400] for [2]" in line
+
+
+def test_what_stops_a_run_is_one_line_also_after_it_has_begun(capsys):
+    for error in (RunStopped("loss is nan"), OSError(errno.ENOSPC, "No space left on device", "x.pth")):
+        with pytest.raises(SystemExit) as ended, cli.one_line_errors() as begun:
+            begun.happened = True
+            raise error
+        assert ended.value.code == 1
+        assert capsys.readouterr().err.endswith(f"error: {error}\n")
 
 
 def test_flags_that_need_something(train, test, tsn_config, tmp_path, capsys):

@@ -30,9 +30,9 @@ def rule(rooms: str = "", packages: frozenset[str] = frozenset(), inside: str = 
 
 NUMBERS = frozenset({"numpy"})
 RUN = rule(
-    "actions atomic cost compat cli dial recipe recipe_runner recipe_evaluation stage_process comparison delivery "
-    "rows row_timing signals",
-    HOST | {"rich"},
+    "actions atomic checkpoint cost compat cli dial errors hooks recipe recipe_runner recipe_evaluation "
+    "stage_process comparison delivery rows row_timing signals",
+    HOST | {"rich", "filelock"},
 )
 RULES = {
     "__init__": rule(),
@@ -41,7 +41,7 @@ RULES = {
     "actions": rule("actions cost", NUMBERS, "torch"),
     "cost": rule("actions cost", NUMBERS, "torch"),
     "models": rule("quant actions cost models", HOST),
-    "hooks": rule("actions cost hooks", HOST),
+    "hooks": rule("actions checkpoint cost errors hooks", HOST),
     "metrics": rule("actions atomic cost metrics", HOST),
     "data": rule("actions atomic cost data", HOST | VIDEO | {"rich"}),
     "recipe": RUN,
@@ -56,7 +56,8 @@ RULES = {
     "row_timing": rule("*", ANY),
     "checkpoint": rule("checkpoint", frozenset({"torch"})),
     "compat": rule("", HOST),
-    "cli": rule("compat launch signals", HOST),
+    "cli": rule("compat errors hooks launch signals", HOST),
+    "errors": rule(),
     "signals": rule(),
     "deploy": rule("actions deploy", NUMBERS | {"safetensors", "jsonschema"}),
     "deploy/video": rule("deploy", NUMBERS, "cv2 decord"),

@@ -1,25 +1,31 @@
 """Recipes: reading, the hashes that say what is done, hand-over of checkpoints, interruption and resume."""
 
+import errno
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import textwrap
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.config import Config
+from rich.console import Console
 
-from mmvideoiq import recipe_runner, stage_process
+from mmvideoiq import recipe_evaluation, recipe_runner, stage_process
+from mmvideoiq.errors import RunStopped
 from mmvideoiq.recipe import (
     RecipeError,
     check_runs,
     check_work_dir,
     fill,
     find_checkpoint,
+    last_checkpoint,
     plan,
     read_json,
     read_recipe,
@@ -47,17 +53,23 @@ class ToyClips(torch.utils.data.Dataset):
 @MODELS.register_module(force=True)
 class ToyModel(BaseModel):
     """Learns y = 3x through noise, so that a resumed training has to draw the same noise."""
-    def __init__(self, seconds=0.0, teacher=None, width=1):
+    def __init__(self, seconds=0.0, teacher=None, width=1, invalid_from=None, ballast=0):
         super().__init__()
         if width < 1:
             raise ValueError(f"width={width} must be at least 1")
         self.seconds = seconds
+        self.steps = 0
+        self.invalid_from = invalid_from
+        self.register_buffer("ballast", torch.zeros(ballast))
         self.layer = torch.nn.Linear(1, 1)
     def forward(self, inputs, mode="loss"):
         time.sleep(self.seconds)
         inputs = torch.stack(inputs)
         noisy = inputs + 0.1 * torch.randn(len(inputs))
-        return dict(loss=(self.layer(noisy[:, None])[:, 0] - 3 * inputs).square().mean())
+        self.steps += 1
+        loss = (self.layer(noisy[:, None])[:, 0] - 3 * inputs).square().mean()
+        other = float("inf") if self.steps == self.invalid_from else 0.0
+        return dict(loss_square=loss, loss_other=0 * loss + other)
 '''
 
 TOY_CONFIG = """
@@ -102,8 +114,10 @@ def in_process(monkeypatch):
     trained = []
 
     def run(job, folder, console):
+        if job["task"] != "train":
+            return {}
         trained.append(folder)
-        return stage_process.train(job["config"], lambda text, done=None: None)
+        return stage_process.train(job["config"], lambda text, done=None, *, log=True: None)
 
     monkeypatch.setattr(recipe_runner, "run_process", run)
     return trained
@@ -232,7 +246,7 @@ def test_all_models_and_lists_are_checked_before_training(toy, tmp_path):
 def test_the_best_checkpoint_goes_before_the_last(tmp_path):
     with pytest.raises(RecipeError, match="no checkpoint was saved"):
         find_checkpoint(tmp_path)
-    (tmp_path / "epoch_3.pth").touch()
+    torch.save({}, tmp_path / "epoch_3.pth")
     (tmp_path / "last_checkpoint").write_text(str(tmp_path / "epoch_3.pth"))
     assert find_checkpoint(tmp_path).name == "epoch_3.pth"
     (tmp_path / "best_acc_epoch_2.pth").touch()
@@ -268,6 +282,149 @@ def test_a_start_that_was_refused_leaves_the_folder_free(toy, tmp_path, in_proce
     assert not in_process
     run_recipe(read_recipe(write_recipe(toy, TOY_RECIPE)), tmp_path / "work")
     assert len(in_process) == 3
+
+
+def test_a_start_that_was_refused_leaves_the_folder_free_for_other_settings(toy, tmp_path, in_process):
+    missing = write_recipe(toy, TOY_RECIPE.replace('"{first}"', '"gone.pth"'))
+    with pytest.raises(RecipeError, match=r"gone\.pth does not exist"):
+        run_recipe(read_recipe(missing), tmp_path / "work")
+    run_recipe(read_recipe(write_recipe(toy, TOY_RECIPE), fast=True), tmp_path / "work")
+    assert len(in_process) == 2
+
+
+def test_a_folder_belongs_to_one_run_until_it_ends_or_dies(toy, tmp_path, in_process):
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom mmvideoiq.recipe_runner import locked\n"
+        "with locked(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "work")]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as other:
+        try:
+            assert other.stdout.readline() == b"held\n"
+            with pytest.raises(RecipeError, match=rf"work is in use by process {other.pid} on \S+: end it"):
+                run_recipe(read_recipe(toy), tmp_path / "work")
+        finally:
+            other.kill()
+    assert not in_process
+    run_recipe(read_recipe(toy), tmp_path / "work")
+    assert len(in_process) == 3
+
+
+def test_cut_files_are_named_in_one_line(toy, tmp_path, in_process):
+    write_recipe(toy, TOY_RECIPE + 'data = dict(function="json.loads", kwargs=dict(s="[]"))\n')
+    recipe, work = read_recipe(toy, fast=True), tmp_path / "work"
+    run_recipe(recipe, work)
+    for path in (work / "recipe.json", work / "first/state.json", work / "data_state.json"):
+        whole = path.read_bytes()
+        for content in (b"", whole[: len(whole) // 2], b"null", b"{}"):
+            path.write_bytes(content)
+            with pytest.raises(RecipeError) as error:
+                run_recipe(recipe, work, resume=True)
+            message = str(error.value)
+            assert f"{path} is empty, cut short" in message and "delete it" in message and "\n" not in message
+        path.unlink()  # as it says
+        run_recipe(recipe, work, resume=True)
+    assert in_process == [work / "first", work / "second/seed5", work / "first"]
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: os.truncate(path, 500)])
+def test_what_a_finished_stage_left_behind_must_be_whole(toy, tmp_path, in_process, damage):
+    recipe, work = read_recipe(toy, fast=True), tmp_path / "work"
+    run_recipe(recipe, work)
+    for name in ("epoch_1.pth", "stage_config.py"):
+        path = work / "first" / name
+        whole = path.read_bytes()
+        damage(path)
+        what = "has changed" if path.is_file() else "is gone"
+        with pytest.raises(
+            RecipeError, match=rf"stage 'first' has finished, but its {name} {what}: put it back"
+        ):
+            run_recipe(recipe, work, resume=True)
+        path.write_bytes(whole)
+    run_recipe(recipe, work, resume=True)
+    assert len(in_process) == 2
+
+
+def test_a_damaged_bundle_is_exported_again(tmp_path, monkeypatch):
+    done = []
+
+    def run(job, folder, console):
+        done.append(job["task"])
+        write_json(Path(job["out"]) / "manifest.json", {"format": 1})
+        return {"top1": len(done)}
+
+    monkeypatch.setattr(recipe_evaluation, "run_process", run)
+    (tmp_path / "config.py").touch()
+    policy = SimpleNamespace(config=tmp_path / "config.py", checkpoints=("epoch_1.pth",))
+
+    def export():
+        bundle, folder = tmp_path / "bundle", tmp_path / "export"
+        return recipe_evaluation._export(policy, bundle, "openvino", folder, Console(quiet=True))
+
+    assert export() == export() == {"top1": 1}
+    os.truncate(tmp_path / "bundle/manifest.json", 5)
+    assert export() == export() == {"top1": 2}
+    assert read_json(tmp_path / "bundle/manifest.json") == {"format": 1}
+    (tmp_path / "export/state.json").write_text("{")
+    assert export() == {"top1": 3}
+
+
+def test_an_unfinished_stage_falls_back_to_the_checkpoint_before_a_cut_one(tmp_path):
+    assert last_checkpoint(tmp_path) is None
+    for epoch in (9, 10):
+        torch.save(dict(weight=torch.zeros(100)), tmp_path / f"epoch_{epoch}.pth")
+        os.utime(tmp_path / f"epoch_{epoch}.pth", (epoch, epoch))
+    for pointer in (str(tmp_path / "epoch_10.pth"), "", str(tmp_path / "gone.pth")):
+        (tmp_path / "last_checkpoint").write_text(pointer)
+        assert last_checkpoint(tmp_path).name == "epoch_10.pth"
+    os.truncate(tmp_path / "epoch_10.pth", (tmp_path / "epoch_10.pth").stat().st_size - 10)
+    (tmp_path / "last_checkpoint").write_text(str(tmp_path / "epoch_10.pth"))
+    assert last_checkpoint(tmp_path).name == "epoch_9.pth"
+    data = bytearray((tmp_path / "epoch_9.pth").read_bytes())
+    data[len(data) // 2] ^= 255  # of the length it had, but other bytes
+    (tmp_path / "epoch_9.pth").write_bytes(data)
+    assert last_checkpoint(tmp_path) is None
+
+
+def test_a_stage_ends_with_its_parent_also_while_it_imports(tmp_path):
+    """With the other end of its pipe closed it does not come as far as missing its job."""
+    read, write = os.pipe()
+    os.close(write)
+    command = [sys.executable, "-m", "mmvideoiq.stage_process", str(tmp_path / "gone.json"), str(read)]
+    ended = subprocess.run(command, cwd=ROOT, pass_fds=[read], start_new_session=True, timeout=120)
+    os.close(read)
+    assert ended.returncode == -signal.SIGKILL
+
+
+def test_an_invalid_loss_stops_the_stage_and_resume_goes_on_from_finite_weights(toy, tmp_path, in_process):
+    write_recipe(toy, TOY_RECIPE.replace('"{first}"', '"{first}", "model.invalid_from": 8'))  # 3 an epoch
+    with pytest.raises(RunStopped) as error:
+        run_recipe(read_recipe(toy), tmp_path / "work")
+    assert str(error.value).startswith("loss_other is inf at epoch 3, iteration 8, learning rate 0.1: ")
+    seed0 = tmp_path / "work/second/seed0"
+    assert "checkpoint" not in read_json(seed0 / "state.json")
+    assert last_checkpoint(seed0) == seed0 / "epoch_2.pth" and not (seed0 / "epoch_3.pth").exists()
+    state = torch.load(seed0 / "epoch_2.pth", weights_only=False)["state_dict"]
+    assert all(value.isfinite().all() for value in state.values())
+    assert len(in_process) == 2
+
+
+def test_a_full_disk_is_one_line(toy, tmp_path, load_tool, monkeypatch, capsys):
+    tool = load_tool("train_stages.py")
+
+    def write(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "work/first/state.json"))
+
+    monkeypatch.setattr(recipe_runner, "_train", write)
+    monkeypatch.setattr(sys, "argv", ["train_stages.py", str(toy), "--work-dir", str(tmp_path / "work")])
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        assert tool.main() == 1
+    finally:
+        for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
+            signal.signal(number, handler)
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1 and "No space left on device" in errors and "--resume" in errors
 
 
 def test_a_work_dir_of_other_settings_is_refused(toy, tmp_path, in_process):
@@ -346,7 +503,7 @@ def test_ctrl_c_and_resume_on_the_command_line(toy, tmp_path):
 
     resumed = subprocess.run([*command, "--resume"], **options, timeout=120)
     assert resumed.returncode == 0, resumed.stderr
-    assert "going on from its last checkpoint" in resumed.stdout
+    assert "going on from its last checkpoint, epoch_" in resumed.stdout
     assert (work / "first/state.json").stat().st_mtime_ns == first
     assert len(json.loads((work / "summary.json").read_text())["stages"]) == 3
 
@@ -368,3 +525,24 @@ def test_a_failing_stage_shows_the_end_of_its_log(toy, tmp_path):
     result = subprocess.run(command, env=environment, cwd=ROOT, text=True, capture_output=True, timeout=90)
     assert result.returncode == 1
     assert "no more memory" in result.stderr and "log.txt" in result.stderr
+
+
+@pytest.mark.slow
+def test_a_stage_on_a_full_disk_and_one_with_an_invalid_loss_end_in_one_line(toy, tmp_path):
+    def run(options: str, limit: int | None) -> subprocess.CompletedProcess:
+        changed = f'"first", config="stage.py", cfg_options={options}'
+        write_recipe(toy, TOY_RECIPE.replace('"first", config="stage.py"', changed))
+        command = [sys.executable, str(ROOT / "tools/train_stages.py"), str(toy)]
+        return subprocess.run(
+            [*command, "--work-dir", str(tmp_path / options.split(".")[1][:4])],
+            env=os.environ | {"PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"},
+            cwd=ROOT, text=True, capture_output=True, timeout=90,
+            preexec_fn=lambda: limit and resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        )  # fmt: skip
+
+    full = run('{"model.ballast": 1_000_000}', 1_000_000)  # a file may not be larger, as on a full disk
+    assert full.returncode == 1 and full.stderr.count("\n") == 1
+    assert "no space left for" in full.stderr and "--resume" in full.stderr
+    invalid = run('{"model.invalid_from": 2}', None)
+    assert invalid.returncode == 1 and invalid.stderr.count("\n") == 1
+    assert "error: a stage failed, loss_other is inf at epoch 1, iteration 2" in invalid.stderr

@@ -601,7 +601,7 @@ def test_publish(load_tool, tmp_path, capsys):
     (tmp_path / "out").mkdir()
     digests = []
     for folder in (tmp_path, tmp_path / "out"):
-        tool.main([str(tmp_path / "in.pth"), str(folder / "toy.pth")])
+        tool.main([str(tmp_path / "in.pth"), str(folder / "toy.pth"), "--no-strict"])
         digests.append(sha256((folder / "toy.pth").read_bytes()))
         assert f"SHA256: {digests[-1]}\n" in capsys.readouterr().out
         assert str(tmp_path).encode() not in (folder / "toy.pth").read_bytes()

@@ -18,6 +18,7 @@ from mmvideoiq import compat
 compat.apply()
 
 from mmvideoiq import report
+from mmvideoiq.errors import disk_full
 from mmvideoiq.recipe import RecipeError, read_recipe
 from mmvideoiq.recipe_runner import Interrupted, StageFailed, run_recipe
 from mmvideoiq.signals import exit_code, restore_signals
@@ -50,6 +51,11 @@ def main() -> int:
         return 2
     except StageFailed as fault:
         print(f"error: a stage failed, {fault}", file=sys.stderr)
+        return 1
+    except OSError as fault:
+        if not disk_full(fault):
+            raise
+        print(f"error: {fault}: free some space, then go on with --resume", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
         print(

@@ -1,6 +1,7 @@
 # ActivityNet-v1.3, baseline: an LSTM over the float frame features.
 _base_ = ["../float/float_r50_16f_activitynet.py"]
 
+load_strict = False  # from the float checkpoint comes the backbone; its head has another shape
 model = dict(
     type="UniformRecognizer",
     cls_head=dict(

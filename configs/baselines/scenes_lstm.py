@@ -1,6 +1,7 @@
 # Scenes, baseline: an LSTM over the float frame features.
 _base_ = ["../float/scenes_float.py"]
 
+load_strict = False  # from the float checkpoint comes the backbone; its head has another shape
 model = dict(
     type="UniformRecognizer",
     cls_head=dict(

@@ -6,6 +6,7 @@ A ``Layer`` is one convolution with its batch norm and knows its name in every l
 """
 
 from mmvideoiq.checkpoint.files import load_state, unwrap, write_config
+from mmvideoiq.checkpoint.fit import check_finite, load_fitting
 from mmvideoiq.checkpoint.float_network import FloatSpec, convert_float, float_model, read_float
 from mmvideoiq.checkpoint.layers import Layer, mobilenet_layers, resnet_layers
 from mmvideoiq.checkpoint.release import ReleaseSpec, convert_release, is_release, read_release, release_model
@@ -16,11 +17,13 @@ __all__ = [
     "FloatSpec",
     "Layer",
     "ReleaseSpec",
+    "check_finite",
     "complete",
     "convert_float",
     "convert_release",
     "float_model",
     "is_release",
+    "load_fitting",
     "load_state",
     "mobilenet_layers",
     "read_float",

@@ -12,6 +12,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import CheckpointLoader, Runner
 from torch import nn
 
+from mmvideoiq.checkpoint import load_fitting
 from mmvideoiq.deploy.bundle import Bundle, write_bundle
 from mmvideoiq.deploy.engines import Engine
 from mmvideoiq.deploy.export.recognizer import Preprocessing, export_parts
@@ -68,16 +69,13 @@ def load(model: nn.Module, checkpoint: str) -> None:
     """Fill ``model``, a teacher aside, from a checkpoint of the host's runner.
 
     Raises:
-        ExportError: it lacks tensors.
+        ExportError: it does not fit; names what is missing, unexpected or of another shape.
     """
     loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location="cpu", logger="silent")
-    missing = model.load_state_dict(loaded.get("state_dict", loaded), strict=False).missing_keys
-    missing = [name for name in missing if not name.startswith("teacher.")]
-    if missing:
-        raise ExportError(
-            f"{checkpoint} lacks {len(missing)} of the model's tensors, e.g. {missing[0]}: "
-            "was it trained with another config?"
-        )
+    try:
+        load_fitting(model, loaded.get("state_dict", loaded), source=checkpoint)
+    except ValueError as error:
+        raise ExportError(f"{error}; was it trained with another config?") from error
 
 
 # --- videos -------------------------------------------------------------------------------------------------------

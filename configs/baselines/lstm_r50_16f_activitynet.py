@@ -5,11 +5,7 @@ load_strict = False  # from the float checkpoint comes the backbone; its head ha
 model = dict(
     type="UniformRecognizer",
     cls_head=dict(
-        _delete_=True,
-        type="LSTMHead",
-        num_classes={{_base_.num_classes}},
-        in_channels=2048,
-        topk=(1,),
+        _delete_=True, type="LSTMHead", num_classes={{_base_.num_classes}}, in_channels=2048, topk=(1,)
     ),
 )
 cost_metric = dict(type="ComputeCostMetric", actions=[dict(bits=32)])

@@ -769,5 +769,5 @@ def test_the_tool_says_what_is_wrong_in_one_line(trained_run, load_tool, tmp_pat
     state = {name: value for name, value in model.state_dict().items() if not name.startswith("policy")}
     torch.save(state, tmp_path / "part.pth")
     line = error(str(config), str(tmp_path / "part.pth"), out)
-    assert "part.pth lacks" in line and "was it trained with another config?" in line
+    assert "part.pth does not fit: policy." in line and "was it trained with another config?" in line
     assert not Path(out).exists()

@@ -40,8 +40,7 @@ def time_rows(job: Mapping[str, Any], progress: Callable[..., None]) -> dict[str
     specs: dict[str, dict[str, Any]] = {}
     for name, row in job["rows"].items():
         bundle = bundles.get(name, first)
-        steps, size = bundle.manifest["preprocessing"], bundle.graphs["recognition"].inputs["frames"][1:3]
-        spec = dict(common, preprocessing=[steps["frames"], steps["short_side"], steps["crop"], list(size)])
+        spec = dict(common, preprocessing=bundle.preprocessing._asdict())
         if name in bundles:
             spec |= dict(kind="ours", bundle=row["bundle"], engine=job["engine"], budget=row.get("budget"))
             if "usage" in row:

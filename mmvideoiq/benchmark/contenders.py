@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from mmvideoiq.deploy.video import Preprocessing, read_frames
+from mmvideoiq.deploy.preprocessing import Preprocessing
+from mmvideoiq.deploy.video import read_frames
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of the host's configs
 MIXED_CLIPS = 5  # over which a given usage is spread
@@ -46,8 +47,7 @@ class Contender:
         files: list[str],
     ) -> None:
         self.recognize = recognize
-        frames, short_side, crop, size = spec["preprocessing"]
-        self.preprocessing = Preprocessing(frames, short_side, crop, size)
+        self.preprocessing = Preprocessing(**spec["preprocessing"])
         self.read = read or (lambda path: read_frames(path, self.preprocessing))
         self.files = files
         self.videos = spec.get("videos") or []
@@ -112,7 +112,7 @@ class Ours(Contender):
         self.spec = spec
         self.actions = None
         if spec.get("usage"):
-            self.actions = cycle(spread(spec["usage"], MIXED_CLIPS, spec["preprocessing"][0]))
+            self.actions = cycle(spread(spec["usage"], MIXED_CLIPS, spec["preprocessing"]["frames"]))
         self.chosen: list[np.ndarray] = []
         self._runs: dict[str, Callable[[np.ndarray], Any]] = {}
         super().__init__(spec, recognize=self._recognize, files=[spec["bundle"]])

@@ -262,18 +262,17 @@ def measure_trained(
 
     specs = {}
     for name, path in bundles.items():
-        manifest = Bundle.open(path).manifest
-        steps = manifest["preprocessing"]
+        bundle = Bundle.open(path)
         spec = dict(
             kind="ours",
             bundle=str(path),
             engine=engine,
             threads=threads,
             videos=[video for video, _ in videos],
-            preprocessing=[steps["frames"], steps["short_side"], steps["crop"], None],
+            preprocessing=bundle.preprocessing._asdict(),
         )
         specs[name] = spec
-        for budget in budgets(manifest["budget"]):
+        for budget in budgets(bundle.manifest["budget"]):
             specs[f"{name}@{budget:.3g}"] = dict(spec, budget=budget)
     labels = np.array([label for _, label in videos])
     rows = []

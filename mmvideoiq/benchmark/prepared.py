@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 
 from mmvideoiq.atomic import write_text
+from mmvideoiq.deploy.preprocessing import Preprocessing
+from mmvideoiq.deploy.video import read_frames
 from mmvideoiq.quant.quantizers import WEIGHT_QUANTIZERS
 
 USAGE = (0.2, 0.3, 0.2, 0.3)  # of three precisions and a skip
@@ -108,16 +110,9 @@ def prepare(settings: InferSettings, folder: Path, say: Callable[[str], None]) -
         threads=settings.threads,
         videos=[str(video)],
         clip=str(clip),
-        preprocessing=[
-            settings.frames,
-            256 * settings.size // 224,
-            settings.size,
-            (settings.size, settings.size),
-        ],
+        preprocessing=preprocessing_of(settings)._asdict(),
     )
-    from mmvideoiq.deploy.video import Preprocessing, read_frames
-
-    frames = read_frames(video, Preprocessing(*common["preprocessing"]))
+    frames = read_frames(video, preprocessing_of(settings))
     np.save(clip, frames)
     say("the float network: MMAction2, ONNX, OpenVINO, static INT8")
     files = write_peers(settings, folder, frames)
@@ -136,6 +131,12 @@ def prepare(settings: InferSettings, folder: Path, say: Callable[[str], None]) -
         Bundle.open(path)
         specs[name] = dict(kind="ours", bundle=str(path), engine=settings.engine, usage=USAGE)
     return {name: dict(spec, **common) for name, spec in specs.items()}
+
+
+def preprocessing_of(settings: InferSettings) -> Preprocessing:
+    """As usual in testing: the short side 256 / 224 of the crop."""
+    side = settings.size
+    return Preprocessing(settings.frames, 256 * side // 224, side, (side, side))
 
 
 def write_video(
@@ -260,7 +261,7 @@ def write_bundle(settings: InferSettings, path: Path, precisions: Sequence[int],
 
     import mmvideoiq.models  # noqa: F401
     from mmvideoiq.benchmark.contenders import MEAN, STD
-    from mmvideoiq.deploy.export import Preprocessing, export
+    from mmvideoiq.deploy.export import export
 
     weight = dict(type=settings.weight)
     if settings.weight != "dorefa":
@@ -295,5 +296,5 @@ def write_bundle(settings: InferSettings, path: Path, precisions: Sequence[int],
     model.eval()
     normalized = (torch.from_numpy(frames).float() - torch.tensor(MEAN)) / torch.tensor(STD)
     model.backbone.calibrate_(normalized.permute(0, 3, 1, 2).contiguous())
-    steps = Preprocessing(frames=settings.frames, short_side=256 * settings.size // 224, crop=settings.size)
-    export(model, path, classes=[str(k) for k in range(CLASSES)], preprocessing=steps)
+    classes = [str(k) for k in range(CLASSES)]
+    export(model, path, classes=classes, preprocessing=preprocessing_of(settings))

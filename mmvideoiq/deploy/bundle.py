@@ -37,6 +37,7 @@ from mmvideoiq.deploy.bundle_tensors import (
 )
 from mmvideoiq.deploy.graph import Graph, Node
 from mmvideoiq.deploy.packing import codes_by_thresholds, truncate, unpack
+from mmvideoiq.deploy.preprocessing import Preprocessing
 
 
 class BundleError(ValueError):
@@ -100,6 +101,13 @@ class Bundle:
     def precisions(self) -> tuple[int, ...]:
         """High to low."""
         return tuple(self.manifest["precisions"])
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How videos become frames."""
+        steps = self.manifest["preprocessing"]
+        height, width = self.graphs["recognition"].inputs["frames"][1:3]
+        return Preprocessing(steps["frames"], steps["short_side"], steps["crop"], (height, width))
 
     def layer(self, part: str, node: Node, bits: int) -> Layer:
         """The numbers of a conv, linear or affine node at ``bits``; those of the policy serve all bits.

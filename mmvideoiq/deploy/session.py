@@ -26,7 +26,7 @@ from mmvideoiq.deploy.decoder import Decoder, decode_ahead
 from mmvideoiq.deploy.engines import Engine, open_engine
 from mmvideoiq.deploy.networks import Networks
 from mmvideoiq.deploy.stream import Stream
-from mmvideoiq.deploy.video import Preprocessing, VideoError
+from mmvideoiq.deploy.video import VideoError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,9 +87,7 @@ class VideoSession:
         self.bundle, self.engine, self.actions = bundle, engine, bundle.actions
         self._networks = Networks(bundle, engine)
         self.frame_shape = self._networks.frame_shape
-        steps = bundle.manifest["preprocessing"]
-        size = self.frame_shape[:2]
-        self.preprocessing = Preprocessing(steps["frames"], steps["short_side"], steps["crop"], size)
+        self.preprocessing = bundle.preprocessing
         self._decoder: Decoder | None = None
         self._dial = self._turned(budget)
         if not self._networks.has_policy:

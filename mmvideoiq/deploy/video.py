@@ -14,9 +14,11 @@ import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+
+from mmvideoiq.deploy.preprocessing import Preprocessing
 
 CUT = "is damaged or cut off"
 NARROW = "is too narrow: decord misreads some videos of 72 pixels and less"
@@ -28,21 +30,6 @@ class VideoError(ValueError):
     def __init__(self, source: str | os.PathLike[str] | int, reason: str) -> None:
         self.source, self.reason = source, reason
         super().__init__(f"{f'camera {source}' if isinstance(source, int) else os.fspath(source)}: {reason}")
-
-
-class Preprocessing(NamedTuple):
-    """From a video to frames.
-
-    frames: T, at the middles of T equal parts of the video.
-    short_side: to which frames are resized; None leaves them.
-    crop: side of the square cut from the middle; None takes all.
-    size: (H, W) that the model sees.
-    """
-
-    frames: int
-    short_side: int | None
-    crop: int | None
-    size: tuple[int, int]
 
 
 def sample_indices(total: int, frames: int) -> np.ndarray:
@@ -160,7 +147,7 @@ def _open(path: str | os.PathLike[str]) -> Any:
 
 
 def _fitting(frame: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
-    if frame.shape[:2] != tuple(preprocessing.size):
+    if preprocessing.size is not None and frame.shape[:2] != tuple(preprocessing.size):
         (height, width), wanted = frame.shape[:2], preprocessing.size
         raise ValueError(f"its frames are {width}x{height}, the model takes {wanted[1]}x{wanted[0]}")
     return frame

@@ -23,8 +23,8 @@ from mmvideoiq.deploy.bundle import Bundle
 from mmvideoiq.deploy.engines import ENGINES, open_engine
 from mmvideoiq.deploy.export import Preprocessing, export, verify
 from mmvideoiq.deploy.export.from_config import load
+from mmvideoiq.deploy.preprocessing import Preprocessing as Steps
 from mmvideoiq.deploy.session import VideoSession
-from mmvideoiq.deploy.video import Preprocessing as Steps
 from mmvideoiq.deploy.video import read_frames
 from tests.conftest import ROOT
 from tests.models.toys import any_precision, build, lived_in, slim

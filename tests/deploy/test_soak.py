@@ -14,8 +14,8 @@ import pytest
 
 from mmvideoiq.deploy import decoder as decoding
 from mmvideoiq.deploy.decoder import Decoder
+from mmvideoiq.deploy.preprocessing import Preprocessing
 from mmvideoiq.deploy.session import Result, VideoSession
-from mmvideoiq.deploy.video import Preprocessing
 from tests.conftest import write_video
 from tests.deploy.toy_bundle import make_toy_bundle
 

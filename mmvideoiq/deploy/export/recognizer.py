@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,6 +27,7 @@ from mmvideoiq.deploy.export.trace import (
 )
 from mmvideoiq.deploy.export.weights import array, policy_tensors, recognition_tensors
 from mmvideoiq.deploy.graph import Graph, Grid
+from mmvideoiq.deploy.preprocessing import Preprocessing
 from mmvideoiq.models.any_precision_backbone import AnyPrecisionBackbone
 from mmvideoiq.models.any_precision_recognizer import AnyPrecisionRecognizer
 from mmvideoiq.models.clip_cost import count_recognizer
@@ -37,21 +38,6 @@ from mmvideoiq.quant.precision import FLOAT_BITS
 
 CHANNELS = 3
 Tensors = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Preprocessing:
-    """From a video to frames.
-
-    Attributes:
-        frames: T, evenly spaced over the video.
-        short_side: to which frames are resized (bilinear), in pixels; None leaves them.
-        crop: side of the square cut from their middle; None takes all.
-    """
-
-    frames: int
-    short_side: int | None = None
-    crop: int | None = None
 
 
 def export(
@@ -128,7 +114,13 @@ def export_parts(
         all_skip=getattr(model, "all_skip", "likeliest"),
         precisions=list(actions.precisions),
         parent_bits=actions.precisions[0],
-        preprocessing=dict(asdict(preprocessing), clip_len=1, **normalize),
+        preprocessing=dict(
+            frames=preprocessing.frames,
+            short_side=preprocessing.short_side,
+            crop=preprocessing.crop,
+            clip_len=1,
+            **normalize,
+        ),
         **_costs(cost, actions),
         latency_ms=None,
         budget=None,

@@ -10,6 +10,7 @@ from mmvideoiq.benchmark import inference, prepared, tables
 from mmvideoiq.benchmark.contenders import spread
 from mmvideoiq.benchmark.inference import Worker, budgets, interleave, make_row, promise
 from mmvideoiq.benchmark.prepared import InferSettings
+from mmvideoiq.data.synthetic import make_synthetic
 
 
 def test_a_usage_is_spread_over_clips():
@@ -152,3 +153,17 @@ def test_the_drawing(tmp_path):
     tables.plot_accuracy(rows, tmp_path / "new" / "plot.png")
     assert (tmp_path / "new" / "plot.png").stat().st_size > 1000
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["plot.png"]
+
+
+@pytest.mark.slow
+def test_trained_bundles_on_a_list_of_videos(repo, load_tool, tmp_path):
+    """As docs/deployment.md shows it, without the random networks."""
+    pytest.importorskip("openvino")
+    make_synthetic(tmp_path / "data", train=3, val=3, test=6, seed=0)
+    argv = ["infer", "--only-bundles", "--bundle", str(repo / "zoo/demo/demo_videoiq_bundle")]
+    argv += ["--list", str(tmp_path / "data/test.txt"), "--data-root", str(tmp_path / "data/videos")]
+    argv += ["--plot", str(tmp_path / "accuracy.png"), "--json", str(tmp_path / "out.json")]
+    load_tool("benchmark.py").main(argv)
+    first, *budgets_of_it = json.loads((tmp_path / "out.json").read_text())["rows"]
+    assert first["top1"] == 1 and first["ms_per_clip_model"] > 0 and sum(first["usage"].values()) == 1
+    assert len(budgets_of_it) == 5 and (tmp_path / "accuracy.png").stat().st_size > 0

@@ -13,8 +13,8 @@ from typing import Any
 from rich.console import Console
 
 from mmvideoiq.recipe import RecipeError, read_json, write_json
-from mmvideoiq.recipe_runner import finished, run_process, say
-from mmvideoiq.rows import Comparison, Row, check_rows, read_config
+from mmvideoiq.recipe_runner import finished, locked, run_process, say
+from mmvideoiq.rows import Comparison, Row, RowError, check_rows, read_config
 
 
 def run_comparison(
@@ -25,13 +25,14 @@ def run_comparison(
     Returns: ``name``, ``metric`` and what :class:`Evaluation` knows of the rows.
 
     Raises:
-        RowError: before anything is tested.
+        RowError: before anything is tested, also where another process has ``work_dir``.
         StageFailed: the process that tests or measures ended with an error.
     """
-    evaluation = Evaluation(comparison, work_dir, console=console)
-    evaluation.test()
-    if timed and any(row.bundle for row in comparison.rows):
-        evaluation.time()
+    with locked(work_dir, RowError):
+        evaluation = Evaluation(comparison, work_dir, console=console)
+        evaluation.test()
+        if timed and any(row.bundle for row in comparison.rows):
+            evaluation.time()
     rows = [found | {"curve": row.curve} for found, row in zip(evaluation.rows, comparison.rows, strict=True)]
     return dict(name=comparison.name, metric=comparison.metric, rows=rows, source=evaluation.source)
 

@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import types
+import urllib.error
 import warnings
 from collections.abc import Callable
 from importlib import metadata
@@ -215,6 +216,34 @@ def explain_unreadable_checkpoints() -> None:
             raise ValueError(f"checkpoint {filename} cannot be read: {why}") from error
 
     CheckpointLoader.register_scheme("", loader=load_from_local, force=True)
+
+
+def explain_unreachable_checkpoints() -> None:
+    """Name the address in one line where a checkpoint cannot be fetched: ``https://``, ``mmcls://`` and the like.
+
+    ``CheckpointLoader.load_checkpoint`` then raises ConnectionError where the network or the server fails, and
+    ValueError for a name that MMEngine does not have.
+    """
+    from mmengine.runner.checkpoint import CheckpointLoader
+
+    plain: Callable[..., Any] = CheckpointLoader.load_checkpoint.__func__
+    if hasattr(plain, "__wrapped__"):
+        return
+
+    @functools.wraps(plain)
+    def load_checkpoint(cls: type, filename: str, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return plain(cls, filename, *args, **kwargs)
+        except urllib.error.URLError as error:
+            raise ConnectionError(
+                f"checkpoint {filename} cannot be fetched: {error.reason}; download it elsewhere and give its path"
+            ) from error
+        except KeyError as error:
+            if isinstance(error, PartNotRegistered) or "://" not in filename:
+                raise
+            raise ValueError(f"checkpoint {filename}: MMEngine has no model of that name") from error
+
+    CheckpointLoader.load_checkpoint = classmethod(load_checkpoint)
 
 
 class _TorchvisionUrls(dict[str, str]):
@@ -433,6 +462,7 @@ def apply() -> None:
     find_packages_without_pkg_resources()
     allow_checkpoint_types()
     explain_unreadable_checkpoints()
+    explain_unreachable_checkpoints()
     accept_mmcv()
     let_torchvision_import()
     supply_drn()

@@ -68,11 +68,11 @@ def run_recipe(
 
 
 @contextmanager
-def locked(work_dir: Path) -> Iterator[None]:
+def locked(work_dir: Path, error: type[ValueError] = RecipeError) -> Iterator[None]:
     """Keep other processes from ``work_dir``. The lock of a process that died is free.
 
     Raises:
-        RecipeError: another process has it; names that process.
+        ``error``: another process has it; names that process.
     """
     work_dir.mkdir(parents=True, exist_ok=True)
     holder = work_dir / ".running.json"
@@ -85,7 +85,7 @@ def locked(work_dir: Path) -> Iterator[None]:
         except RecipeError:
             known = {}
         who = f"process {known['pid']} on {known['host']}" if known else "another process"
-        raise RecipeError(f"{work_dir} is in use by {who}: end it, or choose another --work-dir") from None
+        raise error(f"{work_dir} is in use by {who}: end it, or choose another --work-dir") from None
     try:
         write_json(holder, {"pid": os.getpid(), "host": socket.gethostname()})
         yield

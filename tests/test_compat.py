@@ -3,16 +3,18 @@
 import json
 import subprocess
 import sys
+import urllib.error
 import warnings
 from pathlib import Path
 
-import mmengine
+import mmengine.runner.checkpoint
 import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 from mmengine.registry import MODELS, Registry
+from mmengine.runner import CheckpointLoader
 
 from mmvideoiq import compat
 
@@ -381,3 +383,21 @@ def test_cpu_launcher_is_left_alone_without_a_launcher():
     config = mmengine.Config(dict(launcher="none"))
     compat.fit_launcher_to_cpu(config)
     assert "model_wrapper_cfg" not in config and not torch.distributed.is_initialized()
+
+
+@pytest.mark.parametrize("address", ["mmcls://resnet18", "https://example.org/a.pth"])
+def test_a_checkpoint_that_cannot_be_fetched_is_named(address, monkeypatch):
+    def unreachable(*args, **kwargs):
+        raise urllib.error.URLError("Name or service not known")
+
+    monkeypatch.setattr(mmengine.runner.checkpoint, "load_url", unreachable)
+    with pytest.raises(ConnectionError) as error:
+        CheckpointLoader.load_checkpoint(address)
+    assert f"checkpoint {address} cannot be fetched: Name or service not known; " in str(error.value)
+
+
+def test_a_name_that_mmengine_does_not_have_is_named():
+    with pytest.raises(
+        ValueError, match=r"^checkpoint mmcls://resnet17: MMEngine has no model of that name$"
+    ):
+        CheckpointLoader.load_checkpoint("mmcls://resnet17")

@@ -1,6 +1,7 @@
 """Recipes: reading, the hashes that say what is done, hand-over of checkpoints, interruption and resume."""
 
 import errno
+import io
 import json
 import os
 import resource
@@ -394,6 +395,29 @@ def test_a_stage_ends_with_its_parent_also_while_it_imports(tmp_path):
     ended = subprocess.run(command, cwd=ROOT, pass_fds=[read], start_new_session=True, timeout=120)
     os.close(read)
     assert ended.returncode == -signal.SIGKILL
+
+
+def test_an_epoch_is_printed_once_where_there_is_no_terminal(tmp_path):
+    """A stage of one epoch: figures within it, at its end, and after its validation."""
+    progress = stage_process.Progress(str(tmp_path / "progress.jsonl"))
+    for quarter in range(4):
+        progress("epoch 1/1  loss 2", quarter / 4, log=False)
+    progress("epoch 1/1  loss 1", 1.0)
+    progress("epoch 1/1  loss 1  top1 0.5", 1.0)
+    polls = iter([None, 0])
+    console = Console(file=io.StringIO())
+    recipe_runner._follow(SimpleNamespace(poll=lambda: next(polls)), tmp_path / "progress.jsonl", console)
+    assert console.file.getvalue() == "  epoch 1/1  loss 1  (0 s)\n"
+
+
+def test_figures_within_an_epoch_are_not_for_the_log():
+    shown = []
+    hook = stage_process.StageHook(progress=lambda text, done, *, log: shown.append((text, done, log)))
+    hub = SimpleNamespace(log_scalars={})
+    runner = SimpleNamespace(epoch=0, max_epochs=1, iter=1, max_iters=4, message_hub=hub, train_loop=None)
+    hook.after_train_iter(runner, 0)
+    hook.after_train_epoch(runner)
+    assert shown == [("epoch 1/1", 0.25, False), ("epoch 1/1", 0.25, True)]
 
 
 def test_an_invalid_loss_stops_the_stage_and_resume_goes_on_from_finite_weights(toy, tmp_path, in_process):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -102,6 +103,8 @@ def _export(policy: Row, bundle: Path, engine: str, folder: Path, console: Conso
     if state and state["hash"] == known and state.get("files") and changed(state["files"]) is None:
         say(console, "[dim]bundle: finished before[/]")
         return state["result"]
+    if (folder / "state.json").is_file():  # ours, from before
+        shutil.rmtree(bundle, ignore_errors=True)
     say(console, "[bold]bundle[/]  export, and a run of the test list without PyTorch")
     started = time.monotonic()
     result = run_process(job, folder, console)

@@ -351,6 +351,7 @@ def test_a_damaged_bundle_is_exported_again(tmp_path, monkeypatch):
 
     def run(job, folder, console):
         done.append(job["task"])
+        assert not Path(job["out"]).exists()  # the export writes over no damaged bundle
         write_json(Path(job["out"]) / "manifest.json", {"format": 1})
         return {"top1": len(done)}
 

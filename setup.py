@@ -79,7 +79,7 @@ setup(
     license="Apache-2.0",
     packages=find_packages(include=["mmvideoiq", "mmvideoiq.*"]),
     cmdclass={"build_py": BuildWithMim},
-    python_requires=">=3.10",
+    python_requires=">=3.11",
     install_requires=["numpy"],
     extras_require={
         "train": TRAIN + ZOO,

@@ -18,6 +18,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True, metavar="list | download | root")
     listing = commands.add_parser("list", help="names, what was measured, and where the weights are")
     listing.add_argument("pattern", nargs="?", default="*", help="names to list, e.g. '*demo*'")
+    listing.add_argument("--all", action="store_true", help="also the configs without published weights")
     fetching = commands.add_parser("download", help="into the cache; prints the paths")
     fetching.add_argument("names", nargs="+", metavar="NAME")
     commands.add_parser(
@@ -26,15 +27,21 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def table(pattern: str) -> Table:
-    """The models that fit ``pattern``."""
+def table(pattern: str, *, unpublished: bool = False) -> Table:
+    """The models that fit ``pattern``: those with weights, then with ``unpublished`` the others."""
     models = index.read()
+    names = zoo.list_models(pattern)
+    chosen = [name for name in names if models[name].weights is not None]
+    hidden = [name for name in names if models[name].weights is None]
     shown = Table("name", "kind", "measured", "weights", box=None, pad_edge=False)
     shown.columns[0].no_wrap = True
-    for name in zoo.list_models(pattern):
+    for name in chosen + (hidden if unpublished else []):
         model = models[name]
         kind = "bundle" if model.is_bundle else "checkpoint"
         shown.add_row(name, kind, measured(model), store.state(model))
+    if hidden and not unpublished:
+        shown.caption = f"{len(hidden)} without published weights: add --all"
+        shown.caption_justify = "left"
     return shown
 
 
@@ -55,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         if args.command == "list":
             width = None if sys.stdout.isatty() else 200
-            Console(width=width).print(table(args.pattern))
+            Console(width=width).print(table(args.pattern, unpublished=args.all))
             return 0
         for name in args.names:
             index.find(name)  # before anything is downloaded

@@ -51,7 +51,9 @@ class Server(ThreadingHTTPServer):
 
     Tempers: ``ranges`` serves parts, ``whole`` knows none, ``breaks`` ends each reply after 1000 bytes, ``once`` only
     the first, ``early`` begins parts 10 bytes before the asked place, ``slow`` sends 150 bytes every 20 ms, ``hangs``
-    sends nothing, ``busy`` answers 503 at first, ``missing`` always answers 404.
+    sends nothing, ``busy`` answers 503 at first, ``missing`` always answers 404,
+    ``endless`` never stops, ``redirects`` to ``target``, ``colours`` sends control characters, ``misstates``
+    the length.
     """
 
     daemon_threads = True
@@ -60,7 +62,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.files: dict[str, bytes] = {}
         self.asked: list[tuple[str, str | None]] = []
-        self.temper = "ranges"
+        self.temper, self.target = "ranges", ""
 
     def handle_error(self, *_) -> None:  # clients hang up; it is what is tested
         pass
@@ -82,6 +84,22 @@ class Handler(BaseHTTPRequestHandler):
             return self.send_error(503)
         if temper == "hangs":
             return time.sleep(1)
+        if temper == "endless":
+            self.send_response(200)
+            self.end_headers()
+            while True:
+                self.wfile.write(bytes(2**16))
+        if temper == "redirects":
+            self.send_response(302)
+            self.send_header("Location", server.target)
+            return self.end_headers()
+        if temper == "colours":
+            self.send_response(404, "\x1b[31mred\x07")
+            return self.end_headers()
+        if temper == "misstates":
+            self.send_response(200)
+            self.send_header("Content-Length", "many")
+            return self.end_headers()
         data, start = server.files[self.path], 0
         if asked is not None and temper != "whole":
             start = int(asked.removeprefix("bytes=").removesuffix("-"))
@@ -312,6 +330,48 @@ def test_a_rest_of_something_else_is_fetched_anew(weights, server):
     assert [asked for _, asked in server.asked] == ["bytes=19-", None]
 
 
+@pytest.mark.parametrize(
+    "temper, why",
+    [
+        ("endless", "it is longer than the 4321 bytes that are allowed"),
+        ("colours", r"HTTP status 404 \\x1b\[31mred\\x07$"),
+        ("misstates", "its header Content-Length is 'many'"),
+    ],
+)
+def test_replies_that_are_refused_at_once(shelf, weights, server, temper, why):
+    shelf.publish(
+        entry("toy", Weights="weights/toy.pth", Metadata={"SHA256": sha256(DATA), "Size": len(DATA)})
+    )
+    server.temper = temper
+    with pytest.raises(OSError, match=rf"/zoo/weights/toy\.pth cannot be fetched: {why}"):
+        zoo.download("toy")
+    assert len(server.asked) == 1
+    assert all(path.stat().st_size == 0 for path in shelf.home.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("target", ["ftp://127.0.0.1/x", "file:///etc/hostname"])
+def test_redirects_to_other_schemes_are_refused(weights, server, target):
+    server.temper, server.target = "redirects", target
+    with pytest.raises(OSError, match=rf"toy\.pth cannot be fetched: .*{target}"):
+        zoo.download("toy")
+    assert len(server.asked) == 1
+
+
+def test_a_download_has_a_time_limit(weights, server, monkeypatch):
+    monkeypatch.setattr(fetch, "TOTAL_TIME", 0.05)
+    server.temper = "slow"
+    with pytest.raises(OSError, match=r"it takes longer than 0\.05 seconds; run again to go on"):
+        zoo.download("toy")
+    server.temper = "ranges"
+    assert zoo.download("toy").read_bytes() == DATA
+
+
+def test_size_must_be_a_number_of_bytes(shelf):
+    shelf.publish(entry("toy", Metadata={"Size": "big"}))
+    with pytest.raises(ValueError, match="Metadata Size must be a number of bytes, got 'big'"):
+        zoo.list_models()
+
+
 def test_slow_is_no_error(weights, server, monkeypatch):
     monkeypatch.setattr(fetch, "TIMEOUT", 0.5)  # the whole reply takes longer
     server.temper = "slow"
@@ -526,8 +586,12 @@ def test_list(shelf, capsys):
             "Metrics": {"Top 1 Accuracy": 99.5, "Cost": 0.1},
         }
     ]
-    shelf.publish(entry("demo_float", Results=rows), entry("demo_videoiq"))
+    published = entry("demo_float", Results=rows, Weights="toy.pth", sha256=sha256(DATA))
+    shelf.publish(entry("a_videoiq"), published, entry("demo_videoiq"))
     assert command.main(["list"]) == 0
+    shown = capsys.readouterr().out
+    assert "2 without published weights: add --all" in shown and "videoiq" not in shown
+    assert command.main(["list", "demo*", "--all"]) == 0
     first, second = capsys.readouterr().out.splitlines()[1:]
     assert (
         first.split("  ")[0].strip() == "demo_float" and "synthetic: Top 1 Accuracy 99.5, Cost 0.1" in first

@@ -2,7 +2,8 @@
 
 Two keys mean more here than to OpenMIM. ``Weights`` is an address, or a path below ``MMVIDEOIQ_ZOO`` and, for what is
 shipped, below the folder of ``model-index.yml``; a path that ends in ``manifest.json`` is a bundle. With it goes
-``Metadata: SHA256``, 64 hexadecimal digits, of that very file; a bundle's manifest holds those of its other files.
+``Metadata: SHA256``, 64 hexadecimal digits, of that very file, and where given ``Metadata: Size``, its bytes; a
+bundle's manifest holds the checksums of its other files.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class ZooModel:
         config: path below :func:`root`.
         weights: address or path, as in the metafile; None where nothing is published.
         sha256: of the file that ``weights`` names, lower case; "" without one.
+        size: bytes of that file; None where the metafile does not say.
         results: rows ``{"Task": .., "Dataset": .., "Metrics": {..}}``; none where nothing was measured.
     """
 
@@ -37,6 +39,7 @@ class ZooModel:
     config: str
     weights: str | None
     sha256: str
+    size: int | None = None
     results: tuple[Mapping[str, Any], ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
@@ -113,12 +116,16 @@ def _model(entry: Any, path: str) -> ZooModel:
             raise ValueError(f"{where}: Weights must be a path or an address of http or https, got {weights}")
         if not re.fullmatch("[0-9a-f]{64}", sha256):
             raise ValueError(f"{where}: Weights need Metadata SHA256, 64 hexadecimal digits, got {sha256!r}")
+    size = metadata.get("Size")
+    if size is not None and (type(size) is not int or size <= 0):
+        raise ValueError(f"{where}: Metadata Size must be a number of bytes, got {size!r}")
     return ZooModel(
         name=name,
         collection=_text(entry, "In Collection", where),
         config=_text(entry, "Config", where),
         weights=weights,
         sha256=sha256,
+        size=size,
         results=tuple(results),
         metadata=metadata,
     )

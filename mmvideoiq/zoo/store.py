@@ -81,7 +81,12 @@ def _fill_cache(model: ZooModel, first: Path) -> None:
         coming.parent.mkdir(parents=True, exist_ok=True)
         for name, sha256 in _files(model, coming):
             source = address if name == first.name else urljoin(address, quote(name))
-            fetch(source, coming.with_name(name), sha256=sha256)
+            fetch(
+                source,
+                coming.with_name(name),
+                sha256=sha256,
+                size=model.size if name == first.name else None,
+            )
         part.rename(folder)
 
 

@@ -1,6 +1,5 @@
 """What the commands share: one-line errors, reading a config, building the host's runner."""
 
-import os
 import pickle
 import sys
 from collections.abc import Iterator
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmvideoiq import compat
-from mmvideoiq.errors import RunStopped, disk_full
+from mmvideoiq.errors import RunStopped, disk_full, traceback_wanted, write_any_text
 from mmvideoiq.launch import first_to_say
 from mmvideoiq.signals import exit_code, restore_signals  # noqa: F401  for the commands
 
@@ -20,7 +19,8 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-TRACEBACK = "MMVIDEOIQ_TRACEBACK"
+CONFIGS = (".py", ".yml", ".yaml", ".json")
+OTHER_CONFIGS = {"stages": "train_stages.py", "rows": "compare.py"}
 USER_ERRORS = (
     AssertionError,  # the host states wrong settings so
     EOFError,
@@ -87,23 +87,29 @@ def one_line_errors() -> Iterator[Begun]:
 
     Gives the hook that notes the beginning; register it with the runner. From then on errors keep their
     traceback, but for ``RunStopped`` and a full disk: one line and exit code 1. The environment variable
-    MMVIDEOIQ_TRACEBACK keeps it everywhere.
+    MMVIDEOIQ_TRACEBACK keeps it everywhere. Ctrl-C ends with 130, SIGTERM (after ``restore_signals``) with 143.
     """
     begun = Begun()
+    write_any_text()
     try:
         yield begun
     except USER_ERRORS as error:
         stopped = isinstance(error, RunStopped) or disk_full(error)
-        if (begun.happened and not stopped) or os.environ.get(TRACEBACK):
+        if (begun.happened and not stopped) or traceback_wanted():
             raise
         sys.stdout.flush()
         if first_to_say():
             print(f"{Path(sys.argv[0]).name}: error: {one_line(error)}", file=sys.stderr, flush=True)
         raise SystemExit(1 if stopped else 2) from None
+    except KeyboardInterrupt as stop:
+        raise SystemExit(exit_code(stop)) from None
 
 
 def need_file(path: str, what: str) -> None:
-    """Raise FileNotFoundError unless ``path`` is a file or an address such as ``https://...``."""
+    """Raise FileNotFoundError, or IsADirectoryError, unless ``path`` is a file or an address such as ``https://...``."""
+    if Path(path).is_dir():
+        kind = "a bundle" if Path(path, "manifest.json").is_file() else "a folder"
+        raise IsADirectoryError(f"{what} {path} is {kind}, not a file")
     if "://" not in path and not Path(path).is_file():
         raise FileNotFoundError(f"{what} not found: {path}")
 
@@ -117,13 +123,20 @@ def read_config(path: str, *, options: dict | None, work_dir: str | None, launch
 
     Raises:
         FileNotFoundError: no such config.
-        ValueError: a config that is not Python, or an option that does not fit it; the message names it.
+        ValueError: a config that is not Python or has no model, or an option that does not fit it; the message names it.
     """
     need_file(path, "config")
+    if Path(path).suffix not in CONFIGS:
+        raise ValueError(f"config {path}: the name of a config ends in one of {', '.join(CONFIGS)}")
     try:
         config = Config.fromfile(path)
     except SyntaxError as error:
         raise ValueError(f"config {path} is not valid Python: {one_line(error)}") from error
+    except (AttributeError, NameError, TypeError) as error:
+        raise ValueError(f"config {path} cannot be read: {one_line(error)}") from error
+    if "model" not in config:
+        other = next((tool for key, tool in OTHER_CONFIGS.items() if key in config), None)
+        raise ValueError(f"config {path} has no model" + (f": it is for tools/{other}" if other else ""))
     for key, value in (options or {}).items():
         try:
             config.merge_from_dict({key: value})

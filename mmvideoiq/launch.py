@@ -15,6 +15,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from mmvideoiq.errors import traceback_wanted, write_any_text
+
 PORT = 29500  # of the first of several machines, unless PORT says otherwise
 SAID = "LAUNCH_SAID"  # environment: the file that the first process to say an error creates
 
@@ -131,12 +133,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("gpus", metavar="GPUS", help="processes on this machine, one per GPU")
     parser.add_argument("script", metavar="SCRIPT", help="a Python file that takes --launcher pytorch")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on to it as they are")
+    write_any_text()
     args = parser.parse_args(argv)
     try:
         if not Path(args.script).is_file():
             raise ValueError(f"script not found: {args.script}")
         flags = torchrun_flags(args.gpus)
     except (ImportError, ValueError) as error:
+        if traceback_wanted():
+            raise
         print(f"launch: error: {error}", file=sys.stderr)
         return 2
     share_cores(int(args.gpus))

@@ -162,6 +162,8 @@ def read_recipe(path: str | Path, *, fast: bool = False) -> Recipe:
         content = Config.fromfile(path).to_dict()
     except Exception as fault:
         raise RecipeError(f"recipe {path.name}: cannot be read: {type(fault).__name__}: {fault}") from fault
+    if "model" in content and "stages" not in content:
+        raise RecipeError(f"recipe {path.name}: is the config of one model; tools/train.py trains it")
     content.pop("custom_imports", None)
     _check_keys(f"recipe {path.name}", content, {"name", "stages"}, {"data", "evaluate", "fast"})
     if not content["stages"]:

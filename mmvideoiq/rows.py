@@ -107,6 +107,9 @@ def read_comparison(path: str | Path) -> Comparison:
         content = Config.fromfile(path).to_dict()
     except Exception as fault:
         raise RowError(f"{path} cannot be read: {type(fault).__name__}: {fault}") from fault
+    if "rows" not in content and ("model" in content or "stages" in content):
+        kind = "the config of a model" if "model" in content else "a recipe"
+        raise RowError(f"{path} is {kind}, not a file of rows")
     allowed = {"name", "rows", "metric", "engine", "timed_clips"}
     unknown = sorted(set(content) - allowed)
     if unknown:

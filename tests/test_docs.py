@@ -6,6 +6,7 @@ import io
 import re
 import runpy
 import shlex
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
@@ -61,6 +62,7 @@ def module_path(tokens: list[str]) -> str | None:
 def help_text(command: str, sub: str) -> str:
     """What a tool prints for ``--help``; it runs in this process, for importing torch again takes seconds."""
     argv, path = sys.argv, list(sys.path)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     said = io.StringIO()
     sys.argv = [command, *([sub] if sub else []), "--help"]
     try:
@@ -71,6 +73,8 @@ def help_text(command: str, sub: str) -> str:
                 runpy.run_path(str(ROOT / command), run_name="__main__")
     finally:
         sys.argv, sys.path[:] = argv, path
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     assert not end.value.code, said.getvalue()
     return said.getvalue()
 

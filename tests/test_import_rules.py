@@ -72,8 +72,8 @@ RULES = {
     "figures": rule("actions figures", NUMBERS | VIDEO | {"matplotlib"}),
     "benchmark": rule("*", ANY),
     "benchmark/contenders": rule("compat deploy", NUMBERS, "torch mmaction mmengine openvino onnxruntime"),
-    "launch": rule("", frozenset(), "torch"),
-    "zoo": rule("zoo compat", frozenset({"rich", "yaml", "filelock"}), "torch mmaction mmengine"),
+    "launch": rule("errors", frozenset(), "torch"),
+    "zoo": rule("errors zoo compat", frozenset({"rich", "yaml", "filelock"}), "torch mmaction mmengine"),
     "zoo/host": rule("zoo", HOST),
     "plugin": rule("*", ANY),
 }

@@ -8,7 +8,6 @@ the same command goes on.
 """
 
 import argparse
-import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -23,8 +22,10 @@ compat.apply()
 
 from mmvideoiq.comparison_report import write_comparison
 from mmvideoiq.comparison_runner import run_comparison
+from mmvideoiq.errors import traceback_wanted, write_any_text
 from mmvideoiq.recipe_runner import StageFailed
 from mmvideoiq.rows import Comparison, RowError, make_rows, read_comparison
+from mmvideoiq.signals import exit_code, restore_signals
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -58,25 +59,27 @@ def read_rows(args: argparse.Namespace) -> Comparison:
 
 
 def main(argv: list[str] | None = None) -> int:
+    write_any_text()
     args, console = parse_args(argv), Console()
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, signal.default_int_handler)
     try:
         comparison = read_rows(args)
         work_dir = args.work_dir or Path("work_dirs") / "compare" / comparison.name
         summary = run_comparison(comparison, work_dir, timed=not args.no_timing, console=console)
         write_comparison(summary, work_dir, console=console)
-    except RowError as fault:
-        print(f"compare.py: error: {' '.join(str(fault).split())}", file=sys.stderr)
+    except RowError as error:
+        if traceback_wanted():
+            raise
+        print(f"compare.py: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except StageFailed as fault:
-        print(f"compare.py: error: a row failed, {fault}", file=sys.stderr)
+    except StageFailed as error:
+        print(f"compare.py: error: a row failed, {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("Interrupted; the same command goes on where it stopped.", file=sys.stderr)
-        return 130
+        return exit_code(stop)
     return 0
 
 
 if __name__ == "__main__":
+    restore_signals()
     sys.exit(main())

@@ -6,6 +6,7 @@ Runs where the runtime alone is installed (pip install -e .[runtime]): no PyTorc
 import argparse
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -20,14 +21,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from rich.text import Text
 
 from mmvideoiq import atomic, zoo
+from mmvideoiq.deploy.bundle import Bundle
 from mmvideoiq.deploy.decoder import Decoder
 from mmvideoiq.deploy.session import Result, VideoSession
 from mmvideoiq.deploy.video import VideoError
+from mmvideoiq.errors import traceback_wanted, write_any_text
+from mmvideoiq.signals import exit_code, restore_signals
 
 VIDEOS = tuple(".3gp .avi .flv .m4v .mkv .mov .mp4 .mpeg .mpg .ts .webm .wmv".split())
 COLOURS = ("white on red", "black on yellow", "black on green", "white on blue", "white on magenta")
 LIVE_LINES = 3  # of a running timeline
-BAD, INTERRUPTED = 2, 130
+CLASSES_SHOWN = 3  # by name
+BAD = 2
 
 
 class Parser(argparse.ArgumentParser):
@@ -93,11 +98,25 @@ def find_videos(given: Sequence[str]) -> list[str]:
 
 def find_bundle(given: str) -> str:
     """The bundle's folder; a published one is fetched where it is not on this machine."""
-    return str(zoo.bundle_folder(given.removeprefix(zoo.SCHEME))) if given.startswith(zoo.SCHEME) else given
+    if given.startswith(zoo.SCHEME):
+        return str(zoo.bundle_folder(given.removeprefix(zoo.SCHEME)))
+    if os.path.isfile(given):
+        raise ValueError(f"{given} is a file; a bundle is a folder, which tools/export.py makes of a checkpoint")
+    return given
 
 
 def write_json(path: str, entries: list[dict[str, Any]]) -> None:
-    atomic.write_text(Path(path), json.dumps(entries, indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(entries, indent=1, ensure_ascii=False) + "\n"
+    # names of files that are not UTF-8 hold lone surrogates, which JSON can only escape
+    atomic.write_text(Path(path), re.sub("[\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text))
+
+
+def knowledge(bundle: Bundle) -> str:
+    """One line: how many classes the bundle tells apart, and the first of them."""
+    classes = bundle.manifest["classes"]
+    more = ", ..." if len(classes) > CLASSES_SHOWN else ""
+    name = bundle.path.resolve().name
+    return f"{name} knows {len(classes)} classes: {', '.join(classes[:CLASSES_SHOWN])}{more}"
 
 
 class Report:
@@ -125,6 +144,7 @@ class Report:
         return any("error" in entry for entry in self.entries)
 
     def legend(self) -> None:
+        self._say(knowledge(self._session.bundle))
         text = Text("frames:")
         for cell, action in zip(self._cells, self._session.actions, strict=True):
             skipped = " skipped" if action.skip == 1 else f" {action.skip} skipped"
@@ -251,6 +271,7 @@ def run_stream(session: VideoSession, args: argparse.Namespace, report: Report) 
 
 def main(argv: list[str] | None = None) -> None:
     code = 0
+    write_any_text()
     try:
         args = parse_args(argv)
         videos = args.videos if args.stream else find_videos(args.videos)
@@ -264,15 +285,15 @@ def main(argv: list[str] | None = None) -> None:
                     run_stream(session, args, report)
                 else:
                     run_clips(session, videos, report)
-            except KeyboardInterrupt:
-                code = INTERRUPTED
+            except KeyboardInterrupt as stop:
+                code = exit_code(stop)
             if args.json is not None:
                 write_json(args.json, report.entries)
         code = code or (BAD if report.failed else 0)
-    except KeyboardInterrupt:
-        code = INTERRUPTED
+    except KeyboardInterrupt as stop:
+        code = exit_code(stop)
     except (ValueError, ImportError, OSError) as error:
-        if os.environ.get("MMVIDEOIQ_TRACEBACK"):
+        if traceback_wanted():
             raise
         complain(error)
         code = BAD
@@ -280,4 +301,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    restore_signals()
     main()

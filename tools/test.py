@@ -103,4 +103,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    cli.restore_signals()
     main()

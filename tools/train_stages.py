@@ -18,7 +18,7 @@ from mmvideoiq import compat
 compat.apply()
 
 from mmvideoiq import report
-from mmvideoiq.errors import disk_full
+from mmvideoiq.errors import disk_full, traceback_wanted, write_any_text
 from mmvideoiq.recipe import RecipeError, read_recipe
 from mmvideoiq.recipe_runner import Interrupted, StageFailed, run_recipe
 from mmvideoiq.signals import exit_code, restore_signals
@@ -38,6 +38,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> int:
+    write_any_text()
     args = parse_args()
     console = Console()
     restore_signals()
@@ -47,6 +48,8 @@ def main() -> int:
         summary = run_recipe(recipe, work_dir, resume=args.resume, console=console)
         report.write_all(summary, work_dir, console=console)
     except RecipeError as fault:
+        if traceback_wanted():
+            raise
         print(f"error: {fault}", file=sys.stderr)
         return 2
     except StageFailed as fault:

@@ -7,6 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmvideoiq.atomic import write_text
+from mmvideoiq.errors import traceback_wanted, write_any_text
 from mmvideoiq.zoo import index, tables
 
 
@@ -32,11 +33,14 @@ def fill(path: Path, models: dict[str, index.ZooModel], *, check: bool) -> bool:
 
 
 def main(argv: list[str] | None = None) -> int:
+    write_any_text()
     args = parse_args(argv)
     try:
         models = index.read()
         stale = [path for path in args.files or tables.files() if fill(path, models, check=args.check)]
     except (OSError, ValueError) as error:
+        if traceback_wanted():
+            raise
         print(f"zoo_tables.py: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     for path in stale:

@@ -168,6 +168,8 @@ class _Faults:
 
 def _reason(error: Exception) -> str:
     """An exception in words; decord's own are places in its sources and stack traces."""
+    if isinstance(error, UnicodeEncodeError):
+        return "has a name that is not UTF-8; rename it"
     text = (str(error).splitlines() or [""])[0]
     if "cannot find video stream" in text:
         return "holds no video, sound perhaps"

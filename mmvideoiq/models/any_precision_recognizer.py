@@ -24,7 +24,7 @@ class _AnyPrecision(BaseRecognizer):
 
     Args:
         backbone: config of an ``AnyPrecisionBackbone``.
-        cls_head: config of a head of the host.
+        cls_head: config of a head of the host; ``average_clips`` is "prob" where the config does not set it.
         distill: config of the distillation loss; None trains on labels alone.
         teacher: config of a float recognizer with the key ``checkpoint``.
         data_preprocessor, train_cfg, test_cfg: as in the host.
@@ -53,6 +53,8 @@ class _AnyPrecision(BaseRecognizer):
             train_cfg=train_cfg,
             test_cfg=test_cfg,
         )
+        if "average_clips" not in cls_head and getattr(self.cls_head, "average_clips", "") is None:
+            self.cls_head.average_clips = "prob"  # without it the host's metrics get scores of each clip, and fail
         require_any_precision(self.backbone, backbone)
         if self.backbone.reads != self.reads:
             other = {"frames": "AnyPrecisionRecognizer", "clips": "AnyPrecisionRecognizer3D"}[

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
 from rich.console import Console
 from rich.table import Table
 
 from mmvideoiq import zoo
+from mmvideoiq.errors import traceback_wanted, write_any_text
 from mmvideoiq.zoo import index, store
 
 
@@ -55,6 +55,7 @@ def measured(model: index.ZooModel) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
+    write_any_text()
     args = parse_args(argv)
     try:
         if args.command == "root":
@@ -69,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
         for name in args.names:
             print(zoo.download(name), flush=True)
     except (OSError, ValueError) as error:  # as cli.one_line_errors, which needs the host
-        if os.environ.get("MMVIDEOIQ_TRACEBACK"):
+        if traceback_wanted():
             raise
         print(f"zoo: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

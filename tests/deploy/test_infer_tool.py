@@ -101,7 +101,7 @@ def test_what_is_told_and_written_is_what_the_session_says(infer, bundle, videos
             assert f"  class {best[1]}  {want.scores[best[1]]:.3f}\n" in out
             marks = ["." if name == "skip" else name for name in entry["actions"]]
             assert f"  {' '.join(marks)}\n  cost {entry['cost']:.3f}; ms: decode " in out
-    assert out.startswith("frames:  8 bits  4 bits  2 bits  . skipped\n")
+    assert out.startswith("toy knows 5 classes: class 0, class 1, class 2, ...\nframes:  8 bits  4 bits  2 bits  . skipped\n")
     assert out.splitlines()[-1].startswith("2 videos in ")
     assert sorted(os.listdir(tmp_path)) == ["out.json"]
 
@@ -125,7 +125,7 @@ def test_a_bad_video_beside_good_ones(infer, videos, tmp_path):
 
 def test_one_video_has_no_summary(infer, videos):
     code, out, _ = infer(videos / "a.mkv")
-    assert code == 0 and "videos in" not in out and len(out.splitlines()) == 4
+    assert code == 0 and "videos in" not in out and len(out.splitlines()) == 5
 
 
 def test_a_folder_is_its_videos_by_name(infer, videos, tmp_path):
@@ -221,7 +221,7 @@ def test_an_interrupted_stream_answers_too(infer, tmp_path, monkeypatch):
 
 def test_a_bad_stream(infer, videos):
     code, out, err = infer(videos / "text.mp4", "--stream")
-    assert code == 2 and err.endswith("text.mp4: is no video, or cut off\n") and len(out.splitlines()) == 1
+    assert code == 2 and err.endswith("text.mp4: is no video, or cut off\n") and len(out.splitlines()) == 2
 
 
 # --- the terminal ---------------------------------------------------------------------------------------------------
@@ -317,19 +317,46 @@ def test_the_runtime_alone_is_enough(bundle, videos, tmp_path):
     assert len(json.loads((tmp_path / "out.json").read_text())) == 3
 
 
-def test_ctrl_c_ends_it_with_130_and_keeps_what_there_is(bundle, videos, tmp_path):
+def ignore_signals() -> None:
+    """As in a background job."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_and_keeps_what_there_is(bundle, videos, tmp_path, number, code):
     process = subprocess.Popen(
         [sys.executable, ROOT / "tools/infer.py", bundle, *[videos / "a.mkv"] * 5000, "--json", "out.json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         cwd=tmp_path,
+        preexec_fn=ignore_signals,
     )
     assert process.stdout is not None
     for _ in range(20):
         process.stdout.readline()
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (130, "")
+    assert (process.returncode, err) == (code, "")
     entries = json.loads((tmp_path / "out.json").read_text())
     assert 5 < len(entries) < 5000 and not any("error" in entry for entry in entries)
+    assert os.listdir(tmp_path) == ["out.json"]
+
+
+def test_names_that_the_terminal_or_utf_8_cannot_hold(bundle, videos, tmp_path):
+    names = [b"gr\xc3\xbc\xc3\x9f.mkv", b"\xff.mkv"]
+    for name in names:
+        shutil.copy(videos / "a.mkv", os.path.join(os.fsencode(tmp_path), name))
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools/infer.py", bundle, *names, "--json", "out.json"],
+        capture_output=True,
+        cwd=tmp_path,
+        env=dict(os.environ, PYTHONIOENCODING="ascii", LANG="C"),
+    )
+    assert done.returncode == 2
+    assert done.stderr.decode("ascii") == "infer.py: error: \\udcff.mkv: has a name that is not UTF-8; rename it\n"
+    assert "\ngr\\xfc\\xdf.mkv  class " in done.stdout.decode("ascii")
+    good, bad = json.loads((tmp_path / "out.json").read_text())
+    assert good["video"] == "grüß.mkv" and good["frames"] == FRAMES
+    assert os.fsencode(bad["video"]) == names[1] and "error" in bad

@@ -6,13 +6,13 @@ Exit code: 0 all good, 1 something was found, 2 it could not run.
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mmvideoiq.data.check import KINDS, check_list
+from mmvideoiq.errors import traceback_wanted, write_any_text
 
 SHOWN = 10
 
@@ -35,6 +35,7 @@ def main() -> int:
     parser.add_argument(
         "--resume", action="store_true", help="go on from REPORT, or look at what has changed"
     )
+    write_any_text()
     args = parser.parse_args()
     found = check_list(
         args.list,
@@ -67,7 +68,7 @@ if __name__ == "__main__":
     try:
         code = main()
     except (OSError, ValueError) as error:  # not cli.one_line_errors: it loads the host, which takes seconds
-        if os.environ.get("MMVIDEOIQ_TRACEBACK"):
+        if traceback_wanted():
             raise
         print(f"check_videos.py: error: {error}", file=sys.stderr)
         code = 2

@@ -17,9 +17,11 @@ from mmvideoiq import compat
 compat.apply()
 
 from mmvideoiq.data.folder import make_lists
+from mmvideoiq.errors import traceback_wanted, write_any_text
 
 
 def main() -> None:
+    write_any_text()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -35,6 +37,8 @@ def main() -> None:
     try:
         lists = make_lists(**vars(args), progress=True)
     except (ValueError, OSError) as error:
+        if traceback_wanted():
+            raise
         parser.exit(2, f"make_lists: {error}\n")
 
     console = Console()

@@ -14,9 +14,11 @@ from mmvideoiq import compat
 compat.apply()
 
 from mmvideoiq.data.synthetic import make_synthetic
+from mmvideoiq.errors import traceback_wanted, write_any_text
 
 
 def main() -> None:
+    write_any_text()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -30,6 +32,8 @@ def main() -> None:
     try:
         made = make_synthetic(**vars(parser.parse_args()), progress=True)
     except (TypeError, ValueError, FileExistsError) as error:
+        if traceback_wanted():
+            raise
         parser.exit(2, f"make_synthetic: {error}\n")
     print(f"{sum(made['splits'].values())} clips are ready")
 

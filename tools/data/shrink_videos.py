@@ -16,9 +16,11 @@ from mmvideoiq import compat
 compat.apply()
 
 from mmvideoiq.data.shrink import shrink_folder
+from mmvideoiq.errors import traceback_wanted, write_any_text
 
 
 def main() -> None:
+    write_any_text()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -29,6 +31,8 @@ def main() -> None:
     try:
         bad = shrink_folder(**vars(parser.parse_args()), progress=True)
     except (ValueError, OSError) as error:
+        if traceback_wanted():
+            raise
         parser.exit(2, f"shrink_videos: {error}\n")
     for path, reason in bad.items():
         print(f"copied as it is: {path} ({reason})")

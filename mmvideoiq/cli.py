@@ -123,7 +123,7 @@ def read_config(path: str, *, options: dict | None, work_dir: str | None, launch
 
     Raises:
         FileNotFoundError: no such config.
-        ValueError: a config that is not Python or has no model, or an option that does not fit it; the message names it.
+        ValueError: not Python, no model in it, or an option that does not fit; the message names it.
     """
     need_file(path, "config")
     if Path(path).suffix not in CONFIGS:

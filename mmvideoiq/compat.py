@@ -206,7 +206,7 @@ def explain_unreadable_checkpoints() -> None:
             return plain(filename, map_location)
         except FileNotFoundError:
             raise
-        except (pickle.UnpicklingError, EOFError, OSError, RuntimeError) as error:
+        except (pickle.UnpicklingError, EOFError, LookupError, OSError, RuntimeError, ValueError) as error:
             held = re.search(r"GLOBAL (\S+)", str(error))
             why = (
                 f"it holds {held[1]}, which is not loaded safely"

@@ -17,7 +17,7 @@ ROWS = "configs/baselines/demo_compare.py"
 MISTAKES = {
     "mmvideoiq.launch": "2 nowhere.py",
     "mmvideoiq.zoo": "download nobody",
-    "tools/backbones.py": "--only nobody",
+    "tools/backbones.py": "nobody",
     "tools/benchmark.py": "infer --only-bundles",
     "tools/compare.py": "nowhere.py",
     "tools/convert_checkpoint.py": "nowhere.pth out.pth",
@@ -33,10 +33,10 @@ MISTAKES = {
     "tools/data/make_lmdb.py": "nowhere out.lmdb",
     "tools/data/make_synthetic.py": "out --frames 0",
     "tools/data/shrink_videos.py": "nowhere out",
-    "tools/data/activitynet/convert.py": "out --root nowhere",
-    "tools/data/fcvid/convert.py": "out --root nowhere",
-    "tools/data/mini_kinetics/convert.py": "out --root nowhere",
-    "tools/data/mini_sports1m/convert.py": "out --root nowhere",
+    "tools/data/activitynet/convert.py": "out",
+    "tools/data/fcvid/convert.py": "out",
+    "tools/data/mini_kinetics/convert.py": "out",
+    "tools/data/mini_sports1m/convert.py": "out",
 }
 
 
@@ -82,7 +82,11 @@ def test_a_mistake_is_one_line_and_a_traceback_on_request(name, command, monkeyp
         ("tools/export.py", [MODEL, BUNDLE, "{tmp}/out"], f"checkpoint {BUNDLE} is a bundle, not a file"),
         ("tools/export.py", [MODEL, MODEL, "{tmp}/out"], f"checkpoint {MODEL} cannot be read: "),
         ("tools/export.py", [MODEL, "{tmp}/text", "{tmp}/out"], "text cannot be read: "),
-        ("tools/export.py", [RECIPE, CHECKPOINT, "{tmp}/out"], "has no model: it is for tools/train_stages.py"),
+        (
+            "tools/export.py",
+            [RECIPE, CHECKPOINT, "{tmp}/out"],
+            "has no model: it is for tools/train_stages.py",
+        ),
         ("tools/export.py", ["{tmp}/text", CHECKPOINT, "{tmp}/out"], "{tmp}/text"),
         ("tools/export.py", ["{tmp}/other.py", CHECKPOINT, "{tmp}/out"], "other.py has no model"),
         ("tools/export.py", ["{tmp}/code.py", CHECKPOINT, "{tmp}/out"], "code.py cannot be read: "),

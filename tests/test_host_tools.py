@@ -18,7 +18,7 @@ from mmengine.config import Config
 from torch import nn
 
 from mmvideoiq import cli
-from mmvideoiq.errors import RunStopped
+from mmvideoiq.errors import TRACEBACK, RunStopped
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +165,7 @@ def test_frames_that_do_not_suit_the_model_end_in_one_line_before_the_first_step
 
 
 def test_traceback_on_request(monkeypatch):
-    monkeypatch.setenv(cli.TRACEBACK, "1")
+    monkeypatch.setenv(TRACEBACK, "1")
     with pytest.raises(ValueError, match="wanted"), cli.one_line_errors():
         raise ValueError("wanted")
 

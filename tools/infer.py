@@ -101,7 +101,9 @@ def find_bundle(given: str) -> str:
     if given.startswith(zoo.SCHEME):
         return str(zoo.bundle_folder(given.removeprefix(zoo.SCHEME)))
     if os.path.isfile(given):
-        raise ValueError(f"{given} is a file; a bundle is a folder, which tools/export.py makes of a checkpoint")
+        raise ValueError(
+            f"{given} is a file; a bundle is a folder, which tools/export.py makes of a checkpoint"
+        )
     return given
 
 

@@ -101,7 +101,9 @@ def test_what_is_told_and_written_is_what_the_session_says(infer, bundle, videos
             assert f"  class {best[1]}  {want.scores[best[1]]:.3f}\n" in out
             marks = ["." if name == "skip" else name for name in entry["actions"]]
             assert f"  {' '.join(marks)}\n  cost {entry['cost']:.3f}; ms: decode " in out
-    assert out.startswith("toy knows 5 classes: class 0, class 1, class 2, ...\nframes:  8 bits  4 bits  2 bits  . skipped\n")
+    assert out.startswith(
+        "toy knows 5 classes: class 0, class 1, class 2, ...\nframes:  8 bits  4 bits  2 bits  . skipped\n"
+    )
     assert out.splitlines()[-1].startswith("2 videos in ")
     assert sorted(os.listdir(tmp_path)) == ["out.json"]
 
@@ -355,7 +357,10 @@ def test_names_that_the_terminal_or_utf_8_cannot_hold(bundle, videos, tmp_path):
         env=dict(os.environ, PYTHONIOENCODING="ascii", LANG="C"),
     )
     assert done.returncode == 2
-    assert done.stderr.decode("ascii") == "infer.py: error: \\udcff.mkv: has a name that is not UTF-8; rename it\n"
+    assert (
+        done.stderr.decode("ascii")
+        == "infer.py: error: \\udcff.mkv: has a name that is not UTF-8; rename it\n"
+    )
     assert "\ngr\\xfc\\xdf.mkv  class " in done.stdout.decode("ascii")
     good, bad = json.loads((tmp_path / "out.json").read_text())
     assert good["video"] == "grüß.mkv" and good["frames"] == FRAMES

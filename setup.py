@@ -22,6 +22,7 @@ TRAIN = [
     "decord",
     "importlib_metadata",
     "av",
+    "pebble>=5",
     "rich",
     "matplotlib",
     "setuptools<81",

@@ -43,7 +43,7 @@ RULES = {
     "models": rule("quant actions cost models", HOST),
     "hooks": rule("actions checkpoint cost errors hooks", HOST),
     "metrics": rule("actions atomic cost metrics", HOST),
-    "data": rule("actions atomic cost data", HOST | VIDEO | {"rich"}),
+    "data": rule("actions atomic cost data", HOST | VIDEO | {"rich", "pebble"}),
     "recipe": RUN,
     "delivery": rule("*", ANY),
     "recipe_runner": RUN,

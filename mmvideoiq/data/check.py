@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, TextIO
 
 from mmvideoiq.atomic import write_text
-from mmvideoiq.data.lookers import look_at
+from mmvideoiq.data.probe import cores, identity, probe_all, with_bar
 
 KINDS = ("missing", "unreadable", "too_short", "duplicates")
 
@@ -58,7 +56,7 @@ def check_list(
         ValueError: a number out of range, an empty list, a line that is no path with labels, none of the
         videos is there, ``resume`` without ``report``, a report of something else.
     """
-    workers = _cores() if workers is None else workers
+    workers = cores() if workers is None else workers
     for name, value in dict(min_frames=min_frames, workers=workers, timeout=timeout).items():
         if value <= 0:
             raise ValueError(f"{name} must be above 0, got {value}")
@@ -69,7 +67,7 @@ def check_list(
     if not root.is_dir():
         raise NotADirectoryError(f"data root {root} is not a folder")
 
-    sizes = {path: _identity(root / path) for path in lines}
+    sizes = {path: identity(root / path) for path in lines}
     there = [path for path, identity in sizes.items() if identity is not None]
     if not there:
         raise ValueError(
@@ -80,9 +78,9 @@ def check_list(
     checked = {p: k for p in there if (k := known.get(p)) and _still_holds(k, sizes[p], decode=decode)}
     todo = [path for path in there if path not in checked]
     with closing(
-        look_at([str(root / p) for p in todo], decode=decode, workers=workers, timeout=timeout)
+        probe_all([str(root / p) for p in todo], frames=2 if decode else 0, workers=workers, timeout=timeout)
     ) as found:
-        for i, finding in _with_bar(found, done=len(checked), total=len(there), show=progress):
+        for i, finding in with_bar(found, done=len(checked), total=len(there), show=progress):
             checked[todo[i]] = dict(
                 zip(("size", "mtime_ns"), sizes[todo[i]] or (), strict=True), decoded=decode, **finding
             )
@@ -178,18 +176,6 @@ class _Journal:
         self._partial.unlink(missing_ok=True)
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return (stat.st_size, stat.st_mtime_ns) if path.is_file() else None
-
-
 def _still_holds(finding: dict, identity: tuple[int, int] | None, *, decode: bool) -> bool:
     same = (finding.get("size"), finding.get("mtime_ns")) == identity
     return same and (finding.get("decoded") or not decode or "reason" in finding)
@@ -217,25 +203,3 @@ def _result(lines: dict[str, list[int]], checked: dict[str, dict], min_frames: i
         else:
             result["good"] += 1
     return dict(result, checked=checked)
-
-
-def _with_bar(
-    found: Iterator[tuple[int, dict]], *, done: int, total: int, show: bool
-) -> Iterator[tuple[int, dict]]:
-    if not show:
-        yield from found
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = ("checking videos", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    # drawn from here: a drawing thread and processes that fork do not go together
-    with Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
-        task = bar.add_task("", total=total, completed=done)
-        drawn = 0.0
-        for item in found:
-            bar.advance(task)
-            if time.monotonic() - drawn > 0.2:
-                bar.refresh()
-                drawn = time.monotonic()
-            yield item

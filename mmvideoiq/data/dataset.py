@@ -1,21 +1,29 @@
-"""A video dataset that checks its lists before training and survives bad videos during it."""
+"""A video dataset that checks its lists and videos before a run and survives bad videos during it."""
 
 from __future__ import annotations
 
 import copy
+import functools
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import Any
 
+import decord
 import torch
 from mmaction.datasets import VideoDataset
+from mmaction.datasets.transforms import DecordInit
 from mmaction.registry import DATASETS
-from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
 from mmengine.logging import print_log
 
-from mmvideoiq.data.probe import find_unreadable, one_line, why_unreadable
+from mmvideoiq.data.probe import cores, find_unreadable, reason_of
+
+TELL_OTHERS_S = 60.0  # below every time limit of torch.distributed
 
 
 @DATASETS.register_module()
@@ -25,17 +33,22 @@ class CheckedVideoDataset(VideoDataset):
     When built: the list exists, is not empty, each line is ``path label`` and each label and video is there.
     The label is what follows the *last* delimiter, so that file names may hold spaces.
 
-    A video that does not decode never ends a run:
+    A damaged video does not end a run:
 
-    - ``test_mode``: all videos are tried when the dataset is built, several at a time; those that do not
-      decode are logged and left out, so that the number of clips in the figures is the length of the dataset.
-      With several processes the first one looks, and all leave out the same. Should a video fail later
-      nonetheless, the next readable one stands in, which the log says: that one counts twice.
-    - training: another video, drawn at random, stands in. The first failure of a video is logged with the
-      running count; the video is not tried again in this run. Loader workers share the record.
+    - When built, each video of the list is opened and some of its frames are decoded, in worker processes with
+      a time limit, so that a file that crashes or hangs the decoder is one file's error. Files that fail are
+      logged and left out: the number of clips in the figures is the length of the dataset. What was found is
+      kept beside the list in ``.<list>.videos.json``, and only new or changed files are tried in the next run.
+      With several processes the first one looks, and all leave out the same.
+    - A video that fails later in training is replaced by another one, drawn at random. The first failure of a
+      video is logged with the running count; the video is not tried again in this run. Loader workers share
+      the record.
+    - A video that fails later in testing is replaced by the next readable one, which counts twice; the log
+      says so.
 
-    Any other error of the pipeline is raised: a failure counts as the video's only if decord says so, or if
-    the video does not decode by itself.
+    Any other error of the pipeline is raised: a failure counts as the video's only if the decoder raised it.
+    Local videos are opened by their path; from memory, as the host does it, decord reads past the end of some
+    damaged files.
 
     Args:
         ann_file: lines ``path label`` (``path label label ...`` with ``multi_class``), local.
@@ -46,7 +59,7 @@ class CheckedVideoDataset(VideoDataset):
         multi_class: several labels a clip, packed as 0/1 over the classes; paths cannot hold the delimiter.
         metainfo: e.g. ``classes``, the names or a file with one a line.
         indices: use the first ``indices`` clips, or these.
-        check_videos: with ``test_mode``, try the videos when built.
+        check_videos: try the videos when built.
         keep_in_memory: keep each prepared clip and return a copy of it next time. Only for pipelines without
             randomness, and loaders without workers (each would keep its own).
 
@@ -93,6 +106,9 @@ class CheckedVideoDataset(VideoDataset):
             metainfo=metainfo,
             indices=indices,
         )
+        for transform in self.pipeline.transforms:
+            if type(transform) is DecordInit and transform.io_backend in ("disk", "local"):
+                transform._get_video_reader = functools.partial(open_video, num_threads=transform.num_threads)
         # one byte a clip, in shared memory: what one loader worker finds, all know
         self._failed = torch.zeros(len(self), dtype=torch.uint8).share_memory_()
 
@@ -129,18 +145,13 @@ class CheckedVideoDataset(VideoDataset):
         return {"filename": path, "label": label}
 
     def filter_data(self) -> list[dict]:
-        """Of a test set, the clips whose videos decode."""
+        """The clips whose videos can be read."""
         indices, self._indices = self._indices, None
         if indices is not None:  # before the check, not after it as the host does
             self.data_list = self._get_unserialized_subset(indices)
-        if not (self.test_mode and self.check_videos):
+        if not self.check_videos:
             return self.data_list
-        found: list[Any] = [None]
-        if is_main_process():
-            paths = [sample["filename"] for sample in self.data_list]
-            found[0] = find_unreadable(paths, progress=sys.stderr.isatty())
-        broadcast_object_list(found)
-        bad: dict[int, str] = found[0]
+        bad = _by_the_first_process(self._find_unreadable)
         for i, reason in bad.items():
             _warn(f"{self.data_list[i]['filename']} cannot be read ({reason})")
         if len(bad) == len(self.data_list):
@@ -148,9 +159,27 @@ class CheckedVideoDataset(VideoDataset):
                 f"none of the {len(bad)} videos of {self.ann_file} can be read; the log has the reasons"
             )
         if bad:
-            _warn(f"{len(bad)} of {len(self.data_list)} videos of {self.ann_file} are unreadable: left out")
+            _warn(
+                f"{len(bad)} of {len(self.data_list)} videos of {self.ann_file} are unreadable: left out "
+                f"(remembered in {self._record})"
+            )
         self._left_out = len(bad)
         return [sample for i, sample in enumerate(self.data_list) if i not in bad]
+
+    @property
+    def _record(self) -> Path:
+        ann_file = Path(self.ann_file)
+        return ann_file.with_name(f".{ann_file.name}.videos.json")
+
+    def _find_unreadable(self) -> dict[int, str]:
+        print_log(
+            f"checking {len(self.data_list):,} videos of {self.ann_file} in {cores()} processes; those that "
+            f"{self._record.name} knows are not tried again",
+            logger="current",
+            level=logging.INFO,
+        )
+        paths = [sample["filename"] for sample in self.data_list]
+        return find_unreadable(paths, cache=self._record, progress=sys.stderr.isatty())
 
     def prepare_data(self, idx: int) -> dict | None:
         """The prepared clip; None, which makes the host draw another, for an unreadable one in training."""
@@ -173,12 +202,12 @@ class CheckedVideoDataset(VideoDataset):
         try:
             data = super().prepare_data(idx)
         except Exception as error:
-            path = self.get_data_info(idx)["filename"]
-            if type(error).__name__ != "DECORDError" and why_unreadable(path, every_frame=True) is None:
+            if not _is_the_decoders(error):
                 raise
             self._failed[idx] = 1
+            path = self.get_data_info(idx)["filename"]
             _warn(
-                f"{path} cannot be read ({one_line(error)}); so far {self.unreadable} of {len(self)} cannot"
+                f"{path} cannot be read ({reason_of(error)}); so far {self.unreadable} of {len(self)} cannot"
             )
             return None
         if self._kept is not None and data is not None:
@@ -195,6 +224,44 @@ class CheckedVideoDataset(VideoDataset):
         return RuntimeError(
             f"none of the {len(self)} videos of {self.ann_file} can be read; the log has the reasons"
         )
+
+
+def open_video(path: str, *, num_threads: int = 1) -> decord.VideoReader:
+    """A reader of a local video, opened by its path.
+
+    Raises:
+        decord.DECORDError: it cannot be read, or has no frames.
+    """
+    reader = decord.VideoReader(path, num_threads=num_threads)
+    if len(reader) == 0:
+        raise decord.DECORDError("it has no frames")
+    return reader
+
+
+def _is_the_decoders(error: Exception) -> bool:
+    if isinstance(error, decord.DECORDError):
+        return True
+    frames = traceback.walk_tb(error.__traceback__)
+    return isinstance(error, (RuntimeError, UnicodeDecodeError)) and any(
+        str(frame.f_globals.get("__name__")).partition(".")[0] == "decord" for frame, _ in frames
+    )
+
+
+def _by_the_first_process(find: Callable[[], dict[int, str]]) -> dict[int, str]:
+    """What the first process finds, in all of them; they hear of it often enough not to run into a time limit."""
+    if get_world_size() == 1:
+        return find()
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(find) if is_main_process() else None
+        while True:
+            answer: list[Any] = [None]
+            if future is not None and wait([future], timeout=TELL_OTHERS_S).done:
+                answer[0] = future.exception() or future.result()
+            broadcast_object_list(answer)
+            if isinstance(answer[0], BaseException):
+                raise answer[0]
+            if answer[0] is not None:
+                return answer[0]
 
 
 def read_lines(ann_file: str, *, layout: str) -> list[tuple[int, str]]:

@@ -46,7 +46,7 @@ def make_lists(
 
     Args:
         val, test: shares in (0, 1) and [0, 1), together below 1.
-        check: try to decode each video, and leave out those that do not.
+        check: try to decode each video, in worker processes, and leave out those that fail.
         overwrite: replace lists that differ from these.
 
     Raises:

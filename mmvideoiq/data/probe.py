@@ -1,52 +1,233 @@
-"""Does a video decode? Asked of decord, which decodes for training and testing as well."""
+"""Can a video be read? Tried in worker processes: a decoder that crashes or hangs costs its file, not the run."""
 
 from __future__ import annotations
 
+import faulthandler
+import json
+import multiprocessing
 import os
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import re
+import signal
+import time
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, wait
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from rich.progress import track
+import decord
+import numpy as np
+from pebble import ProcessExpired, ProcessFuture, ProcessPool
+
+from mmvideoiq.atomic import write_text
+
+FRAMES = 16  # decoded of each video, evenly spread from the first to the last
+TIMEOUT_S = 60.0  # for one video
+RENEW = 500  # videos after which a worker process is replaced
+SAVE_EVERY_S = 60.0
+CONTEXT: Any = multiprocessing.get_context(
+    "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
+)
 
 
-def why_unreadable(path: str | Path, *, every_frame: bool = False) -> str | None:
-    """None if the video decodes, else the reason in one line.
+def probe(path: str, *, frames: int = FRAMES) -> dict[str, Any]:
+    """``{"frames": count}`` of a video, or ``{"reason": why it cannot be read}``; in this process.
+
+    Opening reads each packet without decoding: enough to find files of another kind and to count frames.
 
     Args:
-        every_frame: decode all frames; without it the first and the last one, which finds missing and cut
-            files, files without video and files of another kind, but not damage in the middle.
+        frames: how many to decode, evenly spread, the first and the last included; 0 opens only.
     """
-    import decord
-
     try:
-        with open(path, "rb") as stream:
-            reader = decord.VideoReader(stream, num_threads=1)
-            count = len(reader)
-            if count == 0:
-                return "it has no frames"
-            if every_frame:
-                for i in range(count):
-                    reader[i]
-            else:
-                reader.get_batch(sorted({0, count - 1}))
+        reader = decord.VideoReader(path, num_threads=1)
+        count = len(reader)
+        if frames and count:
+            reader.get_batch(np.unique(np.linspace(0, count - 1, frames).round().astype(int)))
     except Exception as error:  # decord raises DECORDError, RuntimeError and more; each means the same here
-        return one_line(error)
-    return None
+        return {"reason": reason_of(error)}
+    return {"frames": count} if count else {"reason": "it has no frames"}
 
 
-def find_unreadable(paths: Sequence[str | Path], *, progress: bool = False) -> dict[int, str]:
-    """Positions of the videos that do not decode, with the reason; several at a time."""
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        reasons: Iterable[str | None] = pool.map(why_unreadable, paths)
-        if progress:
-            reasons = track(reasons, description="checking videos", total=len(paths), transient=True)
-        return {i: reason for i, reason in enumerate(reasons) if reason is not None}
+def probe_all(
+    paths: Sequence[str], *, frames: int = FRAMES, workers: int | None = None, timeout: float = TIMEOUT_S
+) -> Generator[tuple[int, dict[str, Any]], None, None]:
+    """:func:`probe` in worker processes; yields positions and findings as they come.
+
+    A crash, and no answer within ``timeout`` seconds, are findings with a ``reason``. Workers are replaced after
+    :data:`RENEW` videos.
+
+    Args:
+        workers: processes; default: one for each core.
+    """
+    workers = min(cores() if workers is None else workers, len(paths))
+    jobs: Iterator[int] = iter(range(len(paths)))
+    retried: set[int] = set()
+    while workers and (first := next(jobs, None)) is not None:
+        pool = ProcessPool(workers, max_tasks=RENEW, initializer=_prepare_worker, context=CONTEXT)
+        running: dict[ProcessFuture, int] = {}
+
+        down, again = False, []
+
+        def start(positions: Iterable[int], pool=pool, running=running, again=again) -> None:
+            for i in positions:
+                try:
+                    running[pool.schedule(probe, (paths[i],), dict(frames=frames), timeout=timeout)] = i
+                except RuntimeError:  # the pool broke just now
+                    again.append(i)
+
+        try:
+            start([first, *islice(jobs, workers - 1)])
+            while running:
+                done = wait(running, timeout=1.0, return_when=FIRST_COMPLETED).done
+                if not done and not pool.active:  # it broke before it took these files up
+                    done = set(running)
+                for future in done:
+                    position = running.pop(future)
+                    try:
+                        finding = future.result(timeout=0)
+                    except ProcessExpired as error:
+                        finding = {"reason": f"the decoder crashed ({_exit(error.exitcode)})"}
+                    except BrokenProcessPool:
+                        finding = None
+                    except TimeoutError:
+                        late = f"no answer within {timeout:g} seconds"
+                        finding = {"reason": late} if future.done() else None
+                    if finding is None:  # a worker died before the pool knew of which file: another try
+                        down = True
+                        if position not in retried:
+                            retried.add(position)
+                            again.append(position)
+                            continue
+                        finding = {"reason": "the decoder crashed"}
+                    if not down:
+                        start(islice(jobs, 1))
+                    yield position, finding
+        finally:
+            pool.stop()
+            pool.join()
+        jobs = iter([*again, *jobs])
 
 
-def one_line(error: Exception) -> str:
-    """The end of an exception's first line that says something; decord puts a stack trace below it."""
+def find_unreadable(
+    paths: Sequence[str | Path],
+    *,
+    cache: Path | None = None,
+    workers: int | None = None,
+    timeout: float = TIMEOUT_S,
+    progress: bool = False,
+) -> dict[int, str]:
+    """Positions of the videos that cannot be read, with the reason.
+
+    Args:
+        cache: JSON file of earlier findings; files of unchanged size and time are not tried again. Updated
+            each minute and at the end; a cache that cannot be read or written is done without.
+        workers: processes; default: one for each core.
+        timeout: seconds that a video may take.
+        progress: show a bar on stderr.
+    """
+    names = [os.path.abspath(path) for path in paths]
+    known = _read_cache(cache)
+    found: dict[int, str | None] = {}
+    identities = [identity(Path(name)) for name in names]
+    for i, (name, there) in enumerate(zip(names, identities, strict=True)):
+        if there is None:
+            found[i] = "there is no such file"
+        elif (entry := known.get(name)) and tuple(entry[:2]) == there:
+            found[i] = entry[2]
+    todo = [i for i in range(len(names)) if i not in found]
+    findings = probe_all([names[i] for i in todo], workers=workers, timeout=timeout)
+    saved = time.monotonic()
+    try:
+        for k, finding in with_bar(findings, done=len(found), total=len(names), show=progress and bool(todo)):
+            i = todo[k]
+            found[i] = finding.get("reason")
+            known[names[i]] = [*(identities[i] or ()), found[i]]
+            if time.monotonic() - saved > SAVE_EVERY_S:
+                _write_cache(cache, known)
+                saved = time.monotonic()
+    finally:
+        findings.close()
+        if todo:
+            _write_cache(cache, known)
+    return {i: reason for i, reason in sorted(found.items()) if reason is not None}
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Size and time of a file; None if there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return (stat.st_size, stat.st_mtime_ns) if path.is_file() else None
+
+
+def cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def with_bar(
+    found: Iterator[tuple[int, dict]], *, done: int, total: int, show: bool
+) -> Iterator[tuple[int, dict]]:
+    """Pass on what is found, with a bar on stderr if ``show``."""
+    if not show:
+        yield from found
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = ("checking videos", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # drawn from here: a drawing thread and processes that fork do not go together
+    with Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
+        task = bar.add_task("", total=total, completed=done)
+        drawn = 0.0
+        for item in found:
+            bar.advance(task)
+            if time.monotonic() - drawn > 0.2:
+                bar.refresh()
+                drawn = time.monotonic()
+            yield item
+
+
+def reason_of(error: Exception) -> str:
+    """A decoder's error in one line: without time and place in its source, and in words where it is known."""
     if isinstance(error, UnicodeDecodeError):  # decord quotes the file's bytes in its message
         return "no video that decord knows"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][-160:]}" if lines else type(error).__name__
+    text = re.sub(r"\[[\d:]+\] \S+?:\d+: ", "", next(iter(str(error).strip().splitlines()), ""))
+    known = {
+        "Error reading": "no video that decord knows",
+        "cannot find video stream": "no video stream that decord can decode: only sound, or a codec such as AV1",
+        "av_read_frame failed": "cut off or damaged",
+        "Error sending packet": "damaged: a frame does not decode",
+    }
+    return next(
+        (words for key, words in known.items() if key in text),
+        f"{type(error).__name__}: {text[:160]}" if text else type(error).__name__,
+    )
+
+
+def _prepare_worker() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # ends a decoder that holds the interpreter, too
+    faulthandler.disable()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # decord and FFmpeg write about each bad file
+
+
+def _exit(code: int | None) -> str:
+    return signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
+
+
+def _read_cache(cache: Path | None) -> dict[str, list]:
+    try:
+        videos = json.loads(cache.read_text(encoding="utf-8"))["videos"] if cache else {}
+        return {name: [size, time, reason] for name, (size, time, reason) in videos.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _write_cache(cache: Path | None, known: dict[str, list]) -> None:
+    if cache is not None:
+        try:
+            write_text(cache, json.dumps({"videos": known}, indent=0) + "\n")
+        except OSError:
+            pass  # a folder that cannot be written: tried again next time

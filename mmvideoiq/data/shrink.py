@@ -15,7 +15,7 @@ from av.video.reformatter import Interpolation
 from rich.progress import track
 
 from mmvideoiq.data.folder import EXTENSIONS
-from mmvideoiq.data.probe import one_line
+from mmvideoiq.data.probe import reason_of
 
 KEYFRAME_EVERY = 12
 
@@ -95,7 +95,7 @@ def _shrink(source: Path, target: Path, *, short_side: int, crf: int) -> str | N
             if _scaled(source, target, short_side=short_side, crf=crf):
                 return None
         except (av.FFmpegError, ValueError, IndexError) as error:
-            reason = one_line(error)
+            reason = reason_of(error)
     shutil.copyfile(source, target)
     return reason
 

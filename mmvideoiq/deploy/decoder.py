@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
+import math
 import os
 import signal
 import subprocess
@@ -24,7 +25,9 @@ import numpy as np
 
 from mmvideoiq.deploy.video import Preprocessing, VideoError, read_frames, stream_frames
 
-PATIENCE = 300.0  # seconds for one clip
+CLIP_TIMEOUT_S = 300.0  # for one clip
+STREAM_TIMEOUT_S = 60.0  # between two frames of a stream, beside the time that lies between frames asked for
+FRAMES_PER_S = 5.0  # that a stream is expected to give at least
 RENEW = 500  # clips after which a decoder process is replaced
 
 
@@ -53,18 +56,13 @@ class Decoder:
     def read(self, path: str | os.PathLike[str]) -> tuple[np.ndarray, float]:
         """:func:`read_frames`, and the seconds it took."""
         process = self._request(path)
-        timer = threading.Timer(PATIENCE, process.kill)
-        timer.daemon = True
-        timer.start()
-        began = time.perf_counter()
-        try:
-            answer = self._answer(path, process)
-        except VideoError:
-            if time.perf_counter() - began >= PATIENCE:
-                raise VideoError(path, f"took more than {PATIENCE:g} seconds to read") from None
-            raise
-        finally:
-            timer.cancel()
+        with _TimeLimit(process, CLIP_TIMEOUT_S) as limit:
+            try:
+                answer = self._answer(path, process)
+            except VideoError:
+                if limit.exceeded:
+                    raise VideoError(path, f"took more than {CLIP_TIMEOUT_S:g} seconds to read") from None
+                raise
         self._clips += 1
         if self._clips >= self.renew:
             self.close()
@@ -74,13 +72,26 @@ class Decoder:
     def stream(
         self, source: str | os.PathLike[str] | int, *, every: int = 1, fps: float | None = None
     ) -> Iterator[np.ndarray]:
-        """:func:`stream_frames`; the process works a little ahead."""
+        """:func:`stream_frames`; the process works a little ahead.
+
+        Raises:
+            VideoError: also if no frame comes within :data:`STREAM_TIMEOUT_S`, and the time between two frames.
+        """
         if every < 1 or (fps is not None and not fps > 0):
             raise ValueError(f"every={every} must be at least 1, fps={fps} above 0")
         process, finished = self._request(source, every=every, fps=fps), False
+        seconds = STREAM_TIMEOUT_S + (every / FRAMES_PER_S if fps is None else 1 / fps)
         try:
-            while (answer := self._answer(source, process)) is not None:
-                yield answer[0]
+            with _TimeLimit(process, seconds) as limit:
+                try:
+                    while (answer := self._answer(source, process)) is not None:
+                        limit.pause()
+                        yield answer[0]
+                        limit.start()
+                except VideoError:
+                    if limit.exceeded:
+                        raise VideoError(source, f"gave no frame within {seconds:g} seconds") from None
+                    raise
             finished = True
         finally:
             if not finished:
@@ -138,6 +149,36 @@ class Decoder:
         )
         self._clips = 0
         self._end = weakref.finalize(self, _end, self._process)
+
+
+class _TimeLimit:
+    """Kills a process that works longer than ``seconds``; ``exceeded`` tells. Starts at once, and anew by ``start``."""
+
+    def __init__(self, process: subprocess.Popen[bytes], seconds: float) -> None:
+        self.exceeded = False
+        self._process, self._seconds = process, seconds
+        self._left = threading.Event()
+        self.start()
+        threading.Thread(target=self._watch, daemon=True, name="time limit").start()
+
+    def start(self) -> None:
+        self._due = time.monotonic() + self._seconds
+
+    def pause(self) -> None:
+        self._due = math.inf
+
+    def _watch(self) -> None:
+        while not self._left.wait(min(1.0, self._seconds / 4)):
+            if time.monotonic() > self._due:
+                self.exceeded = True
+                self._process.kill()
+                return
+
+    def __enter__(self) -> _TimeLimit:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._left.set()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmvideoiq.data import check, lookers
+from mmvideoiq.data import check, probe
 from mmvideoiq.data.check import check_list, read_paths
 from mmvideoiq.data.synthetic import write_lossless
 
 forks = pytest.mark.skipif(
-    lookers.CONTEXT.get_start_method() != "fork", reason="the decoder is replaced by fork"
+    probe.CONTEXT.get_start_method() != "fork", reason="the decoder is replaced by fork"
 )
 
 
@@ -127,7 +127,7 @@ def test_lists_of_every_separator_and_of_several_labels(tmp_path: Path, separato
 # a decoder that misbehaves
 
 
-def crash(path: str, *, decode: bool) -> dict:
+def crash(path: str, *, frames: int) -> dict:
     faulthandler.disable()  # it would tell at length
     if "3" in Path(path).name:
         os.kill(os.getpid(), signal.SIGSEGV)
@@ -136,7 +136,7 @@ def crash(path: str, *, decode: bool) -> dict:
     return {"frames": 9}
 
 
-def hang(path: str, *, decode: bool) -> dict:
+def hang(path: str, *, frames: int) -> dict:
     while Path(path).name in ("2.mp4", "7.mp4"):
         time.sleep(0.05)
     return {"frames": 9}
@@ -144,7 +144,7 @@ def hang(path: str, *, decode: bool) -> dict:
 
 @forks
 @pytest.mark.parametrize(
-    ("look", "workers", "reasons"),
+    ("tried", "workers", "reasons"),
     [
         *(
             (
@@ -157,9 +157,9 @@ def hang(path: str, *, decode: bool) -> dict:
         (hang, 2, {"2.mp4": "no answer within 2 seconds", "7.mp4": "no answer within 2 seconds"}),
     ],
 )
-def test_it_costs_its_video_and_no_other(eight: Path, monkeypatch, look, workers, reasons):
-    monkeypatch.setattr(lookers, "look", look)
-    found = check_list(eight, eight.parent, workers=workers, timeout=2 if look is hang else 300)
+def test_it_costs_its_video_and_no_other(eight: Path, monkeypatch, tried, workers, reasons):
+    monkeypatch.setattr(probe, "probe", tried)
+    found = check_list(eight, eight.parent, workers=workers, timeout=2 if tried is hang else 300)
     assert {item["path"]: item["reason"] for item in found["unreadable"]} == reasons
     assert found["good"] == 6
 
@@ -171,8 +171,10 @@ def test_it_costs_its_video_and_no_other(eight: Path, monkeypatch, look, workers
 def looked(tmp_path: Path, monkeypatch) -> list[str]:
     """The videos that were looked at since it was last cleared."""
     seen: list[str] = []
-    look_at = check.look_at
-    monkeypatch.setattr(check, "look_at", lambda paths, **kw: (seen.extend(paths), look_at(paths, **kw))[1])
+    probe_all = check.probe_all
+    monkeypatch.setattr(
+        check, "probe_all", lambda paths, **kw: (seen.extend(paths), probe_all(paths, **kw))[1]
+    )
     return seen
 
 
@@ -189,7 +191,7 @@ def interrupt_after(count: int):
 def test_an_interrupted_run_goes_on(eight: Path, looked: list[str], monkeypatch):
     report, partial = eight.parent / "report.json", eight.parent / "report.json.partial"
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(check, "_with_bar", interrupt_after(3))
+        patch.setattr(check, "with_bar", interrupt_after(3))
         check_list(eight, eight.parent, report=report, workers=1)
     assert not report.exists() and len(partial.read_text().split()) >= 3
     with partial.open("a") as stream:

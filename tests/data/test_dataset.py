@@ -1,3 +1,8 @@
+import functools
+import os
+import signal
+import time
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import av
@@ -7,9 +12,11 @@ import torch
 from torch.utils.data import DataLoader
 
 from mmvideoiq.data import dataset as dataset_file
+from mmvideoiq.data import probe as probing
 from mmvideoiq.data.dataset import CheckedVideoDataset
-from mmvideoiq.data.probe import find_unreadable, why_unreadable
+from mmvideoiq.data.probe import find_unreadable, probe
 from mmvideoiq.data.synthetic import write_lossless
+from tests.data import damaged
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*FileClient:DeprecationWarning")
 
@@ -156,16 +163,16 @@ def test_several_labels(tmp_path: Path):
 @pytest.mark.parametrize("kind", CORRUPT)
 def test_corrupt_videos_are_found(tmp_path: Path, kind):
     path = write_corrupt(tmp_path / "bad.mp4", kind)
-    for every_frame in (False, True):
-        reason = why_unreadable(path, every_frame=every_frame)
-        assert reason and "\n" not in reason
+    reason = probe(str(path))["reason"]
+    assert reason and "\n" not in reason
     good = write(tmp_path / "good.mp4", 3)
-    assert why_unreadable(good) is None and why_unreadable(good, every_frame=True) is None
+    assert probe(str(good)) == {"frames": 3}
     assert list(find_unreadable([good, path, good, tmp_path / "none.mp4"])) == [1, 3]
 
 
-def test_a_test_set_leaves_them_out_before_it_runs(folder: Path, said: list[str]):
-    data = build(folder, test_mode=True)
+@pytest.mark.parametrize("test_mode", [False, True])
+def test_they_are_left_out_before_a_run(folder: Path, said: list[str], test_mode):
+    data = build(folder, test_mode=test_mode)
     assert len(data) == 8 and data.unreadable == 4
     assert [int(Path(data.get_data_info(i)["filename"]).stem) % 3 for i in range(8)] == [0, 2] * 4
     assert said[-1].startswith("4 of 12 videos of") and "left out" in said[-1]
@@ -180,7 +187,7 @@ def test_only_the_clips_in_use_are_checked(folder: Path, said: list[str]):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_training_replaces_them_counts_them_and_goes_on(folder: Path, workers):
-    data = build(folder)
+    data = build(folder, check_videos=False)
     assert len(data) == 12 and data.unreadable == 0
     seen = []
     for _ in range(3):
@@ -191,7 +198,7 @@ def test_training_replaces_them_counts_them_and_goes_on(folder: Path, workers):
 
 
 def test_each_is_logged_once_with_the_count(folder: Path, said: list[str]):
-    data = build(folder)
+    data = build(folder, check_videos=False)
     for _ in range(3):
         for i in range(12):
             data[i]
@@ -221,16 +228,15 @@ def test_nothing_readable_at_all(tmp_path: Path, test_mode):
     (tmp_path / "list.txt").write_text("0.mp4 0\n1.mp4 1\n")
     with pytest.raises(RuntimeError, match="none of the 2 videos"):
         build(tmp_path, test_mode=test_mode)[0]
-    if test_mode:
-        with pytest.raises(RuntimeError, match="none of the 2 videos"):
-            build(tmp_path, test_mode=True, check_videos=False)[0]
+    with pytest.raises(RuntimeError, match="none of the 2 videos"):
+        build(tmp_path, test_mode=test_mode, check_videos=False)[0]
 
 
 def test_a_fault_of_the_pipeline_is_not_blamed_on_the_video(folder: Path):
     def broken(results: dict) -> dict:
         raise RuntimeError("a transform of mine")
 
-    data = build(folder, pipeline=[broken])
+    data = build(folder, pipeline=[broken], check_videos=False)
     with pytest.raises(RuntimeError, match="a transform of mine"):
         data[0]
     assert data.unreadable == 0
@@ -251,6 +257,88 @@ def _checked_by_one_of_two(rank: int, folder: str) -> None:
 @pytest.mark.slow
 def test_all_processes_leave_out_the_same(folder: Path):
     torch.multiprocessing.spawn(_checked_by_one_of_two, args=(str(folder),), nprocs=2)
+
+
+# a decoder that crashes or hangs
+
+forks = pytest.mark.skipif(
+    probing.CONTEXT.get_start_method() != "fork", reason="the decoder is replaced by fork"
+)
+
+
+def misbehave(path: str, *, frames: int) -> dict:
+    if Path(path).name == "3.mp4":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    while Path(path).name == "5.mp4":  # SIGTERM does not reach Python code
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        time.sleep(1)
+    return {"frames": 9}
+
+
+@forks
+@pytest.mark.parametrize("test_mode", [False, True])
+def test_a_crash_and_a_hang_are_left_out_and_remembered(
+    folder: Path, monkeypatch, said: list[str], test_mode
+):
+    monkeypatch.setattr(probing, "probe", misbehave)
+    monkeypatch.setattr(
+        dataset_file, "find_unreadable", functools.partial(find_unreadable, timeout=1, workers=2)
+    )
+    data = build(folder, test_mode=test_mode)
+    assert len(data) == 10 and data.unreadable == 2
+    assert any("3.mp4 cannot be read (the decoder crashed (SIGSEGV))" in line for line in said)
+    assert any("5.mp4 cannot be read (no answer within 1 seconds)" in line for line in said)
+    assert ".list.txt.videos.json" in said[-1]
+
+    tried: list[str] = []
+    probe_all = probing.probe_all
+    monkeypatch.setattr(
+        probing, "probe_all", lambda paths, **kw: (tried.extend(paths), probe_all(paths, **kw))[1]
+    )
+    assert len(build(folder, test_mode=test_mode)) == 10 and not tried
+    os.utime(folder / "5.mp4", (0, 0))
+    monkeypatch.setattr(probing, "probe", probe)
+    assert len(build(folder, test_mode=test_mode)) == 11 and [Path(p).name for p in tried] == ["5.mp4"]
+
+
+def test_a_record_that_cannot_be_used_is_done_without(folder: Path):
+    record = folder / ".list.txt.videos.json"
+    for text in ("", "{}", '{"videos": 3}', '{"videos": {"a": 1}}', "[1]"):
+        record.write_text(text)
+        assert len(build(folder)) == 8
+    record.unlink()
+    record.mkdir()
+    assert len(build(folder)) == 8
+
+
+def test_a_pool_that_breaks_is_opened_anew(folder: Path, monkeypatch):
+    """As when a worker dies before the pool knows which file it had."""
+
+    class Breaking(probing.ProcessPool):
+        def schedule(self, function, args=(), kwargs=None, timeout=None):
+            future = super().schedule(function, args, kwargs, timeout)
+            if Path(args[0]).name == "2.mp4" and not broken:
+                broken.append(True)
+                self._pool_manager.handle_broken_pool(BrokenProcessPool("All workers expired"))
+            return future
+
+    broken: list[bool] = []
+    monkeypatch.setattr(probing, "ProcessPool", Breaking)
+    assert list(find_unreadable([folder / f"{i}.mp4" for i in range(12)])) == [1, 4, 7, 10] and broken
+
+
+@pytest.mark.parametrize("count", [24, pytest.param(200, marks=pytest.mark.slow)])
+def test_no_damaged_file_ends_or_stops_a_run(tmp_path: Path, count):
+    named = [damaged.cut_avi(tmp_path / "cut.avi"), damaged.wrong_count_mp4(tmp_path / "count.mp4")]
+    paths = [*named, *damaged.mutations(tmp_path, count)]
+    bad = find_unreadable(paths, timeout=20)
+    assert bad[1].startswith("the decoder crashed") and 2 < len(bad) < count
+    good = [path.name for i, path in enumerate(paths) if i not in bad]
+    (tmp_path / "list.txt").write_text("".join(f"{path.name} 0\n" for path in paths))
+    data = build(tmp_path)
+    assert len(data) == len(good) and data.unreadable == len(bad)
+    loader = DataLoader(data, batch_size=None, num_workers=2, timeout=60)
+    assert len(list(loader)) == len(data)
 
 
 # memory and short clips

@@ -6,6 +6,7 @@ import signal
 import struct
 import sys
 import threading
+import time
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -350,7 +351,7 @@ def test_it_gives_the_frames_and_the_seconds(folder, decoder):
     for name in ("good.mp4", "tall.mkv", "short.mp4"):
         frames, seconds = decoder.read(folder / name)
         np.testing.assert_array_equal(frames, read_frames(folder / name, SMALL))
-        assert 0 < seconds < decoding.PATIENCE
+        assert 0 < seconds < decoding.CLIP_TIMEOUT_S
 
 
 def test_names_of_any_kind(folder, decoder, tmp_path, monkeypatch):
@@ -408,12 +409,37 @@ def test_a_video_that_kills_its_decoder(folder):
 def test_a_video_that_never_ends(folder, monkeypatch):
     decoder = Decoder(SMALL)
     decoder.read(folder / "good.mp4")
-    monkeypatch.setattr(decoding, "PATIENCE", 0.2)
+    monkeypatch.setattr(decoding, "CLIP_TIMEOUT_S", 0.2)
     os.kill(decoder.pid, signal.SIGSTOP)
     with pytest.raises(VideoError, match=r"tall\.mkv: took more than 0\.2 seconds to read"):
         decoder.read(folder / "tall.mkv")
-    monkeypatch.setattr(decoding, "PATIENCE", 60.0)
+    monkeypatch.setattr(decoding, "CLIP_TIMEOUT_S", 60.0)
     assert decoder.read(folder / "good.mp4")[0].shape == (4, 32, 32, 3)
+    decoder.close()
+
+
+def test_a_stream_that_falls_silent_ends_in_an_error(folder, monkeypatch):
+    decoder = Decoder(SMALL)
+    monkeypatch.setattr(decoding, "STREAM_TIMEOUT_S", 20.0)
+    frames = decoder.stream(folder / "tall.mkv")
+    next(frames)
+    frames.close()
+    monkeypatch.setattr(decoding, "STREAM_TIMEOUT_S", 0.1)
+    decoder.read(folder / "good.mp4")  # the process is there
+    os.kill(decoder.pid, signal.SIGSTOP)
+    with pytest.raises(VideoError, match=r"tall\.mkv: gave no frame within 0\.3 seconds"):
+        next(decoder.stream(folder / "tall.mkv"))
+    decoder.close()
+
+
+def test_a_slow_consumer_is_not_taken_for_silence(folder, monkeypatch):
+    decoder = Decoder(SMALL)
+    decoder.read(folder / "good.mp4")
+    monkeypatch.setattr(decoding, "STREAM_TIMEOUT_S", 0.8)
+    frames = decoder.stream(folder / "good.mp4")
+    next(frames)
+    time.sleep(1.5)
+    assert len(list(frames)) > 0
     decoder.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import hashlib
 import logging
 import os
 import sys
@@ -35,11 +36,12 @@ class CheckedVideoDataset(VideoDataset):
 
     A damaged video does not end a run:
 
-    - When built, each video of the list is opened and some of its frames are decoded, in worker processes with
-      a time limit, so that a file that crashes or hangs the decoder is one file's error. Files that fail are
-      logged and left out: the number of clips in the figures is the length of the dataset. What was found is
-      kept beside the list in ``.<list>.videos.json``, and only new or changed files are tried in the next run.
-      With several processes the first one looks, and all leave out the same.
+    - When built, each video of the list is opened and some of its frames are decoded, in worker processes
+      with a time limit, so that a file that crashes or hangs the decoder is one file's error. Files that
+      fail are logged and left out: the number of clips in the figures is the length of the dataset. What
+      was found is kept beside the list in ``.<list>.videos.json`` (in the user's cache if that folder is
+      read-only), and only new or changed files are tried in the next run. With several processes the
+      first one looks, and all leave out the same.
     - A video that fails later in training is replaced by another one, drawn at random. The first failure of a
       video is logged with the running count; the video is not tried again in this run. Loader workers share
       the record.
@@ -168,8 +170,13 @@ class CheckedVideoDataset(VideoDataset):
 
     @property
     def _record(self) -> Path:
-        ann_file = Path(self.ann_file)
-        return ann_file.with_name(f".{ann_file.name}.videos.json")
+        """Beside the list; for a folder that is not to be written in the user's cache."""
+        ann_file = Path(self.ann_file).absolute()
+        folder = ann_file.parent
+        if folder.stat().st_mode & 0o222 and os.access(folder, os.W_OK):
+            return folder / f".{ann_file.name}.videos.json"
+        cache = Path(os.environ.get("MMVIDEOIQ_HOME") or "~/.cache/mmvideoiq").expanduser()
+        return cache / "videos" / f"{hashlib.sha256(os.fsencode(ann_file)).hexdigest()[:16]}.videos.json"
 
     def _find_unreadable(self) -> dict[int, str]:
         print_log(

@@ -14,7 +14,7 @@ FORMATS = {  # ending: codec
     "mp4": "libx264",
     "mkv": "libx264",
     "mov": "mpeg4",
-    "webm": "libvpx",
+    "flv": "flv",
     "mpg": "mpeg2video",
 }
 

@@ -311,6 +311,20 @@ def test_a_record_that_cannot_be_used_is_done_without(folder: Path):
     assert len(build(folder)) == 8
 
 
+def test_nothing_is_written_into_a_folder_marked_read_only(folder: Path, tmp_path_factory, monkeypatch):
+    cache = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("MMVIDEOIQ_HOME", str(cache))
+    before = sorted(folder.iterdir())
+    folder.chmod(0o555)
+    try:
+        assert len(build(folder)) == 8
+        assert sorted(folder.iterdir()) == before
+        monkeypatch.setattr(probing, "probe", None)
+        assert len(build(folder)) == 8 and len(list(cache.rglob("*.videos.json"))) == 1
+    finally:
+        folder.chmod(0o755)
+
+
 def test_a_pool_that_breaks_is_opened_anew(folder: Path, monkeypatch):
     """As when a worker dies before the pool knows which file it had."""
 

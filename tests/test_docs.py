@@ -81,9 +81,9 @@ def help_text(command: str, sub: str) -> str:
 
 def flags_of(command: str, tokens: list[str]) -> set[str]:
     text = help_text(command, "")
-    choices = re.search(r"\{([\w,]+)\}\s+\.\.\.", text)
+    choices = re.search(r"\{([\w,]+)\}\s+\.\.\.", text) or re.search(r"(\w+(?: \| \w+)+) \.\.\.", text)
     if choices:
-        sub = next((word for word in tokens if word in choices[1].split(",")), "")
+        sub = next((word for word in tokens if word in re.split(r",| \| ", choices[1])), "")
         text += help_text(command, sub) if sub else ""
     return set(re.findall(r"--[\w-]+", text))
 

@@ -25,8 +25,8 @@ from mmvideoiq.actions import ActionSpace
 from mmvideoiq.data.synthetic import SUFFICIENT_BITS, load_kinds, make_synthetic
 from mmvideoiq.deploy import budget
 from mmvideoiq.deploy.session import VideoSession
-from mmvideoiq.figures import FAINT, INK, action_colours, draw_timeline
 from mmvideoiq.quant import functional
+from mmvideoiq.visualization.figures import FAINT, INK, action_colours, draw_timeline
 
 STYLE = {
     "font.size": 9,

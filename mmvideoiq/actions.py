@@ -5,13 +5,50 @@ Axes: N videos, T frames, A actions.
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mmvideoiq.cost import bitops_cost, load_latency_table, paper_cost
+FLOAT_BITS = 32
+
+
+def paper_cost(bits: int) -> float:
+    """``min(bits, 8)**2 / 64``: 32 and 8 -> 1, 4 -> 1/4, 2 -> 1/16. Float is billed like 8 bits."""
+    return min(bits, 8) ** 2 / 64
+
+
+def bitops_cost(bits: int) -> float:
+    """``(bits / 32)**2``: weight bits x activation bits relative to float."""
+    return (bits / FLOAT_BITS) ** 2
+
+
+def load_latency_table(path: str | Path) -> dict[str, float]:
+    """Read a JSON file ``{action name: milliseconds}``.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not JSON, not such an object, or a time that is negative or not finite; names the file.
+    """
+    try:
+        table = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"latency table {path} does not exist") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"latency table {path} is not JSON: {error}") from None
+    if not isinstance(table, dict) or not table:
+        raise ValueError(f"latency table {path} must be a JSON object {{action name: milliseconds}}")
+    for name, time in table.items():
+        if isinstance(time, bool) or not isinstance(time, (int, float)) or not 0 <= time < math.inf:
+            raise ValueError(
+                f"latency table {path}: {name!r} must be a time >= 0 in milliseconds, got {time!r}"
+            )
+    return {name: float(time) for name, time in table.items()}
+
 
 COST_RULES = {"paper": paper_cost, "bitops": bitops_cost}
 
@@ -239,3 +276,10 @@ def _as_action(action: Action | Mapping[str, Any]) -> Action:
     if unknown:
         raise ValueError(f"unknown action field {', '.join(unknown)}; known are {', '.join(known)}")
     return Action(**action)
+
+
+def action_of(name: str) -> dict[str, Any]:
+    """The fields of the action with this name; the inverse of ``Action.name``."""
+    if name.startswith("skip"):
+        return {"skip": int(name[4:] or 1)}
+    return {"bits": int(name.removesuffix("fp")), "separate": name.endswith("fp")}

@@ -1,16 +1,10 @@
-"""What the commands share: one-line errors, reading a config, building the host's runner."""
+"""What the commands of training and testing share: reading a config, building MMAction2's runner."""
 
-import pickle
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mmvideoiq import compat
-from mmvideoiq.errors import RunStopped, disk_full, traceback_wanted, write_any_text
-from mmvideoiq.launch import first_to_say
-from mmvideoiq.signals import exit_code, restore_signals  # noqa: F401  for the commands
+from mmvideoiq.jobs.errors import Begun, one_line
 
 compat.apply()
 
@@ -21,18 +15,6 @@ from mmengine.runner import Runner
 
 CONFIGS = (".py", ".yml", ".yaml", ".json")
 OTHER_CONFIGS = {"stages": "train_stages.py", "rows": "compare.py"}
-USER_ERRORS = (
-    AssertionError,  # the host states wrong settings so
-    EOFError,
-    ImportError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    pickle.UnpicklingError,
-)
 
 
 class Settings(DictAction):
@@ -45,21 +27,21 @@ class Settings(DictAction):
         super().__call__(parser, namespace, values, option_string)
 
 
-class Begun(Hook):
-    """Looks at the first clip's size, then notes that building is over and the run itself has begun."""
+class BeginHook(Hook):
+    """Looks at the first clip's size, then notes in ``begun`` that building is over and the run has begun."""
 
     priority = "LOWEST"
 
-    def __init__(self) -> None:
-        self.happened = False
+    def __init__(self, begun: Begun) -> None:
+        self.begun = begun
 
     def before_train(self, runner: Runner) -> None:
         check_frames(runner.model, runner.train_dataloader)
-        self.happened = True
+        self.begun.happened = True
 
     def before_test(self, runner: Runner) -> None:
         check_frames(runner.model, runner.test_dataloader)
-        self.happened = True
+        self.begun.happened = True
 
 
 def check_frames(model: Any, loader: Any) -> None:
@@ -67,42 +49,6 @@ def check_frames(model: Any, loader: Any) -> None:
     model = model.module if is_model_wrapper(model) else model
     if hasattr(model, "check_frames"):
         model.check_frames(*loader.dataset[0]["inputs"].shape[-2:])
-
-
-def one_line(error: BaseException) -> str:
-    """The message of an error as one line; an ImportError also tells what it came from."""
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    if isinstance(error, ImportError):
-        while error.__context__ is not None:
-            error = error.__context__
-        text = str(error) if str(error) in text else f"{text}: {error}"
-    if isinstance(error, (AssertionError, LookupError)) and not isinstance(error, compat.PartNotRegistered):
-        text = f"{type(error).__name__}: {text}"
-    return " ".join(text.split()) or type(error).__name__
-
-
-@contextmanager
-def one_line_errors() -> Iterator[Begun]:
-    """Until the run has begun, end on an error of the user with one line on stderr and exit code 2.
-
-    Gives the hook that notes the beginning; register it with the runner. From then on errors keep their
-    traceback, but for ``RunStopped`` and a full disk: one line and exit code 1. The environment variable
-    MMVIDEOIQ_TRACEBACK keeps it everywhere. Ctrl-C ends with 130, SIGTERM (after ``restore_signals``) with 143.
-    """
-    begun = Begun()
-    write_any_text()
-    try:
-        yield begun
-    except USER_ERRORS as error:
-        stopped = isinstance(error, RunStopped) or disk_full(error)
-        if (begun.happened and not stopped) or traceback_wanted():
-            raise
-        sys.stdout.flush()
-        if first_to_say():
-            print(f"{Path(sys.argv[0]).name}: error: {one_line(error)}", file=sys.stderr, flush=True)
-        raise SystemExit(1 if stopped else 2) from None
-    except KeyboardInterrupt as stop:
-        raise SystemExit(exit_code(stop)) from None
 
 
 def need_file(path: str, what: str) -> None:
@@ -151,7 +97,7 @@ def read_config(path: str, *, options: dict | None, work_dir: str | None, launch
 
 
 def build_runner(config: Config, begun: Begun) -> Any:
-    """Build the host's runner, or the one that ``runner_type`` names, and register ``begun`` with it."""
+    """Build MMAction2's runner, or the one that ``runner_type`` names, which notes in ``begun`` that it has begun."""
     compat.fit_launcher_to_cpu(config)
     if "runner_type" in config:
         from mmaction.registry import RUNNERS
@@ -162,5 +108,5 @@ def build_runner(config: Config, begun: Begun) -> Any:
     from mmvideoiq.hooks import add_checks  # registers our hooks; a config has to name the plugin for itself
 
     add_checks(runner)
-    runner.register_hook(begun)
+    runner.register_hook(BeginHook(begun))
     return runner

@@ -14,7 +14,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, set_random_seed
 
 from mmvideoiq.checkpoint import load_fitting
-from mmvideoiq.errors import RunStopped
+from mmvideoiq.jobs.errors import RunStopped
 
 
 @HOOKS.register_module()

@@ -4,8 +4,9 @@ from mmvideoiq import compat
 
 compat.apply()
 
-from mmvideoiq import hooks, metrics, models
+from mmvideoiq import hooks, models
 from mmvideoiq.data import dataset, rawframes
+from mmvideoiq.evaluation import metrics
 from mmvideoiq.zoo import host
 
 __all__ = ["dataset", "hooks", "host", "metrics", "models", "rawframes"]

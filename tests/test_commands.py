@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from mmvideoiq.errors import TRACEBACK
+from mmvideoiq.jobs.errors import TRACEBACK
 from tests.conftest import ROOT
 
 CHECKPOINT, BUNDLE = "zoo/demo/demo_videoiq.pth", "zoo/demo/demo_videoiq_bundle"
@@ -15,7 +15,7 @@ MODEL, RECIPE = "configs/videoiq/demo_videoiq.py", "configs/videoiq/demo_recipe.
 ROWS = "configs/baselines/demo_compare.py"
 #: A mistake for each command.
 MISTAKES = {
-    "mmvideoiq.launch": "2 nowhere.py",
+    "mmvideoiq.jobs.launch": "2 nowhere.py",
     "mmvideoiq.zoo": "download nobody",
     "tools/backbones.py": "nobody",
     "tools/benchmark.py": "infer --only-bundles",

@@ -14,7 +14,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
-from mmvideoiq.recipe import plan, read_recipe
+from mmvideoiq.recipes.config import plan, read_recipe
 from tests.data.published import make_benchmark
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

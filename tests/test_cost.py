@@ -7,8 +7,8 @@ import torch
 from mmaction.models.backbones import ResNet
 from torch import nn
 
-from mmvideoiq.actions import ActionSpace
-from mmvideoiq.cost import OTHER, ModelCost, bitops_cost, count_macs, count_model, paper_cost
+from mmvideoiq.actions import ActionSpace, bitops_cost, paper_cost
+from mmvideoiq.cost import OTHER, ModelCost, count_macs, count_model
 
 PAPER = [dict(bits=32), dict(bits=4), dict(bits=2), dict(skip=1)]
 PRINTED = [66.7, 18.8, 6.8]  # arXiv:2108.10394, GFLOPs with every frame at 32, 4, 2 bits

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmvideoiq import launch
 from mmvideoiq.data.synthetic import make_synthetic
+from mmvideoiq.jobs import launch
 
 CONFIG = "configs/float/demo_float.py"
 NUMBERS = (
@@ -73,7 +73,7 @@ FLAGS = ("--amp", "--cfg-options", "a.b=1 2", "c=[3,4]")
 
 def test_flags_pass_through(start, echo, repo):
     said = start("dist_train.sh", CONFIG, 2, *FLAGS, PYTHON=str(echo)).stdout.splitlines()
-    module = ["-m", "mmvideoiq.launch", "2"]
+    module = ["-m", "mmvideoiq.jobs.launch", "2"]
     assert said == [*module, f"{repo}/tools/train.py", CONFIG, "--launcher", "pytorch", *FLAGS]
     said = start("dist_test.sh", CONFIG, "zoo://a", 2, *FLAGS, PYTHON=str(echo)).stdout.splitlines()
     assert said == [*module, f"{repo}/tools/test.py", CONFIG, "zoo://a", "--launcher", "pytorch", *FLAGS]
@@ -248,7 +248,7 @@ def test_a_process_that_fails(tmp_path, repo, ending, status, line):
         f"import os, signal, sys, time\nif os.environ['RANK'] == '1':\n    {ending}\ntime.sleep(60)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-m", "mmvideoiq.launch", "2", str(script)],
+        [sys.executable, "-m", "mmvideoiq.jobs.launch", "2", str(script)],
         cwd=repo,
         env=environment(),
         capture_output=True,

@@ -10,8 +10,8 @@ from mmengine.registry import MODEL_WRAPPERS
 from mmengine.runner import Runner
 from torch import nn
 
-from mmvideoiq.errors import RunStopped
 from mmvideoiq.hooks import CalibrationHook, CheckpointFitHook, FiniteLossHook, GumbelTemperatureHook
+from mmvideoiq.jobs.errors import RunStopped
 
 
 class Policy(nn.Module):

@@ -18,7 +18,7 @@ from mmengine.config import Config
 from torch import nn
 
 from mmvideoiq import cli
-from mmvideoiq.errors import TRACEBACK, RunStopped
+from mmvideoiq.jobs.errors import TRACEBACK, RunStopped, one_line_errors
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_a_checkpoint_that_fits_in_part_ends_in_one_line(train, test, tsn_config
 
 def test_what_stops_a_run_is_one_line_also_after_it_has_begun(capsys):
     for error in (RunStopped("loss is nan"), OSError(errno.ENOSPC, "No space left on device", "x.pth")):
-        with pytest.raises(SystemExit) as ended, cli.one_line_errors() as begun:
+        with pytest.raises(SystemExit) as ended, one_line_errors() as begun:
             begun.happened = True
             raise error
         assert ended.value.code == 1
@@ -140,12 +140,12 @@ def test_flags_that_need_something(train, test, tsn_config, tmp_path, capsys):
 
 
 def test_errors_in_the_run_keep_their_traceback(capsys):
-    with pytest.raises(ValueError, match="in training"), cli.one_line_errors() as begun:
-        begun.before_train(SimpleNamespace(model=nn.Linear(1, 1), train_dataloader=None))
+    with pytest.raises(ValueError, match="in training"), one_line_errors() as begun:
+        cli.BeginHook(begun).before_train(SimpleNamespace(model=nn.Linear(1, 1), train_dataloader=None))
         raise ValueError("in training")
-    with pytest.raises(ZeroDivisionError), cli.one_line_errors():
+    with pytest.raises(ZeroDivisionError), one_line_errors():
         1 / 0  # noqa: B018
-    with pytest.raises(SystemExit), cli.one_line_errors():
+    with pytest.raises(SystemExit), one_line_errors():
         raise ValueError("while\n  building")
     assert capsys.readouterr().err.endswith("error: while building\n")
 
@@ -158,15 +158,15 @@ def test_frames_that_do_not_suit_the_model_end_in_one_line_before_the_first_step
     loader = SimpleNamespace(dataset=[dict(inputs=torch.zeros(6, 3, 40, 30))])
     runner = SimpleNamespace(model=Model(1, 1), train_dataloader=loader, test_dataloader=loader)
     for name in ("before_train", "before_test"):
-        with pytest.raises(SystemExit) as ended, cli.one_line_errors() as begun:
-            getattr(begun, name)(runner)
+        with pytest.raises(SystemExit) as ended, one_line_errors() as begun:
+            getattr(cli.BeginHook(begun), name)(runner)
         assert ended.value.code == 2
         assert capsys.readouterr().err.endswith("error: frames of 40x30\n")
 
 
 def test_traceback_on_request(monkeypatch):
     monkeypatch.setenv(TRACEBACK, "1")
-    with pytest.raises(ValueError, match="wanted"), cli.one_line_errors():
+    with pytest.raises(ValueError, match="wanted"), one_line_errors():
         raise ValueError("wanted")
 
 

@@ -28,7 +28,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 
 from mmvideoiq import zoo
 from mmvideoiq.data.synthetic import make_synthetic
-from mmvideoiq.deploy.bundle import Bundle
+from mmvideoiq.deploy.bundle.bundle import Bundle
 from mmvideoiq.deploy.session import VideoSession
 from mmvideoiq.zoo import __main__ as command
 from mmvideoiq.zoo import fetch, host, index, store

@@ -15,10 +15,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rich.progress import track
 
-from mmvideoiq import cli
-from mmvideoiq.atomic import write_text
-from mmvideoiq.benchmark import backbones
-from mmvideoiq.recipe import write_json
+from mmvideoiq.benchmark import backbone_support as backbones
+from mmvideoiq.fileio import write_json, write_text
+from mmvideoiq.jobs.errors import one_line_errors
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -32,7 +31,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> None:
-    with cli.one_line_errors():
+    with one_line_errors():
         args = parse_args(argv)
         configs = backbones.cases(args.names)
         result = backbones.measure(configs, lambda names: track(names, description="backbones"))

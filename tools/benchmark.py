@@ -25,7 +25,9 @@ from mmvideoiq.benchmark import tables
 from mmvideoiq.benchmark.inference import measure_inference, measure_trained
 from mmvideoiq.benchmark.prepared import MIXES, PEERS, InferSettings
 from mmvideoiq.benchmark.training import BACKBONES, TrainSettings, keep_freed_memory, measure_training
-from mmvideoiq.recipe import write_json
+from mmvideoiq.fileio import write_json
+from mmvideoiq.jobs.errors import one_line_errors
+from mmvideoiq.jobs.signals import restore_signals
 
 TRAIN_FLAGS = {
     "size": "side of a frame",
@@ -180,7 +182,7 @@ def read_videos(path: Path, root: Path) -> list[tuple[str, int]]:
 
 def main(argv: list[str] | None = None) -> None:
     args, console = parse_args(argv), Console()
-    with cli.one_line_errors():
+    with one_line_errors():
         result = args.run(args, console)
         if args.json is not None:
             write_json(args.json, result)
@@ -188,5 +190,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    cli.restore_signals()
+    restore_signals()
     main()

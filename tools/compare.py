@@ -3,7 +3,7 @@
     python tools/compare.py configs/baselines/demo_compare.py
     python tools/compare.py --row float FLOAT.py work_dirs/float --row ours VIDEOIQ.py work_dirs/policy/epoch_30.pth
 
-The file of rows is described in mmvideoiq/rows.py. Rows that are finished are not repeated; after an interruption
+The file of rows is described in mmvideoiq/evaluation/config.py. Finished rows are not repeated; after an interruption
 the same command goes on.
 """
 
@@ -20,12 +20,12 @@ from mmvideoiq import compat
 
 compat.apply()
 
-from mmvideoiq.comparison_report import write_comparison
-from mmvideoiq.comparison_runner import run_comparison
-from mmvideoiq.errors import traceback_wanted, write_any_text
-from mmvideoiq.recipe_runner import StageFailed
-from mmvideoiq.rows import Comparison, RowError, make_rows, read_comparison
-from mmvideoiq.signals import exit_code, restore_signals
+from mmvideoiq.evaluation.config import Comparison, RowError, make_rows, read_comparison
+from mmvideoiq.evaluation.runner import run_comparison
+from mmvideoiq.jobs.errors import traceback_wanted, write_any_text
+from mmvideoiq.jobs.process import StageFailed
+from mmvideoiq.jobs.signals import exit_code, restore_signals
+from mmvideoiq.visualization.comparison_report import write_comparison
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

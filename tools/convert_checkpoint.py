@@ -8,8 +8,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmvideoiq import checkpoint, cli
-from mmvideoiq.atomic import whole
+from mmvideoiq import checkpoint
+from mmvideoiq.fileio import whole
+from mmvideoiq.jobs.errors import one_line_errors
+from mmvideoiq.jobs.signals import restore_signals
 
 QUANTIZERS = ("quantizer.",)  # parts of names that a float file lacks; a new model's values stand in
 
@@ -74,7 +76,7 @@ def save(writers: dict[Path, Callable[[Path], object]]) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    with cli.one_line_errors():
+    with one_line_errors():
         args = parse_args(argv)
         what, model_config, converted, allow = convert(args)
         import torch
@@ -95,5 +97,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    cli.restore_signals()
+    restore_signals()
     main()

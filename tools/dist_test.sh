@@ -8,4 +8,4 @@
 
 usage $# 3 "CONFIG CHECKPOINT GPUS [flags of tools/test.py]"
 need_config "$1"
-exec "$PYTHON" -m mmvideoiq.launch "$3" "$ROOT/tools/test.py" "$1" "$2" --launcher pytorch "${@:4}"
+exec "$PYTHON" -m mmvideoiq.jobs.launch "$3" "$ROOT/tools/test.py" "$1" "$2" --launcher pytorch "${@:4}"

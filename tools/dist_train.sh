@@ -9,4 +9,4 @@
 
 usage $# 2 "CONFIG GPUS [flags of tools/train.py]"
 need_config "$1"
-exec "$PYTHON" -m mmvideoiq.launch "$2" "$ROOT/tools/train.py" "$1" --launcher pytorch "${@:3}"
+exec "$PYTHON" -m mmvideoiq.jobs.launch "$2" "$ROOT/tools/train.py" "$1" --launcher pytorch "${@:3}"

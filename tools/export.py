@@ -10,14 +10,16 @@ from rich.progress import track
 
 try:
     from mmvideoiq import cli
+    from mmvideoiq.jobs.errors import one_line_errors
+from mmvideoiq.jobs.signals import restore_signals
 except ModuleNotFoundError as missing:
     print(
         f"error: export needs the training packages, {missing.name} is missing: pip install -e '.[train]'",
         file=sys.stderr,
     )
     sys.exit(2)
-from mmvideoiq.deploy.bundle import Bundle
-from mmvideoiq.deploy.engines import open_engine
+from mmvideoiq.deploy.bundle.bundle import Bundle
+from mmvideoiq.deploy.engines.factory import open_engine
 from mmvideoiq.deploy.export.from_config import export_from_config
 
 
@@ -62,7 +64,7 @@ def describe(bundle: Bundle) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    with cli.one_line_errors():
+    with one_line_errors():
         args = parse_args(argv)
         cli.need_file(args.checkpoint, "checkpoint")
         if args.classes is not None:
@@ -82,5 +84,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    cli.restore_signals()
+    restore_signals()
     main()

@@ -20,13 +20,14 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.text import Text
 
-from mmvideoiq import atomic, zoo
+from mmvideoiq import fileio as atomic
+from mmvideoiq import zoo
 from mmvideoiq.deploy.bundle import Bundle
-from mmvideoiq.deploy.decoder import Decoder
 from mmvideoiq.deploy.session import Result, VideoSession
-from mmvideoiq.deploy.video import VideoError
-from mmvideoiq.errors import traceback_wanted, write_any_text
-from mmvideoiq.signals import exit_code, restore_signals
+from mmvideoiq.jobs.errors import traceback_wanted, write_any_text
+from mmvideoiq.jobs.signals import exit_code, restore_signals
+from mmvideoiq.video.decoder_process import Decoder
+from mmvideoiq.video.reader import VideoError
 
 VIDEOS = tuple(".3gp .avi .flv .m4v .mkv .mov .mp4 .mpeg .mpg .ts .webm .wmv".split())
 COLOURS = ("white on red", "black on yellow", "black on green", "white on blue", "white on magenta")

@@ -21,7 +21,8 @@ from mmengine.registry import init_default_scope
 from mmengine.utils import import_modules_from_strings
 
 from mmvideoiq import checkpoint, cli
-from mmvideoiq.atomic import sync
+from mmvideoiq.fileio import sync
+from mmvideoiq.jobs.errors import one_line_errors
 from mmvideoiq.zoo.fetch import sha256_of
 
 KEPT = ("epoch", "iter", "seed", "dataset_meta")
@@ -105,7 +106,7 @@ def publish(src: Path, dst: Path, *, config: str | None = None, strict: bool = T
 
 
 def main(argv: list[str] | None = None) -> None:
-    with cli.one_line_errors():
+    with one_line_errors():
         args = parse_args(argv)
         publish(args.src, args.dst, config=args.config, strict=not args.no_strict)
         print(f"  Weights: {args.dst}  # {args.dst.stat().st_size} bytes")

@@ -12,7 +12,9 @@ from mmengine.model import is_model_wrapper
 from torch import nn
 
 from mmvideoiq import cli
-from mmvideoiq.dial import set_budget
+from mmvideoiq.deploy.export.budget_curve import set_budget
+from mmvideoiq.jobs.errors import one_line_errors
+from mmvideoiq.jobs.signals import restore_signals
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -84,7 +86,7 @@ def fix_precision(model: nn.Module, bits: int) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    with cli.one_line_errors() as begun:
+    with one_line_errors() as begun:
         args = parse_args(argv)
         config = cli.read_config(
             args.config, options=args.cfg_options, work_dir=args.work_dir, launcher=args.launcher
@@ -103,5 +105,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    cli.restore_signals()
+    restore_signals()
     main()

@@ -10,6 +10,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from mmengine.config import Config
 
 from mmvideoiq import cli
+from mmvideoiq.jobs.errors import one_line_errors
+from mmvideoiq.jobs.signals import restore_signals
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -76,7 +78,7 @@ def apply_flags(config: Config, args: argparse.Namespace) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    with cli.one_line_errors() as begun:
+    with one_line_errors() as begun:
         args = parse_args(argv)
         config = cli.read_config(
             args.config, options=args.cfg_options, work_dir=args.work_dir, launcher=args.launcher
@@ -86,5 +88,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    cli.restore_signals()
+    restore_signals()
     main()

@@ -17,11 +17,14 @@ from mmvideoiq import compat
 
 compat.apply()
 
-from mmvideoiq import report
-from mmvideoiq.errors import disk_full, traceback_wanted, write_any_text
-from mmvideoiq.recipe import RecipeError, read_recipe
-from mmvideoiq.recipe_runner import Interrupted, StageFailed, run_recipe
-from mmvideoiq.signals import exit_code, restore_signals
+from mmvideoiq.evaluation.config import RowError
+from mmvideoiq.fileio import DamagedFile
+from mmvideoiq.jobs.errors import disk_full, traceback_wanted, write_any_text
+from mmvideoiq.jobs.process import StageFailed
+from mmvideoiq.jobs.signals import exit_code, restore_signals
+from mmvideoiq.recipes.config import RecipeError, read_recipe
+from mmvideoiq.recipes.runner import Interrupted, run_recipe
+from mmvideoiq.visualization import recipe_report as report
 
 
 def parse_args() -> argparse.Namespace:
@@ -47,7 +50,7 @@ def main() -> int:
         work_dir = args.work_dir or Path("work_dirs") / (recipe.name + "_fast" * args.fast)
         summary = run_recipe(recipe, work_dir, resume=args.resume, console=console)
         report.write_all(summary, work_dir, console=console)
-    except RecipeError as fault:
+    except (RecipeError, RowError, DamagedFile) as fault:
         if traceback_wanted():
             raise
         print(f"error: {fault}", file=sys.stderr)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmvideoiq.atomic import write_text
-from mmvideoiq.errors import traceback_wanted, write_any_text
+from mmvideoiq.fileio import write_text
+from mmvideoiq.jobs.errors import traceback_wanted, write_any_text
 from mmvideoiq.zoo import index, tables
 
 

@@ -6,81 +6,22 @@ All take the same frames, uint8 (T, H, W, 3), to a label, or a video file to a l
 
 from __future__ import annotations
 
-import json
-import os
 import statistics
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import mmvideoiq
 from mmvideoiq.benchmark.prepared import FP32, MIXES, USAGE, InferSettings, prepared
-from mmvideoiq.benchmark.training import describe_environment, paired
-from mmvideoiq.deploy.networks import cpu_name
+from mmvideoiq.benchmark.training import paired
+from mmvideoiq.deploy.engines.cpu import cpu_name
+from mmvideoiq.latency.environment import describe_environment
+from mmvideoiq.latency.workers import Worker, interleave, started
 
 FASTER_THAN = ("mmaction2-eager", "best-fp32", "openvino-int8")  # what the ratios compare with
-
-
-class Worker:
-    """A contender's process: :meth:`ask` it to do a task, it answers."""
-
-    def __init__(self, name: str, spec: Mapping[str, Any], folder: Path) -> None:
-        self.name = name
-        path, self.log = folder / f"{name}.json", folder / f"{name}.log"
-        path.write_text(json.dumps(spec))
-        root = str(Path(mmvideoiq.__file__).parents[1])
-        threads = str(spec["threads"])
-        environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
-            "OMP_NUM_THREADS": threads,
-            "MKL_NUM_THREADS": threads,
-        }
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "mmvideoiq.benchmark.contenders", str(path)],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment, text=True, bufsize=1,
-            )  # fmt: skip
-
-    def answer(self) -> Any:
-        line = self.process.stdout.readline()  # type: ignore[union-attr]
-        if not line:
-            self.process.wait()
-            tail = self.log.read_text(errors="replace").strip().splitlines()[-1:]
-            raise RuntimeError(f"{self.name} ended: {''.join(tail)} (log: {self.log})")
-        return json.loads(line)
-
-    def ask(self, task: str) -> Any:
-        self.process.stdin.write(task + "\n")  # type: ignore[union-attr]
-        return self.answer()
-
-    def close(self) -> None:
-        self.process.stdin.close()  # type: ignore[union-attr]
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-
-@contextmanager
-def started(
-    specs: Mapping[str, Mapping[str, Any]], folder: Path, advance: Callable[[], None] = lambda: None
-) -> Iterator[dict[str, Worker]]:
-    """One worker per spec, ready; they end with the block."""
-    with ExitStack() as stack:
-        workers = {}
-        for name, spec in specs.items():
-            workers[name] = Worker(name, spec, folder)
-            stack.callback(workers[name].close)
-            workers[name].answer()
-            advance()
-        yield workers
 
 
 def measure_inference(
@@ -151,25 +92,6 @@ def times_faster(name: str, seconds: Mapping[str, Sequence[float]]) -> dict[str,
         for label, peer in peers.items()
         if peer in seconds
     }
-
-
-def interleave(
-    workers: Mapping[str, Worker],
-    task: str,
-    *,
-    warmup: int,
-    repeats: int,
-    advance: Callable[[], None] = lambda: None,
-) -> dict[str, list[float]]:
-    """Seconds of ``task`` in each round; every other round goes backwards."""
-    seconds: dict[str, list[float]] = {name: [] for name in workers}
-    for turn in range(warmup + repeats):
-        for name in list(workers)[:: 1 if turn % 2 == 0 else -1]:
-            found = workers[name].ask(task)["seconds"]
-            if turn >= warmup:
-                seconds[name].append(found)
-            advance()
-    return seconds
 
 
 def interleave_parts(
@@ -258,7 +180,7 @@ def measure_trained(
 
     Returns: rows as :func:`make_row`'s, with ``top1``, ``cost``, ``usage`` and ``budget`` (None: as trained).
     """
-    from mmvideoiq.deploy.bundle import Bundle
+    from mmvideoiq.deploy.bundle.bundle import Bundle
 
     specs = {}
     for name, path in bundles.items():

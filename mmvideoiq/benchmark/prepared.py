@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from mmvideoiq.atomic import write_text
-from mmvideoiq.deploy.preprocessing import Preprocessing
-from mmvideoiq.deploy.video import read_frames
+from mmvideoiq.fileio import write_text
 from mmvideoiq.quant.quantizers import WEIGHT_QUANTIZERS
+from mmvideoiq.video.preprocessing import Preprocessing
+from mmvideoiq.video.reader import read_frames
 
 USAGE = (0.2, 0.3, 0.2, 0.3)  # of three precisions and a skip
 MIXES = {"ours-32-4-2": (32, 4, 2), "ours-8-4-2": (8, 4, 2)}
@@ -99,7 +99,7 @@ def prepare(settings: InferSettings, folder: Path, say: Callable[[str], None]) -
     """Build the contenders' files, random weights of one seed, and a video; returns name -> spec."""
     import torch
 
-    from mmvideoiq.deploy.bundle import Bundle
+    from mmvideoiq.deploy.bundle.bundle import Bundle
 
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
@@ -187,7 +187,7 @@ test_pipeline = [
 
 def black_to_white() -> tuple[float, float]:
     """Lowest and highest value of a normalized frame."""
-    from mmvideoiq.benchmark.contenders import MEAN, STD
+    from mmvideoiq.latency.contenders import MEAN, STD
 
     mean, std = np.array(MEAN), np.array(STD)
     return float((-mean / std).min()), float(((255 - mean) / std).max())
@@ -206,7 +206,7 @@ def write_peers(settings: InferSettings, folder: Path, frames: np.ndarray) -> di
     from mmengine.config import Config
     from mmengine.registry import init_default_scope
 
-    from mmvideoiq.benchmark.contenders import MEAN, STD
+    from mmvideoiq.latency.contenders import MEAN, STD
 
     files = {
         key: str(folder / name)
@@ -260,8 +260,8 @@ def write_bundle(settings: InferSettings, path: Path, precisions: Sequence[int],
     from mmaction.registry import MODELS
 
     import mmvideoiq.models  # noqa: F401
-    from mmvideoiq.benchmark.contenders import MEAN, STD
     from mmvideoiq.deploy.export import export
+    from mmvideoiq.latency.contenders import MEAN, STD
 
     weight = dict(type=settings.weight)
     if settings.weight != "dorefa":

@@ -10,8 +10,8 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from mmvideoiq.atomic import whole
 from mmvideoiq.benchmark.training import RATIOS
+from mmvideoiq.fileio import whole
 
 
 def show_training(result: Mapping[str, Any], console: Console) -> None:

@@ -7,14 +7,10 @@ the clock stands the processor time, which other programs disturb less.
 from __future__ import annotations
 
 import ctypes
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -26,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import mmvideoiq.models  # noqa: F401  registers what the configs below name
+from mmvideoiq.latency.environment import describe_environment
 from mmvideoiq.quant.quantizers import WEIGHT_QUANTIZERS
 
 # name -> config of the host's backbone, width of its features
@@ -40,10 +37,6 @@ CLASSES = 200
 POLICY_SIZE = 84
 RATIOS = {"any_precision_step": "float_step", "policy_step": "float_step", "dynamic_eval": "float_eval"}
 EVALUATIONS = 3  # rounds of evaluation per round of training: they are short
-CPU_FLAGS = (
-    *("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8"),
-    *("asimd", "asimddp"),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,24 +206,6 @@ def paired(ours: Sequence[float], base: Sequence[float]) -> dict[str, Any]:
     pairs = [a / b for a, b in zip(ours, base, strict=True)]
     low, middle, high = statistics.quantiles(pairs, method="inclusive") if len(pairs) > 1 else pairs * 3
     return dict(median=middle, quartiles=[low, high], range=[min(pairs), max(pairs)], pairs=pairs)
-
-
-def describe_environment() -> dict[str, Any]:
-    """Kind of processor and versions; nothing that names the machine."""
-    info = Path("/proc/cpuinfo")
-    words = set(info.read_text().split()) if info.is_file() else set()
-    return dict(
-        cpu=dict(
-            architecture=platform.machine(),
-            cores=os.cpu_count(),
-            torch_capability=torch.backends.cpu.get_cpu_capability(),
-            flags=[flag for flag in CPU_FLAGS if flag in words],
-        ),
-        versions=dict(
-            python=platform.python_version(),
-            **{name: version(name) for name in ("torch", "mmaction2", "mmengine", "numpy")},
-        ),
-    )
 
 
 def measure_training(

@@ -9,8 +9,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, TextIO
 
-from mmvideoiq.atomic import write_text
 from mmvideoiq.data.probe import cores, identity, probe_all, with_bar
+from mmvideoiq.fileio import write_text
 
 KINDS = ("missing", "unreadable", "too_short", "duplicates")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mmvideoiq.atomic import write_text
 from mmvideoiq.data.probe import find_unreadable
+from mmvideoiq.fileio import write_text
 
 EXTENSIONS = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ts")
 

@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 
 from rich.progress import track
 
-from mmvideoiq.atomic import write_text
 from mmvideoiq.data.annotations import Annotations, Benchmark, Clip
+from mmvideoiq.fileio import write_text
 
 PATTERN_FIELDS = ("path", "id", "class")
 IMAGES = (".jpg", ".jpeg", ".png")

@@ -20,7 +20,7 @@ import decord
 import numpy as np
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
-from mmvideoiq.atomic import write_text
+from mmvideoiq.fileio import write_text
 
 FRAMES = 16  # decoded of each video, evenly spread from the first to the last
 TIMEOUT_S = 60.0  # for one video

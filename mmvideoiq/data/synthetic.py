@@ -32,8 +32,6 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mmvideoiq.actions import ActionSpace
-
 NUM_CLASSES = 8
 CONTRASTS = {"bold": 0.3, "medium": 0.06, "faint": 0.012}
 SUFFICIENT_BITS = {"bold": 2, "medium": 4, "faint": 5}
@@ -238,56 +236,3 @@ def kinds_of_trace(trace: Sequence[Mapping[str, Any]], root: str | Path) -> list
             raise KeyError(f"{entry['filename']} is not a clip of {root}")
         rows.append([kinds[name][i] for i in entry["frame_inds"]])
     return rows
-
-
-def policy_quality(kinds: Sequence[Sequence[str]], actions: Any, action_space: ActionSpace) -> dict[str, Any]:
-    """How near the chosen actions come to the right policy.
-
-    Args:
-        kinds: kind of each frame, N clips of T.
-        actions: (N, T) indices into ``action_space``.
-
-    Returns:
-        ``blank_skipped``: share of the blank frames that are skipped; ``evidence_processed``: share of the
-        others that are not; ``evidence_cheapest``: of those processed, the share whose action costs no more
-        than the cheapest sufficient precision (:data:`SUFFICIENT_BITS`) and suffices; ``usage``: {kind:
-        {action: share}}. A share of no frames is nan.
-
-    Raises:
-        ValueError: ``kinds`` and ``actions`` differ in shape, or a kind is unknown.
-    """
-    names = np.asarray(kinds)
-    chosen = action_space.indices(actions)
-    if names.shape != chosen.shape:
-        raise ValueError(f"kinds has shape {names.shape}, actions {chosen.shape}; they must be equal")
-    unknown = sorted(set(names.reshape(-1).tolist()) - set(KINDS))
-    if unknown:
-        raise ValueError(f"unknown frame kind {', '.join(unknown)}; known are {', '.join(KINDS)}")
-    skipped = np.asarray(action_space.skip_mask)[chosen]
-    right = np.zeros(chosen.shape, dtype=bool)
-    for kind, bits in SUFFICIENT_BITS.items():
-        right |= (names == kind) & _cheapest_sufficient(action_space, bits)[chosen]
-    evidence = names != "blank"
-    return dict(
-        blank_skipped=_share(skipped[~evidence]),
-        evidence_processed=_share(~skipped[evidence]),
-        evidence_cheapest=_share(right[evidence & ~skipped]),
-        usage={
-            kind: dict(
-                zip(action_space.names, action_space.usage(chosen[names == kind]).tolist(), strict=True)
-            )
-            for kind in KINDS
-            if (names == kind).any()
-        },
-    )
-
-
-def _cheapest_sufficient(space: ActionSpace, bits: int) -> NDArray[np.bool_]:
-    """(A,) bool: the actions of at least ``bits`` bits that no other of them undercuts."""
-    enough = np.array([a.bits is not None and a.bits >= bits for a in space])
-    costs = np.where(enough, space.costs, np.inf)
-    return enough & (costs == costs.min())
-
-
-def _share(flags: NDArray[np.bool_]) -> float:
-    return float(flags.mean()) if flags.size else math.nan

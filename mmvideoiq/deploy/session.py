@@ -21,12 +21,13 @@ from mmvideoiq.deploy.budget import (
     multiplier_for,
     parse_budget,
 )
-from mmvideoiq.deploy.bundle import Bundle
-from mmvideoiq.deploy.decoder import Decoder, decode_ahead
-from mmvideoiq.deploy.engines import Engine, open_engine
-from mmvideoiq.deploy.networks import Networks
+from mmvideoiq.deploy.bundle.bundle import Bundle
+from mmvideoiq.deploy.engines.base import Engine
+from mmvideoiq.deploy.engines.factory import open_engine
+from mmvideoiq.deploy.inference_model import Networks
 from mmvideoiq.deploy.stream import Stream
-from mmvideoiq.deploy.video import VideoError
+from mmvideoiq.video.decoder_process import Decoder, decode_ahead
+from mmvideoiq.video.reader import VideoError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +71,7 @@ class VideoSession:
 
     Args:
         bundle: an opened bundle.
-        engine: of :func:`mmvideoiq.deploy.engines.open_engine`.
+        engine: of :func:`mmvideoiq.deploy.engines.factory.open_engine`.
         budget: for every call that brings none; None leaves the policy as trained.
 
     Attributes:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mmvideoiq.deploy.budget import best_processed, process_chance
-from mmvideoiq.deploy.networks import Networks
+from mmvideoiq.deploy.inference_model import Networks
 
 HISTORY = 1024  # frames whose actions are remembered
 

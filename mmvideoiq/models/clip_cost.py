@@ -1,9 +1,13 @@
 """Count a recognizer once, so that every prediction can say what it cost."""
 
-import torch
-from torch import nn
+from collections.abc import Mapping
 
-from mmvideoiq.cost import ModelCost, count_macs, count_model
+import numpy as np
+import torch
+from mmaction.structures import ActionDataSample
+from torch import Tensor, nn
+
+from mmvideoiq.cost import LayerCost, ModelCost, count_macs, count_model
 from mmvideoiq.models.any_precision_backbone import AnyPrecisionBackbone
 
 
@@ -33,3 +37,41 @@ def count_recognizer(
 
 def _elements(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+def say_costs(
+    samples: list[ActionDataSample], actions: Tensor, costs: Mapping[str, np.ndarray]
+) -> list[ActionDataSample]:
+    """Put on each sample its ``policy_actions``, of ``actions`` (N, ...), and its ``cost``, of ``costs`` (N,)."""
+    for i, sample in enumerate(samples):
+        sample.set_field(actions[i], "policy_actions")
+        sample.set_field({name: float(values[i]) for name, values in costs.items()}, "cost")
+    return samples
+
+
+def count_float(
+    backbone: torch.nn.Module, head: torch.nn.Module, clip_shape: tuple[int, int, int, int]
+) -> ModelCost:
+    """The cost of a float recognizer of the host on clips of (T, C, H, W).
+
+    What the head does before its classifier is one more layer, its MACs spread over the frames.
+    """
+    frames, *frame_shape = clip_shape
+    layers = count_model(backbone, tuple(frame_shape), (), None, getattr(backbone, "num_segments", None) or 1)
+    classifier = head.fc_cls
+    weight = classifier.weight
+    features = torch.zeros(frames, head.in_channels, 1, 1, device=weight.device, dtype=weight.dtype)
+    macs = max(0, count_macs(head, features, frames) - weight.numel())
+    if macs:
+        layers.append(
+            LayerCost(
+                name="(aggregation)",
+                macs=macs // frames,
+                weight_elements=_elements(head) - _elements(classifier),
+                input_elements=head.in_channels,
+                output_elements=0,
+                quantized=False,
+                stem=False,
+            )
+        )
+    return ModelCost(layers=layers, classifier_macs=weight.numel(), classifier_elements=_elements(classifier))

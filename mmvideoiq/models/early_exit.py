@@ -9,7 +9,8 @@ from mmaction.registry import MODELS
 from mmaction.structures import ActionDataSample
 from torch import Tensor
 
-from mmvideoiq.models.uniform_recognizer import UniformRecognizer, say_costs
+from mmvideoiq.models.clip_cost import say_costs
+from mmvideoiq.models.uniform_recognizer import UniformRecognizer
 from mmvideoiq.quant.functional import at_least_float32
 
 ORDERS = ("coarse_to_fine", "time")

@@ -4,7 +4,7 @@ They are recognizers of the host whose predictions also say what they cost. Axes
 K classes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,21 +14,11 @@ from mmaction.registry import MODELS
 from mmaction.structures import ActionDataSample
 from torch import Tensor
 
-from mmvideoiq.actions import ActionSpace
-from mmvideoiq.cost import FLOAT_BITS, LayerCost, ModelCost, count_macs, count_model
+from mmvideoiq.actions import FLOAT_BITS, ActionSpace
+from mmvideoiq.cost import ModelCost
 from mmvideoiq.models.any_precision_recognizer import AnyPrecisionRecognizer
-from mmvideoiq.models.clip_cost import count_recognizer
+from mmvideoiq.models.clip_cost import count_float, count_recognizer, say_costs
 from mmvideoiq.quant.functional import at_least_float32
-
-
-def say_costs(
-    samples: list[ActionDataSample], actions: Tensor, costs: Mapping[str, np.ndarray]
-) -> list[ActionDataSample]:
-    """Put on each sample its ``policy_actions``, of ``actions`` (N, ...), and its ``cost``, of ``costs`` (N,)."""
-    for i, sample in enumerate(samples):
-        sample.set_field(actions[i], "policy_actions")
-        sample.set_field({name: float(values[i]) for name, values in costs.items()}, "cost")
-    return samples
 
 
 @MODELS.register_module()
@@ -85,34 +75,6 @@ class UniformRecognizer(Recognizer2D):
     def _forward(self, inputs: Tensor, stage: str = "head", **kwargs: Any) -> Tensor:
         """Class logits (N, K) of clips (N, T, C, H, W)."""
         return super()._forward(inputs, stage=stage, **kwargs)
-
-
-def count_float(
-    backbone: torch.nn.Module, head: torch.nn.Module, clip_shape: tuple[int, int, int, int]
-) -> ModelCost:
-    """The cost of a float recognizer of the host on clips of (T, C, H, W).
-
-    What the head does before its classifier is one more layer, its MACs spread over the frames.
-    """
-    frames, *frame_shape = clip_shape
-    layers = count_model(backbone, tuple(frame_shape), (), None, getattr(backbone, "num_segments", None) or 1)
-    classifier = head.fc_cls
-    weight = classifier.weight
-    features = torch.zeros(frames, head.in_channels, 1, 1, device=weight.device, dtype=weight.dtype)
-    macs = max(0, count_macs(head, features, frames) - weight.numel())
-    if macs:
-        layers.append(
-            LayerCost(
-                name="(aggregation)",
-                macs=macs // frames,
-                weight_elements=_elements(head) - _elements(classifier),
-                input_elements=head.in_channels,
-                output_elements=0,
-                quantized=False,
-                stem=False,
-            )
-        )
-    return ModelCost(layers=layers, classifier_macs=weight.numel(), classifier_elements=_elements(classifier))
 
 
 def _elements(module: torch.nn.Module) -> int:

@@ -88,7 +88,7 @@ class Nested(WeightQuantizer):
 
     Args:
         per_channel: False takes one scale for the layer: coarser, but on CPUs without VNNI 8-bit layers then run as
-            one convolution in place of two (:mod:`mmvideoiq.deploy.channel_order`).
+            one convolution in place of two (:mod:`mmvideoiq.deploy.engines.channel_permutation`).
     """
 
     def __init__(self, *, precisions: Sequence[int], weight: Tensor, per_channel: bool = True) -> None:

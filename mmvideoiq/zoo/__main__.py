@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mmvideoiq import zoo
-from mmvideoiq.errors import traceback_wanted, write_any_text
+from mmvideoiq.jobs.errors import traceback_wanted, write_any_text
 from mmvideoiq.zoo import index, store
 
 
@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
             index.find(name)  # before anything is downloaded
         for name in args.names:
             print(zoo.download(name), flush=True)
-    except (OSError, ValueError) as error:  # as cli.one_line_errors, which needs the host
+    except (OSError, ValueError) as error:
         if traceback_wanted():
             raise
         print(f"zoo: error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mmvideoiq.benchmark import backbones
+from mmvideoiq.benchmark import backbone_support as backbones
 from mmvideoiq.models.host_backbones import known_names
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/backbones.md").read_text(encoding="utf-8")

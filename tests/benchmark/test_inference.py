@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from mmvideoiq.benchmark import inference, prepared, tables
-from mmvideoiq.benchmark.contenders import spread
-from mmvideoiq.benchmark.inference import Worker, budgets, interleave, make_row, promise
+from mmvideoiq.benchmark.inference import budgets, make_row, promise
 from mmvideoiq.benchmark.prepared import InferSettings
 from mmvideoiq.data.synthetic import make_synthetic
+from mmvideoiq.latency.contenders import spread
+from mmvideoiq.latency.workers import Worker, interleave
 
 
 def test_a_usage_is_spread_over_clips():

@@ -18,9 +18,9 @@ from mmvideoiq.data.synthetic import (
     make_clip,
     make_frame,
     make_synthetic,
-    policy_quality,
     write_lossless,
 )
+from mmvideoiq.evaluation.policy_quality import policy_quality
 
 SQUARES = 3 * 5 * 5
 """Most pixels of a 40x40 frame that distractors cover."""

@@ -17,11 +17,11 @@ from safetensors.numpy import load_file, save_file
 
 from mmvideoiq import __version__
 from mmvideoiq.actions import ActionSpace
-from mmvideoiq.deploy import bundle_files
-from mmvideoiq.deploy.bundle import Bundle, BundleError, write_bundle
-from mmvideoiq.deploy.bundle_tensors import policy_bytes, recognition_bytes
-from mmvideoiq.deploy.graph import Graph
-from mmvideoiq.deploy.packing import codes_by_thresholds, unpack
+from mmvideoiq.deploy.bundle import files as bundle_files
+from mmvideoiq.deploy.bundle.bundle import Bundle, BundleError, write_bundle
+from mmvideoiq.deploy.bundle.graph import Graph
+from mmvideoiq.deploy.bundle.packing import codes_by_thresholds, unpack
+from mmvideoiq.deploy.bundle.tensors import policy_bytes, recognition_bytes
 from tests.deploy.toy_bundle import make_toy_bundle, toy_parts
 
 VARIANTS = {

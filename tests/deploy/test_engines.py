@@ -9,7 +9,9 @@ import sys
 import numpy as np
 import pytest
 
-from mmvideoiq.deploy.engines import ENGINES, INT16_MAX, EngineError, has_vnni, may_saturate, open_engine
+from mmvideoiq.deploy.engines.base import EngineError
+from mmvideoiq.deploy.engines.cpu import INT16_MAX, has_vnni, may_saturate
+from mmvideoiq.deploy.engines.factory import ENGINES, open_engine
 
 LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 
@@ -52,7 +54,7 @@ def test_an_engine_that_is_not_installed(name, monkeypatch):
 
 def test_no_engine_is_imported_before_it_is_opened():
     code = (
-        "import sys, mmvideoiq.deploy.engines, mmvideoiq.deploy.openvino_engine\n"
+        "import sys, mmvideoiq.deploy.engines.factory, mmvideoiq.deploy.engines.openvino_engine\n"
         "assert not {'openvino', 'onnxruntime', 'onnx', 'torch'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

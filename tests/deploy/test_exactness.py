@@ -19,13 +19,13 @@ from torch.nn import functional as F
 
 import mmvideoiq.models  # noqa: F401  registers what the configs name
 from mmvideoiq.data.synthetic import make_clip
-from mmvideoiq.deploy.bundle import Bundle
-from mmvideoiq.deploy.engines import ENGINES, open_engine
+from mmvideoiq.deploy.bundle.bundle import Bundle
+from mmvideoiq.deploy.engines.factory import ENGINES, open_engine
 from mmvideoiq.deploy.export import Preprocessing, export, verify
 from mmvideoiq.deploy.export.from_config import load
-from mmvideoiq.deploy.preprocessing import Preprocessing as Steps
 from mmvideoiq.deploy.session import VideoSession
-from mmvideoiq.deploy.video import read_frames
+from mmvideoiq.video.preprocessing import Preprocessing as Steps
+from mmvideoiq.video.reader import read_frames
 from tests.conftest import ROOT
 from tests.models.toys import any_precision, build, lived_in, slim
 

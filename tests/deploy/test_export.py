@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 import mmvideoiq.data.dataset
 import mmvideoiq.models  # noqa: F401  registers what the configs name
-from mmvideoiq.deploy.bundle import Bundle
+from mmvideoiq.deploy.bundle.bundle import Bundle
 from mmvideoiq.deploy.export import ExportError, Preprocessing, export
 from mmvideoiq.deploy.export.from_config import find_classes, read_pipeline
 from mmvideoiq.deploy.export.trace import GraphWriter, Value, trace

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mmvideoiq.deploy.graph import ATTRIBUTES, Graph, Grid, Node
+from mmvideoiq.deploy.bundle.graph import ATTRIBUTES, Graph, Grid, Node
 from tests.deploy.toy_bundle import toy_parts
 
 FRAMES = {"frames": (-1, 8, 8, 3)}
@@ -89,7 +89,7 @@ def test_graphs_that_are_refused(nodes, outputs, message):
 
 
 def test_every_op_is_in_the_table_of_the_module():
-    import mmvideoiq.deploy.graph as module
+    import mmvideoiq.deploy.bundle.graph as module
 
     rows = [line.split() for line in module.__doc__.splitlines()]
     named = {row[0] for row in rows if row and row[0] in ATTRIBUTES}

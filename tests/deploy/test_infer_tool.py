@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from mmvideoiq.deploy.bundle import write_bundle
+from mmvideoiq.deploy.bundle.bundle import write_bundle
 from mmvideoiq.deploy.session import VideoSession
-from mmvideoiq.deploy.video import VideoError
+from mmvideoiq.video.reader import VideoError
 from tests.conftest import ROOT, write_video
 from tests.deploy.toy_bundle import toy_parts
 
@@ -178,7 +178,7 @@ def test_an_older_list_is_replaced_or_kept_as_a_whole(infer, videos, tmp_path, m
 def test_a_stream_answers_after_every_frame(infer, bundle, videos, tmp_path):
     import decord
 
-    from mmvideoiq.deploy.video import prepare
+    from mmvideoiq.video.reader import prepare
 
     code, out, err = infer(videos / "b.mp4", "--stream", "--every", 2, "--json", tmp_path / "out.json")
     assert (code, err) == (0, "")

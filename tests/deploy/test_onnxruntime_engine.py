@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from mmvideoiq.deploy import onnxruntime_engine
-from mmvideoiq.deploy.bundle import Bundle, Layer
-from mmvideoiq.deploy.engines import EngineError, has_vnni, open_engine
-from mmvideoiq.deploy.graph import Graph, Grid, Node
-from mmvideoiq.deploy.onnx_model import build_model
-from mmvideoiq.deploy.onnxruntime_engine import OnnxRuntimeEngine, frames_at_once
+from mmvideoiq.deploy.bundle.bundle import Bundle, Layer
+from mmvideoiq.deploy.bundle.graph import Graph, Grid, Node
+from mmvideoiq.deploy.engines import onnxruntime_engine
+from mmvideoiq.deploy.engines.base import EngineError
+from mmvideoiq.deploy.engines.cpu import has_vnni
+from mmvideoiq.deploy.engines.factory import open_engine
+from mmvideoiq.deploy.engines.onnx_model import build_model
+from mmvideoiq.deploy.engines.onnxruntime_engine import OnnxRuntimeEngine, frames_at_once
 from tests.deploy.toy_bundle import HIDDEN, make_toy_bundle
 from tests.reference.run_graph import run_graph
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from mmvideoiq.deploy import packing
-from mmvideoiq.deploy.packing import (
+from mmvideoiq.deploy.bundle import packing
+from mmvideoiq.deploy.bundle.packing import (
     codes_by_thresholds,
     pack,
     packed_bytes,

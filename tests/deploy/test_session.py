@@ -20,13 +20,14 @@ from torch import nn
 import mmvideoiq.models  # noqa: F401
 from mmvideoiq.deploy import stream as stream_module
 from mmvideoiq.deploy.budget import BudgetError
-from mmvideoiq.deploy.bundle import Bundle, write_bundle
-from mmvideoiq.deploy.engines import Engine, Runner, open_engine
+from mmvideoiq.deploy.bundle.bundle import Bundle, write_bundle
+from mmvideoiq.deploy.bundle.graph import Graph, Node
+from mmvideoiq.deploy.engines.base import Engine, Runner
+from mmvideoiq.deploy.engines.cpu import cpu_name
+from mmvideoiq.deploy.engines.factory import open_engine
 from mmvideoiq.deploy.export import Preprocessing, export
-from mmvideoiq.deploy.graph import Graph, Node
-from mmvideoiq.deploy.networks import cpu_name
 from mmvideoiq.deploy.session import Result, VideoSession
-from mmvideoiq.deploy.video import VideoError, read_frames
+from mmvideoiq.video.reader import VideoError, read_frames
 from tests.conftest import write_video
 from tests.deploy.toy_bundle import toy_parts
 from tests.models.toys import ACTIONS, CLASSES, SIZE, any_precision, build, lived_in, videoiq

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmvideoiq.deploy import decoder as decoding
-from mmvideoiq.deploy.decoder import Decoder
-from mmvideoiq.deploy.preprocessing import Preprocessing
 from mmvideoiq.deploy.session import Result, VideoSession
+from mmvideoiq.video import decoder_process as decoding
+from mmvideoiq.video.decoder_process import Decoder
+from mmvideoiq.video.preprocessing import Preprocessing
 from tests.conftest import write_video
 from tests.deploy.toy_bundle import make_toy_bundle
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from mmengine.registry import DefaultScope, init_default_scope
 
-from mmvideoiq.deploy.bundle import Bundle
-from mmvideoiq.deploy.engines import open_engine
+from mmvideoiq.deploy.bundle.bundle import Bundle
+from mmvideoiq.deploy.bundle.graph import Grid
+from mmvideoiq.deploy.engines.factory import open_engine
 from mmvideoiq.deploy.export import Preprocessing, export
 from mmvideoiq.deploy.export.verify import DIFFERING, FLOOR_DB, NEAR, TIE, Agreement, codes_of, compare
-from mmvideoiq.deploy.graph import Grid
 from tests.models.toys import CLASSES, FEATURES, any_precision, build, lived_in
 
 pytest.importorskip("onnxruntime")

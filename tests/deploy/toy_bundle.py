@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from mmvideoiq.actions import ActionSpace
-from mmvideoiq.deploy.bundle import write_bundle
-from mmvideoiq.deploy.graph import Graph, Node
-from mmvideoiq.deploy.packing import pack
+from mmvideoiq.deploy.bundle.bundle import write_bundle
+from mmvideoiq.deploy.bundle.graph import Graph, Node
+from mmvideoiq.deploy.bundle.packing import pack
 
 MEAN, STD = (123.0, 117.0, 104.0), (58.0, 57.0, 57.5)
 HIDDEN = 12

@@ -6,7 +6,7 @@ from mmaction.registry import MODELS
 from mmaction.structures import ActionDataSample
 from mmengine.config import ConfigDict
 
-from mmvideoiq.metrics import ComputeCostMetric
+from mmvideoiq.evaluation.metrics import ComputeCostMetric
 from mmvideoiq.models.early_exit import coarse_to_fine
 from tests.models import toys
 from tests.models.toys import CLASSES, FEATURES, any_precision_recognizer, build, float_recognizer, lived_in

@@ -20,7 +20,7 @@ from mmvideoiq import compat
 
 compat.apply()  # the processes import no conftest.py
 
-import mmvideoiq.metrics  # noqa: F401  registers what the configs name
+import mmvideoiq.evaluation.metrics  # noqa: F401  registers what the configs name
 from mmvideoiq.models import policy as policy_module
 from mmvideoiq.quant.layers import SwitchableBatchNorm2d
 from tests.models.toy_runs import ToyClips, config, train

@@ -3,7 +3,7 @@ import torch
 from mmaction.registry import MODELS
 
 from mmvideoiq.actions import ActionSpace
-from mmvideoiq.dial import _decide_holding
+from mmvideoiq.deploy.export.budget_curve import _decide_holding
 from mmvideoiq.models.policy import gumbel_one_hot, one_hot_argmax, sample_gumbel
 from mmvideoiq.quant.functional import dorefa_weight
 from tests.models.toys import build, clips, lived_in, policy, samples, videoiq

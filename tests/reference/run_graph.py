@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmvideoiq.deploy.bundle import Bundle, Layer
-from mmvideoiq.deploy.graph import Node
-from mmvideoiq.deploy.packing import signed_weights
+from mmvideoiq.deploy.bundle.bundle import Bundle, Layer
+from mmvideoiq.deploy.bundle.graph import Node
+from mmvideoiq.deploy.bundle.packing import signed_weights
 
 
 def run_graph(

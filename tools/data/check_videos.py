@@ -12,7 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mmvideoiq.data.check import KINDS, check_list
-from mmvideoiq.errors import traceback_wanted, write_any_text
+from mmvideoiq.jobs.errors import traceback_wanted, write_any_text
 
 SHOWN = 10
 
@@ -67,7 +67,10 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         code = main()
-    except (OSError, ValueError) as error:  # not cli.one_line_errors: it loads the host, which takes seconds
+    except (
+        OSError,
+        ValueError,
+    ) as error:  # not one_line_errors of cli: it loads the host, which takes seconds
         if traceback_wanted():
             raise
         print(f"check_videos.py: error: {error}", file=sys.stderr)

@@ -17,7 +17,7 @@ from mmvideoiq import compat
 compat.apply()
 
 from mmvideoiq.data.folder import make_lists
-from mmvideoiq.errors import traceback_wanted, write_any_text
+from mmvideoiq.jobs.errors import traceback_wanted, write_any_text
 
 
 def main() -> None:

@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from rich.progress import track
 
-from mmvideoiq.cli import one_line_errors
 from mmvideoiq.data.lists import IMAGES
+from mmvideoiq.jobs.errors import one_line_errors
 
 LARGEST = 1 << 42  # bytes that the file may grow to
 

@@ -14,7 +14,7 @@ from mmvideoiq import compat
 compat.apply()
 
 from mmvideoiq.data.synthetic import make_synthetic
-from mmvideoiq.errors import traceback_wanted, write_any_text
+from mmvideoiq.jobs.errors import traceback_wanted, write_any_text
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from mmvideoiq import compat
 compat.apply()
 
 from mmvideoiq.data.shrink import shrink_folder
-from mmvideoiq.errors import traceback_wanted, write_any_text
+from mmvideoiq.jobs.errors import traceback_wanted, write_any_text
 
 
 def main() -> None:

@@ -13,12 +13,12 @@ from mmengine.runner import CheckpointLoader, Runner
 from torch import nn
 
 from mmvideoiq.checkpoint import load_fitting
-from mmvideoiq.deploy.bundle import Bundle, write_bundle
-from mmvideoiq.deploy.engines import Engine
+from mmvideoiq.deploy.bundle.bundle import Bundle, write_bundle
+from mmvideoiq.deploy.engines.base import Engine
+from mmvideoiq.deploy.export.budget_curve import measure_curve
 from mmvideoiq.deploy.export.recognizer import Preprocessing, export_parts
 from mmvideoiq.deploy.export.trace import ExportError
 from mmvideoiq.deploy.session import VideoSession
-from mmvideoiq.dial import measure_curve
 
 CLASSES_FILE = "classes.txt"  # beside a list of clips, a name a line
 

@@ -13,9 +13,10 @@ from mmaction.models.data_preprocessors import ActionDataPreprocessor
 from mmaction.models.heads import TSMHead, TSNHead
 from torch import nn
 
-from mmvideoiq.actions import COST_RULES, ActionSpace
-from mmvideoiq.cost import ModelCost, paper_cost
-from mmvideoiq.deploy.bundle import write_bundle
+from mmvideoiq.actions import COST_RULES, ActionSpace, paper_cost
+from mmvideoiq.cost import ModelCost
+from mmvideoiq.deploy.bundle.bundle import write_bundle
+from mmvideoiq.deploy.bundle.graph import Graph, Grid
 from mmvideoiq.deploy.export.trace import (
     MAX_CODE_BITS,
     ExportError,
@@ -26,8 +27,6 @@ from mmvideoiq.deploy.export.trace import (
     trace,
 )
 from mmvideoiq.deploy.export.weights import array, policy_tensors, recognition_tensors
-from mmvideoiq.deploy.graph import Graph, Grid
-from mmvideoiq.deploy.preprocessing import Preprocessing
 from mmvideoiq.models.any_precision_backbone import AnyPrecisionBackbone
 from mmvideoiq.models.any_precision_recognizer import AnyPrecisionRecognizer
 from mmvideoiq.models.clip_cost import count_recognizer
@@ -35,6 +34,7 @@ from mmvideoiq.models.heads import FrameAverageHead
 from mmvideoiq.models.policy import PolicyHead, PrecisionPolicy
 from mmvideoiq.models.videoiq_recognizer import VideoIQRecognizer
 from mmvideoiq.quant.precision import FLOAT_BITS
+from mmvideoiq.video.preprocessing import Preprocessing
 
 CHANNELS = 3
 Tensors = dict[str, np.ndarray]

@@ -13,7 +13,7 @@ from mmcv.cnn.bricks import wrappers
 from torch import fx, nn
 from torch.nn import functional as F
 
-from mmvideoiq.deploy.graph import Graph, Grid, Node
+from mmvideoiq.deploy.bundle.graph import Graph, Grid, Node
 from mmvideoiq.quant import AnyPrecisionConv2d, AnyPrecisionLinear, Pact, SwitchableBatchNorm2d
 from mmvideoiq.quant.functional import CLIP_FLOOR, pact_steps
 

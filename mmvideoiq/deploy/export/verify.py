@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmvideoiq.deploy.bundle import Bundle
-from mmvideoiq.deploy.engines import Engine
+from mmvideoiq.deploy.bundle.bundle import Bundle
+from mmvideoiq.deploy.bundle.graph import Graph, Grid
+from mmvideoiq.deploy.engines.base import Engine
 from mmvideoiq.deploy.export.trace import pact_grid
-from mmvideoiq.deploy.graph import Graph, Grid
 from mmvideoiq.models.videoiq_recognizer import pool
 from mmvideoiq.quant import AnyPrecisionConv2d, AnyPrecisionLinear, Pact
 from mmvideoiq.quant.precision import FLOAT_BITS

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mmvideoiq.deploy.bundle.packing import codes_by_thresholds, pack, truncate
 from mmvideoiq.deploy.export.trace import MAX_CODE_BITS, ExportError, Source
-from mmvideoiq.deploy.packing import codes_by_thresholds, pack, truncate
 from mmvideoiq.quant import AnyPrecisionConv2d, AnyPrecisionLinear, Dorefa, Nested, SwitchableBatchNorm2d
 from mmvideoiq.quant.precision import FLOAT_BITS
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from mmvideoiq.cli import one_line_errors
 from mmvideoiq.data.convert_command import convert
+from mmvideoiq.jobs.errors import one_line_errors
 
 if __name__ == "__main__":
     with one_line_errors():

@@ -1,0 +1,242 @@
+"""What the manifest and the graphs of a bundle of version 1 may say: JSON schemas, and what these cannot express."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import jsonschema
+
+from mmvideoiq.actions import ActionSpace
+from mmvideoiq.deploy.bundle.graph import Graph
+from mmvideoiq.deploy.bundle.tensors import FLOAT_BITS, PARTS, channels
+
+FORMAT = "mmvideoiq-bundle"
+FORMAT_VERSION = 1
+GRAPHS = "graphs.json"
+
+TEXT = {"type": "string"}
+FLAG = {"type": "boolean"}
+NUMBER = {"type": "number"}
+AMOUNT = {"type": "number", "minimum": 0}
+WHOLE = {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
+COUNT = {**WHOLE, "minimum": 1}
+CODE_BITS = [8, 7, 6, 5, 4, 3, 2, 1]
+BITS = {"type": "integer", "enum": [FLOAT_BITS, *CODE_BITS]}
+SHA256 = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+
+
+def _list(items: Any, low: int = 0, high: int | None = None) -> dict[str, Any]:
+    most = {} if high is None else {"maxItems": high}
+    return {"type": "array", **most, "minItems": low, "items": items}
+
+
+def _object(*, optional: Collection[str] = (), **properties: Any) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "required": [name for name in properties if name not in optional],
+        "additionalProperties": False,
+        "properties": properties,
+    }
+
+
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    return {**schema, "type": [schema["type"], "null"]}
+
+
+PAIR = _list(COUNT, 2, 2)
+PAIR_OR_ZERO = _list(WHOLE, 2, 2)
+BY_NAME = {"type": "object", "additionalProperties": AMOUNT}
+ONE_OF_THEM = {"minProperties": 1, "maxProperties": 1}
+FILE = _object(bytes={"type": "integer", "minimum": 0}, sha256=SHA256)
+
+MANIFEST_SCHEMA: dict[str, Any] = _object(
+    format={"const": FORMAT},
+    version={"const": FORMAT_VERSION},
+    made_by=TEXT,
+    classes=_list(TEXT, 1),
+    actions=_list({**_object(bits=BITS, skip=COUNT, optional=("bits", "skip")), **ONE_OF_THEM}, 1),
+    cost=_object(rule=TEXT, values=_list(AMOUNT, 1)),
+    all_skip={"enum": ["likeliest", "zero"]},
+    precisions=_list(BITS, 1, 1 + len(CODE_BITS)),
+    parent_bits=BITS,
+    preprocessing=_object(
+        frames=COUNT,
+        clip_len=COUNT,
+        short_side=_or_null(COUNT),
+        crop=_or_null(COUNT),
+        mean=_list(NUMBER, 3, 3),
+        std=_list({"type": "number", "exclusiveMinimum": 0}, 3, 3),
+    ),
+    gflops=BY_NAME,
+    bitops=BY_NAME,
+    latency_ms=_or_null(
+        _object(engine=TEXT, threads=COUNT, cpu=TEXT, actions=BY_NAME, policy=AMOUNT, optional=("policy",))
+    ),
+    budget=_or_null(
+        _list(
+            _object(
+                multiplier=NUMBER, cost=AMOUNT, accuracy={"type": ["number", "null"]}, usage=_list(AMOUNT, 1)
+            ),
+            1,
+        )
+    ),
+    files={
+        **_object(**{GRAPHS: FILE, **{f"{part}.safetensors": FILE for part in PARTS}}),
+        "required": [GRAPHS, "recognition.safetensors"],
+    },
+    digest=SHA256,
+)
+
+_POOL = _object(kernel=PAIR, stride=PAIR, padding=PAIR_OR_ZERO, ceil=FLAG)
+ATTRIBUTE_SCHEMAS: dict[str, dict[str, Any]] = {
+    "normalize": _object(mean=_list(NUMBER, 1), std=_list({"type": "number", "exclusiveMinimum": 0}, 1)),
+    "resize": _object(size=PAIR),
+    "quantize": _object(
+        grids={
+            "type": "object",
+            "propertyNames": {"enum": [str(bits) for bits in CODE_BITS]},
+            "additionalProperties": {
+                "type": "array",
+                "minItems": 4,
+                "prefixItems": [
+                    {"type": "number", "exclusiveMinimum": 0},
+                    {"type": "integer", "maximum": 0},
+                    COUNT,
+                    NUMBER,
+                ],
+                "items": False,
+            },
+        }
+    ),
+    "conv": _object(
+        layer=TEXT,
+        shape=_list(COUNT, 4, 4),
+        stride=PAIR,
+        padding=PAIR_OR_ZERO,
+        dilation=PAIR,
+        groups=COUNT,
+        quantized=FLAG,
+    ),
+    "linear": _object(layer=TEXT, shape=PAIR, quantized=FLAG),
+    "affine": _object(layer=TEXT, channels=COUNT),
+    "relu": _object(),
+    "clamp": _object(low=NUMBER, high=NUMBER),
+    "add": _object(),
+    "max_pool": _POOL,
+    "avg_pool": _POOL,
+    "mean_pool": _object(),
+    "flatten": _object(),
+    "shift": _object(frames=COUNT, fold=COUNT),
+    "lstm": _object(layer=TEXT, hidden=COUNT),
+}
+_GRAPH = _object(
+    inputs={
+        "type": "object",
+        "required": ["frames"],
+        "additionalProperties": _list({"type": "integer"}, 2, 4),
+    },
+    nodes=_list(
+        _object(
+            op={"enum": sorted(ATTRIBUTE_SCHEMAS)}, name=TEXT, inputs=_list(TEXT, 1), attrs={"type": "object"}
+        ),
+        1,
+    ),
+    outputs=_list(TEXT, 1),
+)
+GRAPHS_SCHEMA: dict[str, Any] = _object(recognition=_GRAPH, policy=_GRAPH, optional=("policy",))
+
+_Strict = jsonschema.validators.extend(  # 1.0 is no integer here
+    jsonschema.Draft202012Validator,
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
+        "integer", lambda _, value: type(value) is int
+    ),
+)
+_MANIFEST = _Strict(MANIFEST_SCHEMA)
+_GRAPHS = _Strict(GRAPHS_SCHEMA)
+_ATTRIBUTES = {op: _Strict(schema) for op, schema in ATTRIBUTE_SCHEMAS.items()}
+
+
+def check_manifest(data: Any) -> None:
+    """ValueError with the path of the key where ``data`` is no manifest, or contradicts itself."""
+    _check(_MANIFEST, data)
+    precisions, parent_bits = data["precisions"], data["parent_bits"]
+    if precisions != sorted(set(precisions), reverse=True):
+        raise ValueError(f"$.precisions: {precisions} must fall")
+    if parent_bits < precisions[0]:
+        raise ValueError(f"$.parent_bits: {parent_bits} is below the highest of precisions {precisions}")
+    space = _action_space(data)
+    foreign = sorted(set(space.precisions) - set(precisions))
+    if foreign:
+        raise ValueError(f"$.actions: {foreign} are not among precisions {precisions}")
+    budget = data["budget"] or []
+    multipliers = [row["multiplier"] for row in budget]
+    if multipliers != sorted(set(multipliers)):
+        raise ValueError(f"$.budget: multipliers {multipliers} must rise")
+    for path, values in [
+        ("$.cost.values", data["cost"]["values"]),
+        *((f"$.budget[{i}].usage", row["usage"]) for i, row in enumerate(budget)),
+    ]:
+        if len(values) != len(space):
+            raise ValueError(f"{path}: {len(values)} figures for {len(space)} actions")
+    latency = data["latency_ms"] or {"actions": None}
+    for path, table in [
+        ("$.gflops", data["gflops"]),
+        ("$.bitops", data["bitops"]),
+        ("$.latency_ms.actions", latency["actions"]),
+    ]:
+        if table is not None:
+            _check_names(path, table, space)
+    crop, short_side = data["preprocessing"]["crop"], data["preprocessing"]["short_side"]
+    if crop and short_side and crop > short_side:
+        raise ValueError(f"$.preprocessing.crop: {crop} is larger than short_side {short_side}")
+
+
+def check_graphs(data: Any) -> None:
+    """ValueError with the path of the key where ``data`` does not hold graphs."""
+    _check(_GRAPHS, data)
+    for part, graph in data.items():
+        for i, node in enumerate(graph["nodes"]):
+            path = f"$.{part}.nodes[{i}].attrs"
+            _check(_ATTRIBUTES[node["op"]], node["attrs"], path)
+            for bits, (_, low, high, _) in node["attrs"].get("grids", {}).items():
+                if low not in (0, -high) or high - low >= 2 ** int(bits):
+                    limit = f"from 0 or -high, in all 2**{bits} or fewer"
+                    raise ValueError(f"{path}.grids[{bits!r}]: codes are {low}..{high}, expected {limit}")
+
+
+def check_agreement(graphs: Mapping[str, Graph], manifest: Mapping[str, Any]) -> None:
+    """ValueError where graphs do not read the frames or give the number of actions that the manifest names."""
+    crop = manifest["preprocessing"]["crop"]
+    for part, graph in graphs.items():
+        frames = graph.inputs["frames"]
+        if len(frames) != 4 or (crop and frames[1:3] != (crop, crop)):
+            side = crop or "side"
+            raise ValueError(
+                f"$.{part}.inputs.frames: {list(frames)}, expected [-1, {side}, {side}, channels]"
+            )
+    if "policy" in graphs:
+        found = channels(graphs["policy"])[graphs["policy"].outputs[0]]
+        if found != len(manifest["actions"]):
+            raise ValueError(f"$.policy.outputs: {found} logits for {len(manifest['actions'])} actions")
+
+
+def _check(validator: Any, data: Any, start: str = "$") -> None:
+    for error in validator.iter_errors(data):  # the first one serves: of a bad file there may be very many
+        raise ValueError(f"{start}{error.json_path[1:]}: {error.message}")
+
+
+def _action_space(data: Mapping[str, Any]) -> ActionSpace:
+    try:
+        return ActionSpace(data["actions"])
+    except ValueError as error:
+        raise ValueError(f"$.actions: {error}") from None
+
+
+def _check_names(path: str, table: Mapping[str, float], space: ActionSpace) -> None:
+    foreign = sorted(set(table) - {*space.names, "policy"})
+    if foreign:
+        raise ValueError(f"{path}: {foreign} are no actions; there are {', '.join(space.names)}")
+    missing = [a.name for a in space if not a.is_skip and a.name not in table]
+    if missing:
+        raise ValueError(f"{path}: no figure for the actions {', '.join(missing)}")

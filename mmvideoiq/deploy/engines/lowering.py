@@ -1,0 +1,151 @@
+"""What both engines derive from a bundle before they build a model: integer weights, window sums, sizes, states.
+
+Axes: O output channels, I inputs per group, kh kw a kernel's height and width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mmvideoiq.deploy.bundle.graph import Graph, Node
+from mmvideoiq.deploy.bundle.packing import SignedWeights, signed_weights
+
+if TYPE_CHECKING:
+    from mmvideoiq.deploy.bundle.bundle import Layer
+
+EPS = 1e-4  # a zero-point correction below this share of the weight's step is rounding
+
+# --- weights ----------------------------------------------------------------------------------------------------------
+
+
+def float_weight(layer: Layer) -> np.ndarray:
+    """The weight times the gain, float64 (O, ...)."""
+    weight = layer.weight
+    if weight is None:
+        assert layer.codes is not None and layer.scale is not None and layer.offset is not None
+        weight = weight_values(layer.codes, layer.scale, layer.offset)
+    return weight_values(weight, layer.gain, np.zeros_like(layer.gain))
+
+
+def integer_weight(layer: Layer) -> SignedWeights:
+    """The weight times the gain: int8 codes (O, ...); scale and zero-point correction float64 (O,)."""
+    assert layer.codes is not None and layer.scale is not None and layer.offset is not None
+    signed = signed_weights(layer.codes, layer.scale, layer.offset, layer.bits)
+    gain = layer.gain.astype(np.float64)
+    return signed._replace(scale=gain * signed.scale, remainder=gain * signed.remainder)
+
+
+def weight_values(codes: np.ndarray, scale: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    """``scale * codes + offset`` with one scale and offset per output channel, float64."""
+    shape = (-1, *[1] * (codes.ndim - 1))
+    return scale.astype(np.float64).reshape(shape) * codes + offset.astype(np.float64).reshape(shape)
+
+
+def split_weights(weights: SignedWeights) -> list[SignedWeights]:
+    """Two weights of at most 7 bits whose values add up to those of ``weights``; only the second has a correction.
+
+    ``scale * code + remainder = 2 scale * (code >> 1) + scale / 2 * (2 (code & 1) + 1) + remainder - scale / 2``,
+    of which the end is 0 on a symmetric grid of 8 bits.
+    """
+    codes, scale, remainder = weights
+    rest = remainder - scale / 2
+    rest[np.abs(rest) < EPS * np.abs(scale)] = 0
+    return [
+        SignedWeights(codes >> 1, 2 * scale, np.zeros_like(rest)),
+        SignedWeights(2 * (codes & 1) + 1, scale / 2, rest),
+    ]
+
+
+def reorder_gates(arrays: Sequence[np.ndarray], order: Sequence[int]) -> list[np.ndarray]:
+    """LSTM weights (4H, ...), whose gates stand as i, f, g, o, with the gates in another order: (1, 4H, ...)."""
+    return [np.concatenate([np.split(array, 4)[i] for i in order])[None] for array in arrays]
+
+
+# --- geometry ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ConvGeometry:
+    """Where a convolution looks; pairs are (h, w)."""
+
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+    @classmethod
+    def of(cls, node: Node) -> ConvGeometry:
+        """That of a conv node."""
+        stride, padding, dilation = (tuple(node.attrs[key]) for key in ("stride", "padding", "dilation"))
+        return cls(tuple(node.attrs["shape"][2:]), stride, padding, dilation, node.attrs["groups"])
+
+    def output_size(self, size: Sequence[int]) -> tuple[int, ...]:
+        """Height and width of the output for an input of ``size``."""
+        axes = zip(size, self.kernel, self.stride, self.padding, self.dilation, strict=True)
+        return tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in axes)
+
+    def window_sums(self, weight: np.ndarray, size: Sequence[int]) -> np.ndarray:
+        """The convolution of ones (I, *size): at each place the sum of the weights (O, I, kh, kw) that meet no padding.
+
+        Returns: (O, h, w); (O, 1, 1) where there is no padding.
+        """
+        if self.padding == (0, 0):
+            return weight.sum(axis=(1, 2, 3), keepdims=True)[:, 0]
+        meets = []
+        axes = (self.kernel, self.stride, self.padding, self.dilation, size, self.output_size(size))
+        for k, s, p, d, n, count in zip(*axes, strict=True):
+            place = np.arange(count)[:, None] * s - p + np.arange(k) * d
+            meets.append(((place >= 0) & (place < n)).astype(np.float64))
+        return np.einsum("oikl,hk,wl->ohw", weight, *meets)
+
+
+def pooling_ends(node: Node, size: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Output size, and padding behind the input, of a pooling node; a window that would start there is left out."""
+    counts, ends = [], []
+    for n, k, s, p in zip(size, *(node.attrs[key] for key in ("kernel", "stride", "padding")), strict=True):
+        count = (n + 2 * p - k + (s - 1 if node.attrs["ceil"] else 0)) // s + 1
+        count -= (count - 1) * s >= n + p
+        counts.append(count)
+        ends.append(max((count - 1) * s + k - n - p, 0))
+    return counts, ends
+
+
+# --- the graph --------------------------------------------------------------------------------------------------------
+
+
+def consumers(graph: Graph, node: Node) -> list[Node]:
+    """The nodes that read the value of ``node``."""
+    return [other for other in graph if node.name in other.inputs]
+
+
+def producers(graph: Graph, node: Node) -> list[Node]:
+    """The nodes whose values ``node`` reads."""
+    return [other for other in graph if set(other.outputs) & set(node.inputs)]
+
+
+def clipped_at_zero(graph: Graph, node: Node, bits: int) -> bool:
+    """Whether all that read ``node`` take its negative values as 0, which makes a ReLU there superfluous."""
+
+    def clips(reader: Node) -> bool:
+        if reader.op == "max_pool":
+            return clipped_at_zero(graph, reader, bits)
+        grid = reader.grid(bits) if reader.op == "quantize" else None
+        return grid is not None and grid.low == 0 and grid.origin >= 0
+
+    return node.name not in graph.outputs and all(map(clips, consumers(graph, node)))
+
+
+def states(graph: Graph) -> dict[str, str]:
+    """Output -> input that takes it with the frames that follow, of all LSTMs."""
+    lstms = [node for node in graph if node.op == "lstm"]
+    return {out: name for node in lstms for name, out in zip(node.inputs[1:], node.outputs[1:], strict=True)}
+
+
+def model_outputs(graph: Graph) -> list[str]:
+    """The graph's outputs, and the states."""
+    return list(dict.fromkeys([*graph.outputs, *states(graph)]))

@@ -1,0 +1,324 @@
+"""From graph to ``ov.Model``, such that OpenVINO's CPU plugin runs its quantized layers in int8.
+
+The plugin fuses a convolution of fake-quantized values and int8 weights, with all that follows up to the next fake
+quantization, into one int8 convolution. What it looks for is met as follows:
+
+=========== =======================================================================================================
+activations 256 levels from 0, whatever the bits; a clamp before them keeps codes on the grid. A grid that starts
+            elsewhere is moved to 0; what it lacks then is added after the convolution
+weights     int8, times a scale per channel, which holds the gain as well
+remainder   of weights (``packing.signed_weights``), times the sum over the window: added in float
+order       of channels, on CPUs without VNNI: see :mod:`.channel_order`
+shortcuts   added inside the convolution, if the plugin's "snippets" are off; the sums of remainders need them on
+max pools   after the quantization that follows: it is the same, and works on bytes
+resizing    of frames before they are normalized, which is the same and works on fewer numbers
+=========== =======================================================================================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mmvideoiq.deploy.bundle.graph import Node
+from mmvideoiq.deploy.bundle.packing import SignedWeights
+from mmvideoiq.deploy.engines.channel_permutation import Probe, channel_orders, reordered, saturates_in_pairs
+from mmvideoiq.deploy.engines.cpu import may_saturate
+from mmvideoiq.deploy.engines.lowering import (
+    ConvGeometry,
+    clipped_at_zero,
+    consumers,
+    float_weight,
+    integer_weight,
+    model_outputs,
+    pooling_ends,
+    producers,
+    reorder_gates,
+    split_weights,
+    weight_values,
+)
+
+if TYPE_CHECKING:
+    from mmvideoiq.deploy.bundle.bundle import Bundle, Layer
+
+TOP = 255  # the highest of 256 levels
+
+
+@dataclass(frozen=True)
+class _Value:
+    """A value of the model, in place of ``node + offset``.
+
+    Attributes:
+        high: of codes, ``node`` being ``step * code`` with codes 0 to ``high``; 0 of floats.
+        pool: a max pool that is still to be done, after the quantization that reads the value.
+    """
+
+    node: Any
+    offset: float = 0.0
+    high: int = 0
+    pool: Node | None = None
+
+
+class OpenVinoModel:
+    """The model in the making; one method per operation of :mod:`.graph`, of the same name."""
+
+    def __init__(
+        self, bundle: Bundle | Probe, part: str, bits: int, vnni: bool, *, ordered: bool = False
+    ) -> None:
+        import openvino
+        from openvino import opset1, opset13
+
+        self.op, self.pools = opset13, opset1
+        self.bundle, self.part, self.bits, self.vnni = bundle, part, bits, vnni
+        self.graph = bundle.graphs[part]
+        self.remainders = self.relies_on_pairs = False
+        self.ordered = ordered
+        self.orders = channel_orders(self.graph, bits, self.saturating) if ordered else {}
+        self.sums: dict[Any, Any] = {}
+        parameters = [
+            opset13.parameter(list(shape), np.uint8 if len(shape) == 4 else np.float32, name=name)
+            for name, shape in self.graph.inputs.items()
+        ]
+        self.values = dict(zip(self.graph.inputs, map(_Value, parameters), strict=True))
+        for node in self.graph:
+            results = getattr(self, node.op)(node, *(self.values[name] for name in node.inputs))
+            results = results if isinstance(results, tuple) else (results,)
+            self.values.update(zip(node.outputs, results, strict=True))
+        outputs = [opset13.result(self.output(name)) for name in model_outputs(self.graph)]
+        self.model = openvino.Model(outputs, parameters, f"{part}, {bits} bits")
+
+    def constant(self, numbers: Any) -> Any:
+        return self.op.constant(np.asarray(numbers, np.float32))
+
+    def per_channel(self, x: Any, numbers: Any) -> Any:
+        """Numbers (C,) that broadcast over ``x`` (N, C) or (N, C, h, w)."""
+        return self.constant(np.reshape(numbers, (1, -1, *[1] * len(sizes(x)[1:]))))
+
+    def floats(self, x: _Value) -> Any:
+        """The value itself. What reads codes is kept from computing, and rounding, in bytes: nothing passes an abs."""
+        y = self.op.abs(x.node) if x.high else x.node
+        return self.op.add(y, self.constant(x.offset)) if x.offset else y
+
+    def output(self, name: str) -> Any:
+        """The value of that name, its channels in the graph's order."""
+        y = self.floats(self.values[name])
+        if name not in self.orders:
+            return y
+        return self.op.gather(y, self.op.constant(np.argsort(self.orders[name])), self.op.constant(1))
+
+    def layer(self, node: Node) -> Layer:
+        return reordered(self.bundle.layer(self.part, node, self.bits), node, self.orders)
+
+    @staticmethod
+    def integers(layer: Layer) -> SignedWeights:
+        """Codes (O, I, kh, kw), also those of a linear layer."""
+        weights = integer_weight(layer)
+        return weights._replace(codes=weights.codes.reshape((*weights.codes.shape, 1, 1)[:4]))
+
+    def saturating(self, node: Node, high: int) -> np.ndarray | None:
+        """The weights' codes where some order of channels makes sums of two products leave int16."""
+        layer = self.bundle.layer(self.part, node, self.bits)
+        codes = None if layer.codes is None else self.integers(layer).codes
+        return codes if codes is not None and may_saturate(codes, high) else None
+
+    # --- operations without weights -----------------------------------------------------------------------------
+
+    def normalize(self, node: Node, x: _Value) -> _Value:
+        mean, std = (np.array(node.attrs[key], np.float64) for key in ("mean", "std"))
+        y = self.op.convert(x.node, np.float32)
+        if self.resized_at_once(node):
+            y = self.interpolated(y, consumers(self.graph, node)[0], axes=(1, 2))
+        y = self.op.multiply(self.op.subtract(y, self.constant(mean)), self.constant(1 / std))
+        return _Value(self.op.transpose(y, self.op.constant([0, 3, 1, 2])))
+
+    def resized_at_once(self, node: Node) -> bool:
+        """Whether all that is done with the normalized frames of ``node`` is one resizing."""
+        return node.name not in self.graph.outputs and [
+            reader.op for reader in consumers(self.graph, node)
+        ] == ["resize"]
+
+    def resize(self, node: Node, x: _Value) -> _Value:
+        done = any(
+            given.op == "normalize" and self.resized_at_once(given) for given in producers(self.graph, node)
+        )
+        return x if done else _Value(self.interpolated(self.floats(x), node, axes=(2, 3)))
+
+    def interpolated(self, y: Any, node: Node, *, axes: tuple[int, int]) -> Any:
+        size, where = (self.op.constant(list(numbers)) for numbers in (node.attrs["size"], axes))
+        return self.op.interpolate(y, size, "linear_onnx", "sizes", axes=where)
+
+    def quantize(self, node: Node, x: _Value) -> _Value:
+        grid = node.grid(self.bits)
+        if grid is None:
+            return x
+        shift = -grid.low + grid.low % 2  # even, so that halves go to the same side
+        step, offset, high = grid.step, grid.origin - shift * grid.step, grid.high + shift
+        start, y = offset - x.offset, x.node
+        if (shift, high) != (0, TOP):
+            y = self.op.clamp(y, start + (grid.low + shift) * step, start + high * step)
+        given, wanted = [start, start + TOP * step], [0, TOP * step]
+        y = self.op.fake_quantize(y, *map(self.constant, given + wanted), TOP + 1)
+        y = _Value(y, offset, high)
+        return y if x.pool is None else self.pooled(x.pool, y)
+
+    def relu(self, node: Node, x: _Value) -> _Value:
+        return x if clipped_at_zero(self.graph, node, self.bits) else _Value(self.op.relu(self.floats(x)))
+
+    def clamp(self, node: Node, x: _Value) -> _Value:
+        return _Value(self.op.clamp(self.floats(x), node.attrs["low"], node.attrs["high"]))
+
+    def add(self, node: Node, x: _Value, y: _Value) -> _Value:
+        return _Value(self.op.add(x.node, y.node), x.offset + y.offset)
+
+    def max_pool(self, node: Node, x: _Value) -> _Value:
+        readers = consumers(self.graph, node)
+        if len(readers) == 1 and readers[0].op == "quantize" and readers[0].grid(self.bits):
+            if node.name not in self.graph.outputs:
+                return replace(x, pool=node)
+        return self.pooled(node, x)
+
+    def pooled(self, node: Node, x: _Value) -> _Value:
+        return replace(x, node=self.pools.max_pool(x.node, *self.pooling(node, x)))
+
+    def avg_pool(self, node: Node, x: _Value) -> _Value:
+        strides, starts, ends, kernel = self.pooling(node, x)
+        return _Value(self.pools.avg_pool(self.floats(x), strides, starts, ends, kernel, True))
+
+    def pooling(self, node: Node, x: _Value) -> tuple[list[int], ...]:
+        """Strides, paddings before and after, kernel; a geometry that would start beyond the input is left out."""
+        kernel, stride, padding = (list(node.attrs[key]) for key in ("kernel", "stride", "padding"))
+        return stride, padding, pooling_ends(node, sizes(x.node)[1:])[1], kernel
+
+    def mean_pool(self, node: Node, x: _Value) -> _Value:
+        return _Value(self.op.reduce_mean(self.floats(x), self.op.constant([2, 3]), keep_dims=False))
+
+    def flatten(self, node: Node, x: _Value) -> _Value:
+        return replace(x, node=self.op.reshape(x.node, self.op.constant([0, -1]), True))
+
+    def shift(self, node: Node, x: _Value) -> _Value:
+        frames, fold = node.attrs["frames"], node.attrs["fold"]
+        y = self.floats(x) if x.offset else x.node
+        shape = sizes(y)
+        clips = self.op.reshape(y, self.op.constant([-1, frames, *shape]), False)
+
+        def cut(start: tuple[int, int], end: tuple[int, int]) -> Any:
+            return self.op.slice(clips, *(self.op.constant(list(v)) for v in (start, end, (1, 1), (1, 2))))
+
+        def pad(y: Any, before: int, after: int) -> Any:
+            ends = ([0, n, *[0] * len(shape)] for n in (before, after))
+            return self.op.pad(y, *map(self.op.constant, ends), "constant", self.constant(0.0))
+
+        coming = pad(cut((1, 0), (frames, fold)), 0, 1)
+        past = pad(cut((0, fold), (frames - 1, 2 * fold)), 1, 0)
+        rest = cut((0, 2 * fold), (frames, shape[0]))
+        y = self.op.concat([coming, past, rest], 2)
+        y = self.op.reshape(y, self.op.constant([-1, *shape]), False)
+        return _Value(y, high=0 if x.offset else x.high)
+
+    def lstm(self, node: Node, x: _Value, h: _Value, c: _Value) -> tuple[_Value, ...]:
+        op, hidden = self.op, node.attrs["hidden"]
+        weights = reorder_gates(self.bundle.lstm(self.part, node), (1, 0, 2, 3))  # f, i, g, o
+        zero, one = (op.constant(np.array([axis])) for axis in (0, 1))
+        y, *state = op.lstm_sequence(
+            op.unsqueeze(self.floats(x), zero),
+            *(op.unsqueeze(self.floats(value), one) for value in (h, c)),
+            op.gather(op.shape_of(x.node), zero, zero),
+            *map(self.constant, weights),
+            hidden_size=hidden,
+            direction="forward",
+        ).outputs()
+        return tuple(_Value(op.reshape(v, op.constant([-1, hidden]), False)) for v in (y, *state))
+
+    # --- layers -------------------------------------------------------------------------------------------------
+
+    def affine(self, node: Node, x: _Value) -> _Value:
+        layer = self.layer(node)
+        y = self.op.multiply(self.floats(x), self.per_channel(x.node, layer.gain))
+        return _Value(self.op.add(y, self.per_channel(x.node, layer.bias)))
+
+    def linear(self, node: Node, x: _Value) -> _Value:
+        pixels = replace(x, node=self.op.reshape(x.node, self.op.constant([0, 0, 1, 1]), True))
+        return self.flatten(node, self.convolved(node, pixels, ConvGeometry()))
+
+    def conv(self, node: Node, x: _Value) -> _Value:
+        return self.convolved(node, x, ConvGeometry.of(node))
+
+    def convolved(self, node: Node, x: _Value, geometry: ConvGeometry) -> _Value:
+        layer = self.layer(node)
+        bias = layer.bias[:, None, None]
+        if layer.codes is None or not x.high:
+            weight = self.weight_constant(float_weight(layer), geometry)
+            return _Value(
+                self.op.add(self.convolution(self.floats(x), weight, geometry), self.constant(bias[None]))
+            )
+        weights = self.integers(layer)
+        if x.offset:
+            bias = bias + x.offset * geometry.window_sums(weight_values(*weights), sizes(x.node)[1:])
+        terms = self.terms(weights, x.high, geometry)
+        sums = [self.convolution(x.node, self.dequantized(term, geometry), geometry) for term in terms]
+        remainder = terms[-1].remainder
+        if remainder.any():
+            self.remainders = True
+            total = self.window_sum(x.node, geometry, len(remainder))
+            sums.append(self.op.multiply(total, self.constant(remainder[None, :, None, None])))
+        return _Value(reduce(self.op.add, [*sums, self.constant(bias[None])]))
+
+    def terms(self, weights: SignedWeights, high: int, geometry: ConvGeometry) -> list[SignedWeights]:
+        """The weights, or the two halves of which they are the sum."""
+        halved = split_weights(weights)
+        if not self.vnni and may_saturate(weights.codes, high):
+            if not self.ordered or geometry.groups > 1 or saturates_in_pairs(weights.codes, high):
+                return halved
+            self.relies_on_pairs = True
+        # with few inputs a second convolution costs less than a remainder
+        spares_remainder = weights.remainder.any() and not halved[-1].remainder.any()
+        return halved if geometry.groups > 1 and spares_remainder else [weights]
+
+    def convolution(self, x: Any, weight: Any, geometry: ConvGeometry) -> Any:
+        """``weight``: as ``weight_constant`` gives it."""
+        op = self.op.convolution if geometry.groups == 1 else self.op.group_convolution
+        stride, padding, dilation = map(list, (geometry.stride, geometry.padding, geometry.dilation))
+        return op(x, weight, stride, padding, padding, dilation)
+
+    def weight_constant(self, numbers: np.ndarray, geometry: ConvGeometry) -> Any:
+        """Of (O, I, kh, kw), or (O, I) for one pixel: with groups (groups, O / groups, I, kh, kw)."""
+        numbers = numbers if numbers.dtype == np.int8 else numbers.astype(np.float32)
+        shape = (*numbers.shape, 1, 1)[:4]
+        if geometry.groups > 1:
+            shape = (geometry.groups, shape[0] // geometry.groups, *shape[1:])
+        return self.op.constant(numbers.reshape(shape))
+
+    def dequantized(self, weights: SignedWeights, geometry: ConvGeometry) -> Any:
+        """Without the remainder."""
+        codes = self.op.convert(self.weight_constant(weights.codes, geometry), np.float32)
+        return self.op.multiply(codes, self.weight_constant(weights.scale[:, None, None, None], geometry))
+
+    def window_sum(self, x: Any, geometry: ConvGeometry, channels: int) -> Any:
+        """The sum of ``x`` over what each of the ``channels`` outputs sees: (N, 1, h, w), or one for each."""
+        groups = geometry.groups
+        inputs, pixel = sizes(x)[0] // groups, ConvGeometry(groups=groups)
+        key = (x.get_name(), groups)
+        if inputs > 1 and key not in self.sums:
+            ones = SignedWeights(
+                np.ones((groups, inputs), np.int8), np.ones(groups, np.float32), np.zeros(groups)
+            )
+            self.sums[key] = self.convolution(x, self.dequantized(ones, pixel), pixel)
+        y = self.sums.get(key, x)
+        if geometry.kernel != (1, 1) or geometry.stride != (1, 1) or geometry.padding != (0, 0):
+            y = self.convolution(
+                y,
+                self.weight_constant(np.ones((groups, 1, *geometry.kernel), np.float32), geometry),
+                geometry,
+            )
+        if 1 < groups < channels:
+            owner = np.arange(groups).repeat(channels // groups)
+            y = self.op.gather(y, self.op.constant(owner), self.op.constant(1))
+        return y
+
+
+def sizes(x: Any) -> list[int]:
+    """Of a node's value but for N: (C, h, w) or (D,)."""
+    return [size.get_length() for size in list(x.get_output_partial_shape(0))[1:]]

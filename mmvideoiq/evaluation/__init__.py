@@ -1,0 +1,1 @@
+"""Rows: trained models, tested and timed beside one another."""

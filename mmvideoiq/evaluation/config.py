@@ -1,0 +1,338 @@
+"""The rows of a comparison: which trained model is tested in which way, read from a file and checked.
+
+A comparison is a Python config file:
+
+    name = "demo"
+    rows = [
+        dict(name="float", config="../float/demo_float.py", checkpoint="work_dirs/demo/float"),
+        dict(name="fixed-4", config=..., checkpoint=..., precision=4),
+        dict(name="random", config=..., checkpoint=..., usage_of="videoiq", draws=2),
+        dict(name="early exit", config=..., checkpoint=..., threshold=[0.5, 0.7, 0.9]),
+        dict(name="videoiq", config=..., checkpoint=[...], bundle="work_dirs/demo/bundle"),
+    ]
+    metric = "acc/top1"  # optional: the figure of the host's evaluator that is compared
+    engine = "openvino"  # optional: of the bundles
+    timed_clips = 60  # optional
+
+``config`` is relative to the file, other paths to the current folder. ``checkpoint`` is a file, an address, or the
+folder of a training, of which the best checkpoint is taken, else the last; with several, the row is their mean.
+A row may say one of ``precision``, ``threshold``, ``budget`` (a mean cost, measured on the val list) and ``usage_of``
+(random actions as often as another row's). A list of thresholds or budgets makes a row of each, drawn as a curve.
+``cfg_options`` are merged into the config. Milliseconds are measured where rows have a ``bundle``.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch import nn
+
+from mmvideoiq.actions import ActionSpace
+from mmvideoiq.fileio import find_checkpoint
+
+WAYS = ("precision", "threshold", "budget", "usage_of")
+CURVES = ("threshold", "budget")
+NEEDS = {
+    "precision": "set_fixed_action",
+    "threshold": "set_threshold",
+    "budget": "policy",
+    "usage_of": "chooser",
+}
+# recognizers whose predictions do not say what they cost -> the same with costs; checkpoints fit both
+WITH_COSTS = {"Recognizer2D": "UniformRecognizer", "AnyPrecisionRecognizer": "FixedPrecisionRecognizer"}
+PLUGIN = "mmvideoiq.plugin"
+
+
+class RowError(ValueError):
+    """A comparison, or one of its rows, cannot be used; the message says which and why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A tested model: a config, checkpoints of it, and what to run in place of what the config says.
+
+    Attributes:
+        curve: the name it stands under in a drawing.
+        way, value: one of :data:`WAYS`, or None, and its setting.
+        draws: tests of each checkpoint, for random actions.
+        traced: also write what was done with each frame.
+    """
+
+    name: str
+    curve: str
+    config: Path
+    checkpoints: tuple[str, ...]
+    way: str | None = None
+    value: Any = None
+    draws: int = 1
+    traced: bool = False
+    bundle: Path | None = None
+    cfg_options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What a file of rows says."""
+
+    name: str
+    rows: tuple[Row, ...]
+    metric: str = "acc/top1"
+    engine: str = "openvino"
+    timed_clips: int = 60
+
+    def with_rows(self, more: tuple[Row, ...]) -> Comparison:
+        """The same with ``more`` rows; RowError where a name stands twice."""
+        _check_names([*self.rows, *more])
+        return replace(self, rows=(*self.rows, *more))
+
+
+def read_comparison(path: str | Path) -> Comparison:
+    """Read a file of rows.
+
+    Raises:
+        RowError: no such file, not Python, no rows, an unknown key, or a row that :func:`make_rows` refuses.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise RowError(f"file of rows not found: {path}")
+    try:
+        content = Config.fromfile(path).to_dict()
+    except Exception as fault:
+        raise RowError(f"{path} cannot be read: {type(fault).__name__}: {fault}") from fault
+    if "rows" not in content and ("model" in content or "stages" in content):
+        kind = "the config of a model" if "model" in content else "a recipe"
+        raise RowError(f"{path} is {kind}, not a file of rows")
+    allowed = {"name", "rows", "metric", "engine", "timed_clips"}
+    unknown = sorted(set(content) - allowed)
+    if unknown:
+        raise RowError(f"{path}: unknown key '{unknown[0]}'; allowed: {sorted(allowed)}")
+    content["rows"] = make_rows(content.get("rows") or (), folder=path.parent)
+    return Comparison(**{"name": path.stem, **content})
+
+
+def make_rows(entries: Sequence[Mapping[str, Any]], *, folder: Path) -> tuple[Row, ...]:
+    """The rows that ``entries`` describe, one per threshold or budget.
+
+    Raises:
+        RowError: none at all, a missing or unknown key, two ways at once, a repeated name, a file that is missing, or
+            ``usage_of`` that names no other row.
+    """
+    if not entries:
+        raise RowError("there are no rows to compare")
+    rows: list[Row] = []
+    for entry in entries:
+        rows += _expand(entry, folder)
+    _check_names(rows)
+    for row in rows:
+        known = [other.name for other in rows if other.way != "usage_of"]
+        if row.way == "usage_of" and row.value not in known:
+            raise RowError(f"row '{row.name}': usage_of='{row.value}' names no other row; known: {known}")
+    return tuple(rows)
+
+
+def _check_names(rows: Sequence[Row]) -> None:
+    names = [row.name for row in rows]
+    for name in names:
+        if names.count(name) > 1:
+            raise RowError(f"row '{name}': the name stands twice; every row needs its own")
+
+
+def _expand(entry: Mapping[str, Any], folder: Path) -> list[Row]:
+    where = f"row '{entry.get('name', '?')}'"
+    for missing in sorted({"name", "config", "checkpoint"} - set(entry)):
+        raise RowError(f"{where}: '{missing}' is missing")
+    allowed = {"name", "config", "checkpoint", "draws", "bundle", "cfg_options", *WAYS}
+    for unknown in sorted(set(entry) - allowed):
+        raise RowError(f"{where}: unknown key '{unknown}'; allowed: {sorted(allowed)}")
+    ways = [way for way in WAYS if entry.get(way) is not None]
+    if len(ways) > 1:
+        raise RowError(f"{where}: {' and '.join(ways)} exclude one another")
+    config = folder / entry["config"]
+    if not config.is_file():
+        raise RowError(f"{where}: config {entry['config']} does not exist")
+    checkpoints = [entry["checkpoint"]] if isinstance(entry["checkpoint"], str) else entry["checkpoint"]
+    if not checkpoints:
+        raise RowError(f"{where}: there is no checkpoint")
+    bundle = entry.get("bundle")
+    if bundle is not None and not (Path(bundle) / "manifest.json").is_file():
+        raise RowError(
+            f"{where}: {bundle} is no bundle (no manifest.json in it); make one with tools/export.py"
+        )
+    common = dict(
+        curve=entry["name"],
+        config=config.resolve(),
+        checkpoints=tuple(_checkpoint(where, str(path)) for path in checkpoints),
+        draws=entry.get("draws", 1),
+        bundle=None if bundle is None else Path(bundle),
+        cfg_options=entry.get("cfg_options") or {},
+    )
+    way = ways[0] if ways else None
+    value = entry[way] if way else None
+    if isinstance(value, list | tuple):
+        if way not in CURVES or not value:
+            raise RowError(f"{where}: {way}={value} must be a single value")
+        return [Row(name=f"{entry['name']}@{item:g}", way=way, value=item, **common) for item in value]
+    return [Row(name=entry["name"], way=way, value=value, **common)]
+
+
+def _checkpoint(where: str, path: str) -> str:
+    """The file that a row's checkpoint means."""
+    if "://" in path:
+        return path
+    if Path(path).is_dir():
+        try:
+            return str(find_checkpoint(Path(path)))
+        except FileNotFoundError:
+            raise RowError(f"{where}: no checkpoint in the folder {path}") from None
+    if not Path(path).is_file():
+        raise RowError(f"{where}: checkpoint not found: {path}")
+    return path
+
+
+def read_config(row: Row) -> Config:
+    """The row's config, its options merged.
+
+    Raises:
+        RowError: it cannot be read, or the options do not fit.
+    """
+    try:
+        config = Config.fromfile(row.config)
+        config.merge_from_dict(dict(row.cfg_options))
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise RowError(f"row '{row.name}': config {row.config.name} cannot be read: {reason}") from error
+    return config
+
+
+def row_config(row: Row) -> Config:
+    """:func:`read_config`, its recognizer one that says what it costs.
+
+    Raises:
+        RowError: as there, or it has no model or no test list.
+    """
+    where, config = f"row '{row.name}'", read_config(row)
+    if "model" not in config:
+        raise RowError(f"{where}: config {row.config.name} has no model")
+    config.model.type = WITH_COSTS.get(config.model.type, config.model.type)
+    if row.way == "threshold":
+        config.model.threshold = row.value
+    imports = list((config.get("custom_imports") or {}).get("imports", []))
+    if PLUGIN not in imports:
+        config.custom_imports = dict(imports=[*imports, PLUGIN], allow_failed_imports=False)
+    find_test_list(row, config)
+    return config
+
+
+def find_test_list(row: Row, config: Config) -> str:
+    """The path of the config's test list; RowError where it has none."""
+    where = f"row '{row.name}'"
+    for key in ("test_dataloader", "test_evaluator", "test_cfg"):
+        if not config.get(key):
+            raise RowError(f"{where}: config {row.config.name} has no {key}, so there is nothing to test on")
+    dataset = config.test_dataloader.dataset
+    while "dataset" in dataset:  # a wrapper of the host
+        dataset = dataset.dataset
+    path = dataset.get("ann_file") or ""
+    places = [path, os.path.join(dataset.get("data_root") or "", path)]
+    found = next((place for place in places if os.path.isfile(place)), None)
+    if found is None:
+        raise RowError(f"{where}: test list not found: {places[-1] or '(no ann_file)'}")
+    return os.path.realpath(found)
+
+
+def check_rows(rows: Sequence[Row]) -> dict[str, Config]:
+    """Build every row's model with its weights, before anything is tested; returns the configs by row name.
+
+    Each config gets a ``ComputeCostMetric`` over its model's actions where it has none.
+
+    Raises:
+        RowError: names the row, and what does not fit: the config, a checkpoint without some of the model's weights or
+            with others, the way it is tested, another number of classes or another test list than the first row's.
+    """
+    configs: dict[str, Config] = {}
+    models: dict[str, nn.Module] = {}
+    loaded: set[tuple[str, str]] = set()
+    first: tuple[Row, int, str] | None = None
+    for row in rows:
+        config = row_config(row)
+        key = config.dump()
+        model = models.get(key) or _build(row, config)
+        models = {key: model}  # rows of one config stand together; no more than one model is held
+        for checkpoint in row.checkpoints:
+            if (key, checkpoint) not in loaded:
+                _load(row, model, checkpoint)
+                loaded.add((key, checkpoint))
+        _check_way(row, model)
+        found = (row, int(model.cls_head.num_classes), find_test_list(row, config))
+        first = first or found
+        if found[1] != first[1]:
+            raise RowError(f"row '{row.name}' has {found[1]} classes, row '{first[0].name}' has {first[1]}")
+        if found[2] != first[2]:
+            raise RowError(f"row '{row.name}' is tested on {found[2]}, row '{first[0].name}' on {first[2]}")
+        _count_costs(config, model.actions)
+        configs[row.name] = config
+    return configs
+
+
+def _build(row: Row, config: Config) -> nn.Module:
+    init_default_scope(config.get("default_scope", "mmaction"))
+    try:
+        model = MODELS.build(copy.deepcopy(config.model))
+    except Exception as fault:
+        raise RowError(
+            f"row '{row.name}': the model cannot be built: {type(fault).__name__}: {fault}"
+        ) from fault
+    if not isinstance(getattr(model, "actions", None), ActionSpace):
+        raise RowError(
+            f"row '{row.name}': a {config.model.type} does not say what its predictions cost; "
+            f"known: {', '.join([*WITH_COSTS, *WITH_COSTS.values()])}, EarlyExitRecognizer, PrecisionEnsemble, "
+            "VideoIQRecognizer"
+        )
+    return model
+
+
+def _load(row: Row, model: nn.Module, checkpoint: str) -> None:
+    where = f"row '{row.name}': checkpoint {checkpoint}"
+    try:
+        state = CheckpointLoader.load_checkpoint(checkpoint, map_location="cpu", logger="silent")
+        state = state.get("state_dict", state)
+    except Exception as fault:
+        raise RowError(f"{where} cannot be read: {type(fault).__name__}: {fault}") from fault
+    try:
+        missing = model.load_state_dict(state, strict=False).missing_keys
+    except RuntimeError as fault:
+        shape = str(fault).splitlines()[-1].strip()
+        raise RowError(f"{where} does not fit {row.config.name}: {shape}") from None
+    if missing:
+        raise RowError(
+            f"{where} lacks {len(missing)} of the weights that {row.config.name} needs, e.g. {missing[0]}"
+        )
+
+
+def _check_way(row: Row, model: nn.Module) -> None:
+    if row.way is None:
+        return
+    where = f"row '{row.name}': {row.way}={row.value!r}"
+    if not hasattr(model, NEEDS[row.way]):
+        raise RowError(f"{where} is nothing for a {type(model).__name__}")
+    if row.way == "precision":
+        try:
+            model.set_fixed_action(bits=row.value)
+        except ValueError as fault:
+            raise RowError(f"{where}: {fault}") from None
+
+
+def _count_costs(config: Config, actions: ActionSpace) -> None:
+    evaluators = config.test_evaluator if isinstance(config.test_evaluator, list) else [config.test_evaluator]
+    if not any(evaluator["type"] == "ComputeCostMetric" for evaluator in evaluators):
+        chosen = [dict(skip=a.skip) if a.is_skip else dict(bits=a.bits, separate=a.separate) for a in actions]
+        space = dict(actions=chosen, cost=actions.cost)
+        config.test_evaluator = [*evaluators, dict(type="ComputeCostMetric", actions=space)]

@@ -1,0 +1,178 @@
+"""Runs a comparison: tests the rows that have no result yet, then measures milliseconds; see ``rows.py``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from mmvideoiq.evaluation.config import Comparison, Row, RowError, check_rows, read_config
+from mmvideoiq.fileio import DamagedFile, read_json, write_json
+from mmvideoiq.jobs.lock import locked
+from mmvideoiq.jobs.process import finished, run_process, say
+
+TEST, TIME = "mmvideoiq.evaluation.evaluator.test_rows", "mmvideoiq.latency.rows.time_rows"
+
+
+def run_comparison(
+    comparison: Comparison, work_dir: Path, *, timed: bool, console: Console
+) -> dict[str, Any]:
+    """Check, test and time the rows; finished ones are taken from ``work_dir`` as they are.
+
+    Returns: ``name``, ``metric`` and what :class:`Evaluation` knows of the rows.
+
+    Raises:
+        RowError: before anything is tested, also where another process has ``work_dir``.
+        StageFailed: the process that tests or measures ended with an error.
+    """
+    with locked(work_dir, RowError):
+        evaluation = Evaluation(comparison, work_dir, console=console)
+        evaluation.test()
+        if timed and any(row.bundle for row in comparison.rows):
+            evaluation.time()
+    rows = [found | {"curve": row.curve} for found, row in zip(evaluation.rows, comparison.rows, strict=True)]
+    return dict(name=comparison.name, metric=comparison.metric, rows=rows, source=evaluation.source)
+
+
+class Evaluation:
+    """Rows that are tested, then timed, each result kept in ``work_dir`` and used again while nothing changed.
+
+    Attributes:
+        rows: as in ``summary.json``, after :meth:`test`; :meth:`time` adds ``ms_per_clip`` and ``ms_of`` ('bundle' or
+            'PyTorch') to those that can run for real.
+        source: versions and counts.
+        traces: files that say what was done with each frame, one per checkpoint of each traced row.
+
+    Raises:
+        RowError: a row does not fit.
+    """
+
+    def __init__(self, comparison: Comparison, work_dir: Path, *, console: Console) -> None:
+        self.comparison, self.work_dir, self.console = comparison, work_dir.resolve(), console
+        self._jobs = _write_jobs(comparison, self.work_dir)
+        self.rows: list[dict[str, Any]] = []
+        self.source: dict[str, Any] = {}
+        self.traces = [trace for job in self._jobs.values() for trace in job["traces"]]
+
+    def test(self) -> None:
+        """Test the rows that have no result."""
+        left = []
+        for name, job in self._jobs.items():
+            before = found_before(Path(job["out"]))
+            if before and before["hash"] == job["hash"] and all(map(os.path.isfile, job["traces"])):
+                say(self.console, f"[dim]{name}: finished before[/]")
+            else:
+                left.append(job)
+        for job in left:
+            if job["way"] == "usage_of" and all(other["name"] != job["value"] for other in left):
+                job["usage"] = self._result(job["value"])["usages"]
+        if left:
+            say(self.console, f"[bold]testing[/]  {', '.join(job['name'] for job in left)}")
+            job = dict(rows=left, metric=self.comparison.metric, folder=str(self.work_dir / "logs"))
+            began = time.monotonic()
+            run_process(TEST, {"job": job}, self.work_dir / "testing", self.console)
+            finished(self.console, f"{len(left)} rows", time.monotonic() - began, "")
+        self.rows = [self._result(row.name)["row"] for row in self.comparison.rows]
+        self.source = self._result(self.comparison.rows[0].name)["source"]
+
+    def time(self) -> None:
+        """Measure the milliseconds of the rows that can run for real, in turn on the same clips."""
+        contenders = {row.name: self._contender(row) for row in self.comparison.rows}
+        task = dict(
+            rows={name: contender for name, contender in contenders.items() if contender},
+            config=self._jobs[self.comparison.rows[0].name]["config"],
+            engine=self.comparison.engine,
+            clips=self.comparison.timed_clips,
+            folder=str(self.work_dir / "timing"),
+        )
+        stamps = [_stamp(str(row.bundle / "manifest.json")) for row in self.comparison.rows if row.bundle]
+        known = _hash(task, stamps, [job["hash"] for job in self._jobs.values()])
+        state = found_before(self.work_dir / "timing" / "state.json")
+        if state and state["hash"] == known:
+            say(self.console, "[dim]milliseconds: measured before[/]")
+        else:
+            say(self.console, f"[bold]milliseconds[/]  {', '.join(task['rows'])}")
+            began = time.monotonic()
+            ms = run_process(TIME, {"job": task}, self.work_dir / "timing", self.console)
+            state = {"hash": known, "ms_per_clip": ms}
+            write_json(self.work_dir / "timing" / "state.json", state)
+            finished(self.console, "milliseconds", time.monotonic() - began, "")
+        for row in self.rows:
+            if row["name"] in state["ms_per_clip"]:
+                row["ms_per_clip"] = state["ms_per_clip"][row["name"]]
+                row["ms_of"] = "bundle" if "bundle" in task["rows"][row["name"]] else "PyTorch"
+
+    def _result(self, name: str) -> dict[str, Any]:
+        return read_json(Path(self._jobs[name]["out"]))
+
+    def _contender(self, row: Row) -> dict[str, Any] | None:
+        """How the row runs for real: its bundle, or a float network as MMAction2 runs it; None if it only simulates."""
+        if row.bundle is None:
+            config = read_config(row)
+            if "AnyPrecision" in config.model.backbone.type:
+                return None
+            path = Path(self._jobs[row.name]["config"]).with_name("timed_config.py")
+            config.dump(path)
+            return dict(config=str(path), checkpoint=row.checkpoints[0])
+        spec: dict[str, Any] = dict(bundle=str(row.bundle))
+        if row.way == "precision":
+            spec["usage"] = {str(row.value): 1.0}
+        elif row.way == "usage_of":
+            spec["usage"] = self._result(row.value)["row"]["usage"]
+        elif row.way == "budget":
+            spec["budget"] = f"{row.value:g}"
+        return spec
+
+
+def _write_jobs(comparison: Comparison, work_dir: Path) -> dict[str, dict[str, Any]]:
+    """What the testing process is told of each row, by name; its config is written to the row's folder."""
+    configs = check_rows(comparison.rows)
+    jobs: dict[str, dict[str, Any]] = {}
+    for row in sorted(comparison.rows, key=lambda row: row.way == "usage_of"):
+        folder = work_dir / "rows" / re.sub(r"[^\w.@-]+", "_", row.name)
+        folder.mkdir(parents=True, exist_ok=True)
+        config = folder / "config.py"
+        configs[row.name].dump(config)
+        job = dict(
+            name=row.name,
+            config=str(config),
+            checkpoints=list(row.checkpoints),
+            way=row.way,
+            value=row.value,
+            draws=row.draws,
+            traces=[str(folder / f"trace_{n}.json") for n in range(len(row.checkpoints))]
+            if row.traced
+            else [],
+            out=str(folder / "result.json"),
+        )
+        borrowed = jobs[row.value]["hash"] if row.way == "usage_of" else None
+        known = [config.read_text(), row.way, row.value, row.draws, comparison.metric, borrowed]
+        job["hash"] = _hash(known, [_stamp(path) for path in row.checkpoints])
+        jobs[row.name] = job
+    return jobs
+
+
+def _hash(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]
+
+
+def _stamp(path: str) -> list[Any]:
+    """What tells one version of a file from the next."""
+    if "://" in path:
+        return [path]
+    facts = Path(path).stat()
+    return [path, facts.st_size, facts.st_mtime_ns]
+
+
+def found_before(path: Path) -> Any:
+    """A result that was written with the ``hash`` of its job; None where there is none, or a part of one."""
+    try:
+        return read_json(path, keys=("hash",))
+    except DamagedFile:
+        return None

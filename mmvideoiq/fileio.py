@@ -1,0 +1,120 @@
+"""Files that appear whole or not at all, and what is read back of them."""
+
+import json
+import math
+import os
+import re
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+class DamagedFile(ValueError):
+    """A file is empty, cut short or of another kind; the message says which and what to do."""
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A place beside ``path`` to write to. It becomes ``path`` at the end of the block, and vanishes with an error.
+
+    Readers see the old file or the new one, never a part, also after a loss of power. The folder is made where there
+    is none; the place ends as ``path`` does, for writers that go by it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        yield part
+        sync(part)
+        os.replace(part, path)
+        sync(path.parent)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or a folder's list of files, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    with whole(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path, *, keys: Iterable[str] = ()) -> Any:
+    """The content of a JSON file, None where there is none.
+
+    Raises:
+        DamagedFile: it is empty or cut short, or ``keys`` are given and it is no dict that has them.
+    """
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        content = None
+    else:
+        if all(isinstance(content, dict) and key in content for key in keys):
+            return content
+    raise DamagedFile(f"{path} is empty, cut short or of another kind: delete it, then go on with --resume")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never a part."""
+    write_text(path, json.dumps(value, indent=1, default=float))
+
+
+def find_checkpoint(folder: Path) -> Path:
+    """The best checkpoint a finished stage saved, else its last one.
+
+    Raises:
+        FileNotFoundError: the stage saved none.
+    """
+    best = sorted(folder.glob("best_*.pth"), key=lambda path: path.stat().st_mtime)
+    if best:
+        return best[-1]
+    last = last_checkpoint(folder)
+    if last is None:
+        raise FileNotFoundError(
+            f"stage in {folder}: no checkpoint was saved; it needs MMAction2's CheckpointHook"
+        )
+    return last
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint, from which an interrupted stage goes on; None where it has to begin again."""
+    pointer = folder / "last_checkpoint"
+    saved = [path for path in folder.glob("*.pth") if re.fullmatch(r"(epoch|iter)_\d+", path.stem)]
+    saved.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    if pointer.is_file() and (name := pointer.read_text().strip()):
+        saved.insert(0, Path(name))
+    return next((path for path in saved if is_whole_checkpoint(path)), None)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    with whole(path) as part:
+        part.write_bytes(content)
+
+
+def finite(value: Any) -> Any:
+    """NaN, which JSON does not know, becomes null."""
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def is_whole_checkpoint(checkpoint: Path) -> bool:
+    """Whether a file of torch has its end, where its table of contents stands, and all checksums are right."""
+    try:
+        with zipfile.ZipFile(checkpoint) as file:
+            return file.testzip() is None
+    except (OSError, zipfile.BadZipFile):
+        return False

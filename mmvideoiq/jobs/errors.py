@@ -1,0 +1,112 @@
+"""Errors of the user: every command ends on one with one line on stderr. Needs the standard library alone."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmvideoiq.jobs.signals import exit_code
+
+TRACEBACK = "MMVIDEOIQ_TRACEBACK"  # environment: keep the traceback
+SAID = "LAUNCH_SAID"  # environment: the file that the first process of a launch to print an error creates
+USER_ERRORS = (
+    AssertionError,  # MMAction2 states wrong settings so
+    EOFError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+)
+
+
+class RunStopped(RuntimeError):
+    """A run that has begun and cannot go on; the message is one line and says why and what to do."""
+
+
+@dataclass
+class Begun:
+    """Whether the run itself has begun: from then on an error is not the user's."""
+
+    happened: bool = False
+
+
+def traceback_wanted() -> bool:
+    """Whether the environment asks commands to keep the traceback of a user's mistake; ask inside ``except``."""
+    return bool(os.environ.get(TRACEBACK))
+
+
+def write_any_text() -> None:
+    """Let stdout and stderr escape what their encoding lacks, such as names of files in an ASCII terminal."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+@contextmanager
+def one_line_errors(prog: str | None = None) -> Iterator[Begun]:
+    """Until the run has begun, end on an error of the user with one line on stderr and exit code 2.
+
+    Gives what notes the beginning. From then on errors keep their traceback, but for ``RunStopped`` and a full disk:
+    one line and exit code 1. The environment variable MMVIDEOIQ_TRACEBACK keeps it everywhere. Ctrl-C ends with 130,
+    SIGTERM (after ``restore_signals``) with 143.
+
+    Args:
+        prog: name of the command; None takes that of the script.
+    """
+    begun = Begun()
+    write_any_text()
+    try:
+        yield begun
+    except USER_ERRORS as error:
+        stopped = isinstance(error, RunStopped) or disk_full(error)
+        if (begun.happened and not stopped) or traceback_wanted():
+            raise
+        print_error(error, prog)
+        raise SystemExit(1 if stopped else 2) from None
+    except KeyboardInterrupt as stop:
+        raise SystemExit(exit_code(stop)) from None
+
+
+def print_error(error: BaseException, prog: str | None = None) -> None:
+    """The one line, unless another process of this launch has printed one."""
+    sys.stdout.flush()
+    if first_to_print():
+        print(f"{prog or Path(sys.argv[0]).name}: error: {one_line(error)}", file=sys.stderr, flush=True)
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error as one line; an ImportError also tells what it came from."""
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    if isinstance(error, ImportError):
+        while error.__context__ is not None:
+            error = error.__context__
+        text = str(error) if str(error) in text else f"{text}: {error}"
+    if type(error) in (AssertionError, IndexError, KeyError, LookupError):
+        text = f"{type(error).__name__}: {text}"
+    return " ".join(text.split()) or type(error).__name__
+
+
+def first_to_print() -> bool:
+    """Whether no other process of this launch has printed an error; they meet the same ones. True without a launch."""
+    if SAID not in os.environ:
+        return True
+    try:
+        os.close(os.open(os.environ[SAID], os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    return True
+
+
+def disk_full(error: BaseException) -> bool:
+    """Whether a file could not be written for want of space, by the disk, a quota or a limit of the process."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -1,0 +1,40 @@
+"""A folder belongs to one process at a time."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from mmvideoiq.fileio import DamagedFile, read_json, write_json
+
+
+@contextmanager
+def locked(work_dir: Path, error: type[ValueError]) -> Iterator[None]:
+    """Keep other processes from ``work_dir``. The lock of a process that died is free.
+
+    Raises:
+        ``error``: another process has it; names that process.
+    """
+    work_dir.mkdir(parents=True, exist_ok=True)
+    holder = work_dir / ".running.json"
+    try:
+        lock = FileLock(work_dir / ".lock", timeout=0)
+        lock.acquire()
+    except Timeout:
+        try:
+            known = read_json(holder, keys=("pid", "host")) or {}
+        except DamagedFile:
+            known = {}
+        who = f"process {known['pid']} on {known['host']}" if known else "another process"
+        raise error(f"{work_dir} is in use by {who}: end it, or choose another --work-dir") from None
+    try:
+        write_json(holder, {"pid": os.getpid(), "host": socket.gethostname()})
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()

@@ -1,0 +1,138 @@
+"""Run one function in a process of its own, its output in a log, its progress on the terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+import mmvideoiq
+from mmvideoiq.fileio import read_json, write_json
+
+LOG_LINES = 15
+
+
+class StageFailed(RuntimeError):
+    """A stage's process ended with an error; the message holds the end of its log and the log's path."""
+
+
+def say(console: Console, text: str) -> None:
+    console.print(text, highlight=False, soft_wrap=True)
+
+
+def finished(console: Console, name: str, seconds: float, figures: str) -> None:
+    say(console, f"  [green]done[/] {name} in {seconds // 60:.0f}:{seconds % 60:02.0f}  {figures}")
+
+
+def run_process(
+    function: str,
+    kwargs: Mapping[str, Any],
+    folder: Path,
+    console: Console,
+    *,
+    reports: bool = True,
+    checks: bool = False,
+) -> Any:
+    """Call ``function`` in a process of its own (``jobs/worker.py``), its output in ``folder/log.txt``.
+
+    Args:
+        function: its dotted name.
+        kwargs: its arguments, which JSON can hold.
+        reports: it also takes ``progress``, a :class:`mmvideoiq.jobs.worker.Progress`.
+        checks: it begins with checks, whose errors are the user's, and calls ``progress.begin()`` after them.
+
+    Returns: its result, if that is a dict or a list.
+
+    Raises:
+        StageFailed: the process ended with an error.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {key: folder / name for key, name in (("progress", "progress.jsonl"), ("result", "result.json"))}
+    for path in paths.values():
+        path.unlink(missing_ok=True)
+    job = dict(function=function, kwargs=kwargs, reports=reports, checks=checks)
+    write_json(folder / "job.json", job | {key: str(path) for key, path in paths.items()})
+    log = folder / "log.txt"
+    root = str(Path(mmvideoiq.__file__).parents[1])
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    }
+    ends, held = os.pipe()  # the process ends when this one is gone and with it the end that it holds
+    command = [sys.executable, "-m", "mmvideoiq.jobs.worker", str(folder / "job.json"), str(ends)]
+    try:
+        with log.open("a") as output:
+            process = subprocess.Popen(
+                command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment,
+                start_new_session=True, pass_fds=[ends],
+            )  # fmt: skip
+        try:
+            _follow(process, paths["progress"], console)
+        finally:
+            _stop(process)
+    finally:
+        os.close(ends)
+        os.close(held)
+    if process.returncode == os.EX_IOERR:
+        raise StageFailed(f"no space left for {os.path.relpath(folder)}: free some, then go on with --resume")
+    if process.returncode:
+        raise StageFailed(_end_of(log, process.returncode))
+    return read_json(paths["result"])
+
+
+def _stop(process: subprocess.Popen) -> None:
+    """End the process and its loader workers, if it still runs."""
+    if process.poll() is not None:
+        return
+    try:
+        os.killpg(process.pid, signal.SIGTERM)
+    except ProcessLookupError:
+        return
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _follow(process: subprocess.Popen, path: Path, console: Console) -> None:
+    """Show a process's progress until it ends: a moving bar on a terminal, else a line per quarter or epoch."""
+    columns = (
+        TextColumn("  "),
+        BarColumn(bar_width=24),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+    )
+    started, read, quarter = time.monotonic(), 0, 0
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("starting", total=1.0)
+        while process.poll() is None:
+            time.sleep(0.2)
+            text = path.read_text() if path.is_file() else ""
+            lines = text[: text.rfind("\n") + 1].splitlines()
+            for line in lines[read:]:
+                entry = json.loads(line)
+                bar.update(task, description=entry["text"], completed=entry["done"] or 0.0)
+                if not console.is_terminal and entry["log"] and int(4 * (entry["done"] or 0.0)) > quarter:
+                    quarter = int(4 * entry["done"])
+                    say(console, f"  {entry['text']}  ({time.monotonic() - started:.0f} s)")
+            read = len(lines)
+
+
+def _end_of(log: Path, code: int) -> str:
+    """What a process said last: its one-line error, or the end of its log."""
+    lines = log.read_text(errors="replace").splitlines()
+    said = re.fullmatch(r"stage_process\.py: error: (.*)", lines[-1]) if lines else None
+    if said:
+        return f"{said[1]} ({os.path.relpath(log)})"
+    tail = "\n".join("  " + line for line in lines[-LOG_LINES:])
+    return f"exit code {code}; the end of {os.path.relpath(log)}:\n{tail}"

@@ -1,0 +1,1 @@
+"""Milliseconds: every contender in a process of its own, in turn."""

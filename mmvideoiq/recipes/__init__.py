@@ -1,0 +1,1 @@
+"""The stages of one training as one thing."""

@@ -1,0 +1,381 @@
+"""The stages of one training as one thing: their order, the hand-over of checkpoints, resume.
+
+A recipe is a Python config file:
+
+    name = "demo"
+    stages = [
+        dict(name="float", config="../float/demo_float.py"),
+        dict(name="policy", config="demo_videoiq.py", cfg_options=dict(load_from="{float}"), seeds=[0, 1, 2]),
+    ]
+    data = dict(function="mmvideoiq.data.synthetic.generate", kwargs=dict(root="{work_dir}/data"))  # optional
+    evaluate = dict(float="float", videoiq="policy", engine="openvino")  # optional: comparison.py, delivery.py
+    fast = dict(cfg_options={"train_cfg.max_epochs": 1}, seeds=[0])  # optional, what --fast changes
+
+``stages`` may be a dict by name instead, which recipes can inherit and change: ``dict(float=dict(config=...), ...)``.
+``config`` is relative to the recipe. In any string of ``cfg_options``, ``{float}`` stands for the checkpoint
+of the earlier stage ``float`` (the best one where the stage saves a best one, else the last), and
+``{work_dir}`` for the work directory. A stage with ``seeds`` is trained once per seed, handing nothing over.
+
+Every stage is trained in a process of its own, from a config written to its folder (``recipe_runner.py``).
+Its ``state.json`` says whether it has finished; the ``hash`` in it covers its config and what it builds on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import MODELS
+
+from mmvideoiq.fileio import last_checkpoint, read_json
+
+PLACEHOLDER = re.compile(r"\{(\w+)\}")
+ENVIRONMENT = re.compile(r"\{\{['\"]?\s*\$(\w+)\s*:\s*(\S*?)\s*['\"]?\}\}")  # as the host reads it
+
+
+class RecipeError(ValueError):
+    """The recipe, one of its configs or the work directory cannot be used; the message says what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One training: ``cfg_options`` are dotted keys merged into ``config``, as ``--cfg-options`` does."""
+
+    name: str
+    config: Path
+    cfg_options: Mapping[str, Any] = field(default_factory=dict)
+    seeds: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What a recipe file says, ``--fast`` already applied."""
+
+    name: str
+    path: Path
+    stages: tuple[Stage, ...]
+    data: Mapping[str, Any] | None = None
+    evaluate: Mapping[str, Any] | None = None
+    fast: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One stage at one seed: what is trained, where, and the hash that says whether it is already done."""
+
+    stage: Stage
+    seed: int | None
+    folder: Path
+    config: Config
+    needs: tuple[str, ...]
+    hash: str
+
+    @property
+    def name(self) -> str:
+        return self.stage.name if self.seed is None else f"{self.stage.name}/seed{self.seed}"
+
+    @property
+    def started(self) -> dict | None:
+        """What the run wrote down when it began; None where it never did."""
+        return read_json(self.folder / "state.json", keys=("hash",))
+
+    @property
+    def state(self) -> dict | None:
+        """What the finished run left behind: checkpoint, seconds, metrics; None where it has not finished."""
+        state = self.started
+        return state if state and "checkpoint" in state else None
+
+
+def digests(paths: Iterable[Path]) -> dict[str, str]:
+    """The SHA-256 of each file, by path."""
+    result = {}
+    for path in paths:
+        with path.open("rb") as file:
+            result[str(path)] = hashlib.file_digest(file, "sha256").hexdigest()
+    return result
+
+
+def changed(files: Mapping[str, str]) -> str | None:
+    """The first of the files of ``digests`` that is gone or has another content; None where all are as they were."""
+    for name, digest in files.items():
+        if not Path(name).is_file() or digests([Path(name)])[name] != digest:
+            return name
+    return None
+
+
+def _hash(*parts: Any) -> str:
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _check_keys(where: str, given: Mapping, required: set[str], optional: set[str]) -> None:
+    for missing in sorted(required - set(given)):
+        raise RecipeError(f"{where}: '{missing}' is missing")
+    for unknown in sorted(set(given) - required - optional):
+        raise RecipeError(f"{where}: unknown key '{unknown}'; allowed: {sorted(required | optional)}")
+
+
+def read_recipe(path: str | Path, *, fast: bool = False) -> Recipe:
+    """Read and check a recipe file; ``fast`` applies its ``fast`` section.
+
+    Raises:
+        RecipeError: no such file, no stages, a missing or unknown key, a repeated name, a missing config, a
+            placeholder that names no earlier stage, or a stage with several seeds.
+    """
+    path = Path(path).resolve()
+    if not path.is_file():
+        raise RecipeError(f"recipe {path}: no such file")
+    try:
+        content = Config.fromfile(path).to_dict()
+    except Exception as fault:
+        raise RecipeError(f"recipe {path.name}: cannot be read: {type(fault).__name__}: {fault}") from fault
+    if "model" in content and "stages" not in content:
+        raise RecipeError(f"recipe {path.name}: is the config of one model; tools/train.py trains it")
+    content.pop("custom_imports", None)
+    _check_keys(f"recipe {path.name}", content, {"name", "stages"}, {"data", "evaluate", "fast"})
+    if not content["stages"]:
+        raise RecipeError(f"recipe {path.name}: 'stages' is empty")
+    stages: list[Stage] = []
+    for entry in _entries(content["stages"], where=f"recipe {path.name}"):
+        where = f"recipe {path.name}, stage '{entry.get('name', '?')}'"
+        _check_keys(where, entry, {"name", "config"}, {"cfg_options", "seeds"})
+        config = (path.parent / entry["config"]).resolve()
+        if not config.is_file():
+            raise RecipeError(f"{where}: config {entry['config']} does not exist")
+        seeds = entry.get("seeds")
+        if seeds is not None and (not seeds or len(set(seeds)) != len(seeds)):
+            raise RecipeError(f"{where}: seeds must be different integers, at least one, got {seeds}")
+        stage = Stage(
+            name=entry["name"],
+            config=config,
+            cfg_options=entry.get("cfg_options", {}),
+            seeds=None if seeds is None else tuple(seeds),
+        )
+        _check_placeholders(where, stage, {earlier.name: earlier for earlier in stages})
+        stages.append(stage)
+    recipe = Recipe(
+        name=content["name"],
+        path=path,
+        stages=tuple(stages),
+        data=content.get("data"),
+        evaluate=content.get("evaluate"),
+    )
+    return _make_fast(recipe, content.get("fast")) if fast else recipe
+
+
+def _entries(stages: Any, *, where: str) -> list[Mapping]:
+    """The stages one by one, each with its name, from a list or a dict by name."""
+    if isinstance(stages, Mapping):
+        wrong = next((name for name, entry in stages.items() if not isinstance(entry, Mapping)), None)
+        if wrong is not None:
+            raise RecipeError(f"{where}: stage '{wrong}' must be a dict, got {stages[wrong]!r}")
+        return [{"name": name, **entry} for name, entry in stages.items()]
+    return list(stages)
+
+
+def _check_placeholders(where: str, stage: Stage, earlier: Mapping[str, Stage]) -> None:
+    if not re.fullmatch(r"\w+", stage.name) or stage.name in {*earlier, "work_dir", "data", "evaluation"}:
+        raise RecipeError(f"{where}: the name must be one word that no other stage or folder of the run has")
+    for name in _placeholders(stage.cfg_options):
+        if name not in {*earlier, "work_dir"}:
+            raise RecipeError(f"{where}: '{{{name}}}' names no earlier stage; known: {sorted(earlier)}")
+        if name in earlier and earlier[name].seeds is not None:
+            raise RecipeError(
+                f"{where}: '{{{name}}}' has several seeds, so no single checkpoint to hand over"
+            )
+
+
+def _make_fast(recipe: Recipe, fast: Mapping[str, Any] | None) -> Recipe:
+    if fast is None:
+        raise RecipeError(f"recipe {recipe.path.name}: has no 'fast' section, --fast cannot be used")
+    allowed = {"cfg_options", "stages", "seeds", "data", "evaluate"}
+    _check_keys(f"recipe {recipe.path.name}, fast", fast, set(), allowed)
+    per_stage = fast.get("stages", {})
+    for name in set(per_stage) - {stage.name for stage in recipe.stages}:
+        raise RecipeError(f"recipe {recipe.path.name}, fast: unknown stage '{name}'")
+    stages = tuple(
+        replace(
+            stage,
+            cfg_options={**stage.cfg_options, **fast.get("cfg_options", {}), **per_stage.get(stage.name, {})},
+            seeds=None if stage.seeds is None else tuple(fast.get("seeds", stage.seeds)),
+        )
+        for stage in recipe.stages
+    )
+    data = recipe.data and {
+        **recipe.data,
+        "kwargs": {**recipe.data.get("kwargs", {}), **fast.get("data", {})},
+    }
+    evaluate = recipe.evaluate and {**recipe.evaluate, **fast.get("evaluate", {})}
+    return replace(recipe, stages=stages, data=data, evaluate=evaluate, fast=True)
+
+
+def _placeholders(value: Any) -> Iterator[str]:
+    """The names in braces in all strings of a nested value."""
+    if isinstance(value, str):
+        yield from PLACEHOLDER.findall(value)
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _placeholders(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _placeholders(item)
+
+
+def fill(value: Any, known: Mapping[str, str | None]) -> Any:
+    """Replace ``{name}`` in all strings of a nested value; a string which is nothing else may become None."""
+    if isinstance(value, str):
+        whole = PLACEHOLDER.fullmatch(value)
+        if whole and whole[1] in known:
+            return known[whole[1]]
+        return PLACEHOLDER.sub(lambda match: str(known.get(match[1], match[0])), value)
+    if isinstance(value, Mapping):
+        return {key: fill(item, known) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(fill(item, known) for item in value)
+    return value
+
+
+def _stage_config(stage: Stage, seed: int | None, folder: Path) -> Config:
+    """The stage's own config with its options merged; placeholders still stand in it."""
+    try:
+        config = Config.fromfile(stage.config)
+        config.merge_from_dict(dict(stage.cfg_options))
+    except Exception as fault:
+        reason = f"{type(fault).__name__}: {fault}"
+        raise RecipeError(
+            f"stage '{stage.name}': config {stage.config.name} cannot be read: {reason}"
+        ) from fault
+    randomness = dict(config.get("randomness") or {})
+    if seed is not None or randomness.get("seed") is None:
+        randomness["seed"] = seed or 0
+    config.merge_from_dict(dict(work_dir=str(folder), randomness=randomness))
+    return config
+
+
+def plan(recipe: Recipe, work_dir: Path) -> list[Run]:
+    """All trainings of the recipe in order. Parses every config; nothing is built or written.
+
+    Raises:
+        RecipeError: a config that cannot be parsed or merged.
+    """
+    runs: list[Run] = []
+    hashes: dict[str, str] = {}
+    for stage in recipe.stages:
+        needs = tuple(sorted(set(_placeholders(stage.cfg_options)) - {"work_dir"}))
+        for seed in stage.seeds or (None,):
+            folder = work_dir / stage.name if seed is None else work_dir / stage.name / f"seed{seed}"
+            config = _stage_config(stage, seed, folder)
+            content = {key: value for key, value in config.to_dict().items() if key != "work_dir"}
+            digest = _hash(content, [hashes[name] for name in needs], recipe.data)
+            hashes[stage.name] = digest
+            runs.append(Run(stage=stage, seed=seed, folder=folder, config=config, needs=needs, hash=digest))
+    return runs
+
+
+def check_work_dir(recipe: Recipe, runs: list[Run], work_dir: Path, *, resume: bool) -> None:
+    """Refuse to mix trainings in one folder.
+
+    Raises:
+        RecipeError: the folder holds a training that has begun and ``resume`` is False, or it holds another one; or
+            what a finished stage left behind is gone or has changed.
+    """
+    marker = read_json(work_dir / "recipe.json", keys=("name", "fast"))
+    held = "stages of an unknown recipe"
+    if marker is not None:
+        held = f"recipe '{marker['name']}'" + (" with --fast" if marker["fast"] else "")
+        if marker != {"name": recipe.name, "fast": recipe.fast}:
+            raise RecipeError(f"{work_dir} holds {held}: choose another --work-dir or delete that folder")
+    if any(run.started for run in runs) and not resume:
+        done = sum(run.state is not None for run in runs)
+        raise RecipeError(
+            f"{work_dir} holds {held}, {done} of {len(runs)} trainings finished: go on with --resume, "
+            "choose another --work-dir, or delete that folder"
+        )
+    for run in runs:
+        if run.started and run.started["hash"] != run.hash:
+            raise RecipeError(
+                f"stage '{run.name}' in {run.folder} was trained from another config or other data than the "
+                "recipe's: choose another --work-dir or delete that folder"
+            )
+        if run.state and (name := changed(run.state.get("files", {}))):
+            what = "has changed" if Path(name).is_file() else "is gone"
+            raise RecipeError(
+                f"stage '{run.name}' has finished, but its {Path(name).name} {what}: put it back, or delete "
+                f"{run.folder} to train the stage again"
+            )
+
+
+def check_runs(runs: list[Run], work_dir: Path) -> None:
+    """Build every stage's model and look for every stage's files before anything is trained.
+
+    Raises:
+        RecipeError: names the stage, and the file or what the model says.
+    """
+    names = {run.stage.name: None for run in runs} | {"work_dir": str(work_dir)}
+    seen: set[str] = set()
+    for run in runs:
+        if run.stage.name in seen:
+            continue
+        seen.add(run.stage.name)
+        config = Config(fill(run.config.to_dict(), names))
+        for key, path in _weight_files(config.to_dict()):
+            if "://" not in path and not Path(path).is_file():
+                raise _missing(run, key, path)
+        for key in ("train_dataloader", "val_dataloader", "test_dataloader"):
+            if path := _missing_list(config.get(key)):
+                raise _missing(run, f"{key}.dataset.ann_file", path)
+        try:
+            with MODELS.switch_scope_and_registry(config.get("default_scope", "mmaction")) as registry:
+                registry.build(config.model)
+        except Exception as fault:
+            reason = f"{type(fault).__name__}: {fault}"
+            raise RecipeError(f"stage '{run.name}': the model cannot be built: {reason}") from fault
+
+
+def _weight_files(value: Any) -> Iterator[tuple[str, str]]:
+    """Name and path of every file of weights that a config asks for."""
+    for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
+        if key in ("load_from", "checkpoint", "pretrained") and isinstance(item, str):
+            yield key, item
+        elif isinstance(item, Mapping | list | tuple):
+            yield from _weight_files(item)
+
+
+def _missing_list(loader: Mapping | None) -> str | None:
+    """The path of a loader's list, if it has one that is not there."""
+    dataset = (loader or {}).get("dataset", {})
+    while "dataset" in dataset:  # a wrapper such as RepeatDataset
+        dataset = dataset["dataset"]
+    path = dataset.get("ann_file")
+    full = os.path.join(dataset.get("data_root") or "", path or "")
+    return full if path and not os.path.isfile(path) and not os.path.isfile(full) else None
+
+
+def _missing(run: Run, key: str, path: str) -> RecipeError:
+    """What is missing, and which environment variable names it, by the config's text."""
+    for name, default in ENVIRONMENT.findall(run.config.text):
+        value = os.environ.get(name, default)
+        if value and path.startswith(value):
+            return RecipeError(
+                f"stage '{run.name}': {key} {path} does not exist; set {name}, from which it comes"
+            )
+    return RecipeError(f"stage '{run.name}': {key} {path} does not exist")
+
+
+def write_stage_config(run: Run, checkpoints: Mapping[str, str], work_dir: Path) -> Path:
+    """Write what a stage's process runs: placeholders filled, resumed where there is a checkpoint."""
+    config = Config(fill(run.config.to_dict(), {**checkpoints, "work_dir": str(work_dir)}))
+    last = last_checkpoint(run.folder)
+    if last is not None:
+        config.merge_from_dict(dict(resume=True, load_from=str(last)))
+    path = run.folder / "stage_config.py"
+    run.folder.mkdir(parents=True, exist_ok=True)
+    config.dump(path)
+    return path

@@ -1,0 +1,115 @@
+"""What a recipe's trainings are worth: its rows, tested and timed as ``tools/compare.py`` does it, and its bundle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from rich.console import Console
+
+from mmvideoiq.actions import ActionSpace
+from mmvideoiq.evaluation.config import Comparison, Row
+from mmvideoiq.evaluation.runner import Evaluation, found_before
+from mmvideoiq.fileio import write_json
+from mmvideoiq.jobs.process import finished, run_process, say
+from mmvideoiq.recipes.config import Recipe, Run, changed, digests, fill
+
+DELIVER = "mmvideoiq.recipes.export_stage.deliver"
+LEARNED = "videoiq"  # the row of the trained policy
+
+
+def evaluate(recipe: Recipe, runs: Sequence[Run], work_dir: Path, console: Console) -> dict[str, Any]:
+    """Test the rows, and where the recipe names an ``engine`` also export a bundle, run and time it.
+
+    Returns: ``rows``, ``traces`` (files, one per policy seed), ``source``, and where they belong ``kinds`` and
+        ``bundle``, as in ``summary.json``.
+
+    Raises:
+        RowError, StageFailed: as :func:`mmvideoiq.evaluation.runner.run_comparison`.
+    """
+    settings = dict(recipe.evaluate or {})
+    bundle = work_dir / "bundle" if settings.get("engine") else None
+    comparison = Comparison(
+        name=recipe.name,
+        rows=make_rows(recipe, runs, bundle),
+        metric=settings.get("metric", "acc/top1"),
+        engine=settings.get("engine", "openvino"),
+    )
+    evaluation = Evaluation(comparison, work_dir / "evaluation", console=console)
+    evaluation.test()
+    summary: dict[str, Any] = {}
+    if bundle is not None:
+        policy = comparison.rows[-1]
+        summary["bundle"] = _export(policy, bundle, comparison.engine, work_dir / "export", console)
+        evaluation.time()
+    names = evaluation.rows[-1]["usage"]
+    rows = [row | {"usage": {name: row["usage"].get(name, 0.0) for name in names}} for row in evaluation.rows]
+    draws = {"random_draws_per_seed": comparison.rows[-2].draws}
+    if settings.get("kinds"):
+        summary["kinds"] = fill(settings["kinds"], {"work_dir": str(work_dir)})
+    return summary | dict(rows=rows, traces=evaluation.traces, source=evaluation.source | draws)
+
+
+def make_rows(recipe: Recipe, runs: Sequence[Run], bundle: Path | None) -> tuple[Row, ...]:
+    """Float, each fixed precision, random actions as often as the policy's, and the policy, which comes last.
+
+    Fixed precisions of a frozen network are those of the first policy seed: the others' network is the same.
+    """
+    settings = dict(recipe.evaluate or {})
+    policies = [run for run in runs if run.stage.name == settings.get(LEARNED) and run.state]
+    config = policies[0].folder / "stage_config.py"
+    model = Config.fromfile(config).model
+    frozen = {"backbone", "cls_head"} <= set(model.get("frozen", ["backbone"]))
+    checkpoints = tuple(run.state["checkpoint"] for run in policies if run.state)
+
+    def row(name: str, **more: Any) -> Row:
+        return Row(
+            **dict(name=name, curve=name, config=config, checkpoints=checkpoints, bundle=bundle) | more
+        )
+
+    rows = [
+        row(
+            "float",
+            config=run.folder / "stage_config.py",
+            checkpoints=(run.state["checkpoint"],),
+            bundle=None,
+        )
+        for run in runs
+        if run.stage.name == settings.get("float") and run.state
+    ][:1]
+    once = dict(checkpoints=checkpoints[:1]) if frozen else {}
+    for bits in ActionSpace.from_cfg(model.actions).precisions:
+        rows.append(row(f"fixed-{bits}", way="precision", value=bits, **once))
+    rows.append(row("random", way="usage_of", value=LEARNED, draws=settings.get("random_draws", 3)))
+    return (*rows, row(LEARNED, traced=True))
+
+
+def _export(policy: Row, bundle: Path, engine: str, folder: Path, console: Console) -> dict[str, Any]:
+    """The bundle's part of the summary."""
+    job = dict(
+        config=str(policy.config),
+        checkpoint=policy.checkpoints[0],
+        out=str(bundle),
+        engine=engine,
+    )
+    config = Path(job["config"]).read_text()
+    known = hashlib.sha256(json.dumps([job, config]).encode()).hexdigest()[:16]
+    state = found_before(folder / "state.json")
+    if state and state["hash"] == known and state.get("files") and changed(state["files"]) is None:
+        say(console, "[dim]bundle: finished before[/]")
+        return state["result"]
+    if (folder / "state.json").is_file():  # ours, from before
+        shutil.rmtree(bundle, ignore_errors=True)
+    say(console, "[bold]bundle[/]  export, and a run of the test list without PyTorch")
+    started = time.monotonic()
+    result = run_process(DELIVER, {"job": job}, folder, console)
+    files = digests(path for path in bundle.rglob("*") if path.is_file())
+    write_json(folder / "state.json", {"hash": known, "result": result, "files": files})
+    finished(console, "bundle", time.monotonic() - started, "")
+    return result

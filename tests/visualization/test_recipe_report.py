@@ -1,0 +1,189 @@
+"""The report: files, figures in them, and what the drawings show."""
+
+import base64
+import io
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from PIL import Image
+from rich.console import Console
+
+from mmvideoiq.actions import ActionSpace
+from mmvideoiq.data.synthetic import KINDS, load_kinds, make_synthetic
+from mmvideoiq.visualization import recipe_report as report
+from mmvideoiq.visualization.figures import MAX_CLIPS, action_colours, draw_timeline, draw_tradeoff
+
+NAMES = ("32", "4", "2", "skip")
+RIGHT = {"blank": 3, "bold": 2, "medium": 1, "faint": 0}
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """A small synthetic set and the trace of the right policy on its test list."""
+    root = tmp_path_factory.mktemp("clips") / "data"
+    make_synthetic(root, train=1, val=1, test=24)
+    kinds = load_kinds(root)
+    trace = []
+    for line in (root / "test.txt").read_text().splitlines():
+        name, label = line.split()
+        actions = [RIGHT[kind] for kind in kinds[name]]
+        video = str(root / "videos" / name)
+        trace.append(
+            dict(
+                filename=video,
+                frame_inds=list(range(6)),
+                actions=actions,
+                probs=None,
+                pred_label=int(label),
+                gt_label=int(label),
+                pred_score=0.5,
+            )
+        )
+    return root, trace, [kinds["/".join(clip["filename"].split("/")[-2:])] for clip in trace]
+
+
+def row(name, top1, cost, usage, runs=1, **spread):
+    figures = dict(top1=top1, cost=cost, gflops=cost / 100, bitops=cost * 1e9)
+    stds = {f"{key}_std": 0.0 for key in figures} | spread
+    return dict(name=name, usage=dict(zip(NAMES, usage, strict=True)), runs=runs, **figures, **stds)
+
+
+def make_summary(**changes):
+    summary = dict(
+        recipe="toy <demo>",
+        fast=False,
+        command="python tools/train_stages.py toy.py",
+        seeds=2,
+        stages=[
+            dict(name="float", config="f.py", seconds=61.0, checkpoint="f/epoch_1.pth", top1=0.5, metrics={})
+        ],
+        rows=[
+            row("float", 1.0, 1.0, (1, 0, 0, 0)),
+            row("fixed-4", 0.5, 0.25, (0, 1, 0, 0)),
+            row("videoiq", 0.987, 0.125, (0, 0.5, 0, 0.5), runs=2, top1_std=0.0123),
+        ],
+        source=dict(test_clips=24, frames=6),
+    )
+    return summary | changes
+
+
+def test_all_files_are_written_and_the_page_needs_no_other(clips, tmp_path):
+    root, trace, _ = clips
+    paths = []
+    for seed in range(2):
+        paths.append(str(tmp_path / f"trace{seed}.json"))
+        spoiled = trace if seed == 0 else [clip | {"actions": [3] * 6} for clip in trace]
+        (tmp_path / f"trace{seed}.json").write_text(json.dumps(spoiled))
+    out = tmp_path / "out"
+    report.write_all(make_summary(traces=paths, kinds=str(root)), out, console=Console(file=io.StringIO()))
+    assert sorted(path.name for path in out.iterdir()) == ["report.html", "summary.json", "timeline.png"]
+
+    summary = json.loads((out / "summary.json").read_text())
+    assert [entry["name"] for entry in summary["rows"]] == ["float", "fixed-4", "videoiq"]
+    quality = summary["policy_quality"]
+    # seed 0 is right everywhere, seed 1 skips everything; a share of no frames is not a number, in JSON null
+    assert quality["blank_skipped"] == 1.0 and quality["evidence_processed"] == 0.5
+    assert (
+        quality["seeds"][0]["evidence_cheapest"] == 1.0 and quality["seeds"][1]["evidence_cheapest"] is None
+    )
+    assert quality["usage"]["bold"] == {"32": 0.0, "4": 0.0, "2": 0.5, "skip": 0.5}
+
+    page = (out / "report.html").read_text()
+    assert not re.search(r"""(src|href)\s*=\s*["'](?!data:)""", page)
+    assert "toy &lt;demo&gt;" in page and "<demo>" not in page
+    assert "98.7 ± 1.2" in page and "python tools/train_stages.py toy.py" in page
+    images = re.findall(r"data:image/png;base64,([^\"]+)", page)
+    assert len(images) == 2
+    for image in images:
+        Image.open(io.BytesIO(base64.b64decode(image))).verify()
+
+
+def test_a_training_without_evaluation_is_reported_too(tmp_path):
+    report.write_all(make_summary(rows=[]), tmp_path, console=Console(file=io.StringIO()))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "summary.json"]
+    assert "epoch_1.pth" in (tmp_path / "report.html").read_text()
+
+
+def test_the_table_fits_a_terminal_of_80_columns():
+    console = Console(file=io.StringIO(), width=80)
+    report.print_table(make_summary(), console)
+    text = console.file.getvalue()
+    assert "…" not in text
+    assert re.search(r"videoiq +98.7 ± 1.2 +0.125 +0.0013 +0.12 +0/50/0/50", text)
+    assert re.search(r"float +100.0 +1.000", text)
+    assert "ms/clip" not in text
+
+
+def test_milliseconds_are_explained_where_they_were_measured():
+    console = Console(file=io.StringIO(), width=100)
+    rows = [row | dict(ms_per_clip=2.5) for row in make_summary()["rows"]]
+    report.print_table(make_summary(rows=rows), console)
+    assert console.file.getvalue().count("ms/clip") == 2  # the column and what it is
+
+
+def test_timeline_shows_frames_in_order_with_their_actions(clips):
+    _, trace, kinds = clips
+    figure = draw_timeline(trace, NAMES, kinds=kinds)
+    axes = figure.axes[0]
+    shown = [image.get_array() for image in axes.images]
+    texts = [text.get_text() for text in axes.texts]
+    assert len(shown) == MAX_CLIPS * 6
+    assert all(image.get_interpolation() == "nearest" for image in axes.images)
+    labels = [text for text in texts if text in ("32 bits", "4 bits", "2 bits", "skip")]
+    frame_kinds = [text for text in texts if text in KINDS]
+    assert [RIGHT[kind] for kind in frame_kinds] == [
+        ("32 bits", "4 bits", "2 bits", "skip").index(label) for label in labels
+    ]
+    assert {"bold", "medium", "faint", "blank"} == set(frame_kinds)
+    # from left to right is the order of time: the first row's frames are the clip's, skipped ones paler
+    first = next(i for i, row_kinds in enumerate(kinds) if "bold" in row_kinds)
+    import decord
+
+    frames = decord.VideoReader(trace[first]["filename"]).get_batch(range(6)).asnumpy() / 255
+    places = [image.get_extent()[0] for image in axes.images[:6]]
+    assert places == sorted(places)
+    for frame, image, action in zip(frames, shown, trace[first]["actions"], strict=False):
+        expected = 0.35 * frame + 0.65 if action == 3 else frame
+        np.testing.assert_allclose(image, expected, atol=1e-6)
+
+
+def test_a_wrong_prediction_is_marked(clips):
+    _, trace, _ = clips
+    wrong = [clip | {"pred_label": 99} for clip in trace]
+    texts = [text.get_text() for text in draw_timeline(wrong, NAMES).axes[0].texts]
+    assert sum(text.startswith("\u2717 predicted 99 (50 %)") for text in texts) == MAX_CLIPS
+
+
+def test_unreadable_clips_are_left_out_of_the_timeline(clips, tmp_path):
+    _, trace, _ = clips
+    (tmp_path / "broken.mkv").write_bytes(b"no video")
+    spoiled = [
+        trace[0],
+        trace[1] | {"filename": str(tmp_path / "broken.mkv")},
+        trace[2] | {"filename": "gone.mkv"},
+    ]
+    assert len(draw_timeline(spoiled, NAMES).axes[0].images) == 6
+
+
+def test_colours_get_lighter_as_precisions_get_cheaper():
+    colours = action_colours(("32", "8", "4", "2", "skip", "skip2"))
+    light = [sum(to_rgb(colours[name])) for name in ("32", "8", "4", "2")]
+    assert light == sorted(light) and len(set(colours.values())) == 5
+    assert colours["skip"] == colours["skip2"]
+
+
+@pytest.mark.parametrize("name", ["32fp", "32", "4", "skip", "skip4"])
+def test_an_action_is_known_by_its_name(name):
+    actions = [dict(bits=8), report.action_of(name)]
+    assert ActionSpace(sorted(actions, key=lambda a: a.get("skip", -a.get("bits", 0)))).index(name) >= 0
+
+
+def test_tradeoff_has_a_point_for_every_row():
+    axes = draw_tradeoff(make_summary()["rows"]).axes[0]
+    assert {text.get_text() for text in axes.texts} == {"float", "fixed-4", "videoiq"}
+    points = {(line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines if len(line.get_xdata()) == 1}
+    assert any(math.isclose(x, 0.125) and math.isclose(y, 98.7) for x, y in points)

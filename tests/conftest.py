@@ -4,7 +4,7 @@ import importlib.util
 import os
 import random
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,6 +15,9 @@ import torch
 from mmvideoiq import compat
 
 compat.apply()
+
+from mmengine.registry import DefaultScope
+
 torch.set_num_threads(1)  # tests run side by side
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,6 +28,15 @@ def _seeds() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _default_scope() -> Iterator[None]:
+    """What a test names MMAction2's registries by is not left to the next one."""
+    before = dict(DefaultScope._instance_dict)
+    yield
+    DefaultScope._instance_dict.clear()
+    DefaultScope._instance_dict.update(before)
 
 
 @pytest.fixture(scope="session")

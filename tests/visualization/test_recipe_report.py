@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 from rich.console import Console
 
-from mmvideoiq.actions import ActionSpace
+from mmvideoiq.actions import ActionSpace, action_of
 from mmvideoiq.data.synthetic import KINDS, load_kinds, make_synthetic
 from mmvideoiq.visualization import recipe_report as report
 from mmvideoiq.visualization.figures import MAX_CLIPS, action_colours, draw_timeline, draw_tradeoff
@@ -178,7 +178,7 @@ def test_colours_get_lighter_as_precisions_get_cheaper():
 
 @pytest.mark.parametrize("name", ["32fp", "32", "4", "skip", "skip4"])
 def test_an_action_is_known_by_its_name(name):
-    actions = [dict(bits=8), report.action_of(name)]
+    actions = [dict(bits=8), action_of(name)]
     assert ActionSpace(sorted(actions, key=lambda a: a.get("skip", -a.get("bits", 0)))).index(name) >= 0
 
 

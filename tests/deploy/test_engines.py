@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+from mmvideoiq.deploy.engines import cpu
 from mmvideoiq.deploy.engines.base import EngineError
 from mmvideoiq.deploy.engines.cpu import INT16_MAX, has_vnni, may_saturate
 from mmvideoiq.deploy.engines.factory import ENGINES, open_engine
@@ -69,9 +70,12 @@ def test_vnni_from_the_flags_of_the_cpu(monkeypatch):
     listing = "processor\t: 0\nflags\t\t: fpu avx2 {}\n\nprocessor\t: 1\nflags\t\t: fpu\n"
     for flag, expected in (("avx512_vnni", True), ("fma", False)):
         monkeypatch.setattr(builtins, "open", lambda *_, flag=flag, **__: _Lines(listing.format(flag)))
+        cpu._cpu_info.cache_clear()
         assert has_vnni() is expected
     monkeypatch.setattr(builtins, "open", _refuse)
+    cpu._cpu_info.cache_clear()
     assert has_vnni() is False
+    cpu._cpu_info.cache_clear()
 
 
 @pytest.mark.parametrize(

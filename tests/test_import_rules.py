@@ -51,7 +51,7 @@ RULES = {
         "compat deploy latency video", NUMBERS, "torch mmaction mmengine openvino onnxruntime"
     ),
     "jobs": rule("compat fileio jobs", frozenset({"mmengine", "rich", "filelock"}), "torch"),
-    "jobs/errors": rule(),
+    "jobs/errors": rule("jobs"),
     "jobs/signals": rule(),
     "jobs/launch": rule("jobs", frozenset(), "torch"),
     "checkpoint": rule("checkpoint", frozenset({"torch"})),

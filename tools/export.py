@@ -11,7 +11,7 @@ from rich.progress import track
 try:
     from mmvideoiq import cli
     from mmvideoiq.jobs.errors import one_line_errors
-from mmvideoiq.jobs.signals import restore_signals
+    from mmvideoiq.jobs.signals import restore_signals
 except ModuleNotFoundError as missing:
     print(
         f"error: export needs the training packages, {missing.name} is missing: pip install -e '.[train]'",

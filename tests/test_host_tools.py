@@ -15,6 +15,7 @@ import pytest
 import torch
 from mmaction.registry import MODELS
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from torch import nn
 
 from mmvideoiq import cli
@@ -93,6 +94,7 @@ def test_unreadable_config_and_checkpoint(train, test, tsn_config, tmp_path, cap
 
 
 def test_a_checkpoint_that_fits_in_part_ends_in_one_line(train, test, tsn_config, tmp_path, capsys):
+    init_default_scope("mmaction")
     state = MODELS.build(Config.fromfile(tsn_config).model).state_dict()
     parts = {
         "no.pth": ({}, "backbone.conv1.conv.weight, "),
@@ -245,6 +247,7 @@ def test_precision_of_a_model_of_ours(test, tsn_config, tmp_path, capsys):
     config.dump(tmp_path / "ours.py")
     import mmvideoiq.plugin  # noqa: F401  registers the parts that the config names
 
+    init_default_scope("mmaction")
     torch.save(dict(state_dict=MODELS.build(config.model).state_dict()), tmp_path / "ours.pth")
 
     def scores(*flags: str) -> torch.Tensor:

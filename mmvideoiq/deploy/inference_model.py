@@ -16,7 +16,7 @@ import numpy as np
 
 from mmvideoiq.deploy.budget import log_softmax, turn
 from mmvideoiq.deploy.bundle.bundle import Bundle
-from mmvideoiq.deploy.engines.base import Engine, Runner
+from mmvideoiq.deploy.engines.base import Engine, EngineError, Runner
 from mmvideoiq.deploy.engines.cpu import cpu_name
 
 MEASURED_FRAMES, MEASURED_RUNS = 4, 5
@@ -92,7 +92,7 @@ class Networks:
 
     def classify(self, total: np.ndarray, processed: int) -> np.ndarray:
         """Logits (K,) of the mean of ``processed`` frames, whose features' sum is ``total`` (D,)."""
-        return (total / max(processed, 1)).astype(np.float32) @ self._weight.T + self._bias
+        return self._finite((total / max(processed, 1)).astype(np.float32) @ self._weight.T + self._bias)
 
     # --- the policy -------------------------------------------------------------------------------------------------
 
@@ -121,7 +121,12 @@ class Networks:
         return self._turned(self._policy({"frames": frames, **self._zeros})[self._logits], multiplier)
 
     def _turned(self, logits: np.ndarray, multiplier: float) -> np.ndarray:
-        return turn(log_softmax(logits), self.bundle.costs, multiplier).astype(np.float32)
+        return turn(log_softmax(self._finite(logits)), self.bundle.costs, multiplier).astype(np.float32)
+
+    def _finite(self, logits: np.ndarray) -> np.ndarray:
+        if not np.isfinite(logits).all():
+            raise EngineError(f"{self.bundle.path}: the logits are not finite; export the bundle again")
+        return logits
 
     # --- time -------------------------------------------------------------------------------------------------------
 

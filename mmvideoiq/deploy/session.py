@@ -6,10 +6,12 @@ Twin: ``mmvideoiq.models.VideoIQRecognizer`` in testing. Axes: T frames, H W, A 
 from __future__ import annotations
 
 import os
+import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -56,6 +58,26 @@ class Result:
     times: dict[str, float]
 
 
+P, R = ParamSpec("P"), TypeVar("R")
+
+
+def _one_thread(
+    method: Callable[Concatenate[VideoSession, P], R],
+) -> Callable[Concatenate[VideoSession, P], R]:
+    """``method``, which raises RuntimeError while another thread is in the session."""
+
+    @wraps(method)
+    def guarded(self: VideoSession, *args: P.args, **kwargs: P.kwargs) -> R:
+        if not self._in_use.acquire(blocking=False):
+            raise RuntimeError("another thread is using this session: open one session for each thread")
+        try:
+            return method(self, *args, **kwargs)
+        finally:
+            self._in_use.release()
+
+    return guarded
+
+
 class VideoSession:
     """A bundle on an engine.
 
@@ -67,7 +89,8 @@ class VideoSession:
     A bundle whose graph shifts features between neighbouring frames computes whole clips at one precision: grouping
     would tear the neighbours apart. It takes no streams.
 
-    Not for several threads at once.
+    Threads may use a session one after the other; a call while another thread is in one raises RuntimeError. Open one
+    session for each thread.
 
     Args:
         bundle: an opened bundle.
@@ -86,6 +109,7 @@ class VideoSession:
 
     def __init__(self, bundle: Bundle, engine: Engine, *, budget: float | str | None = None) -> None:
         self.bundle, self.engine, self.actions = bundle, engine, bundle.actions
+        self._in_use = threading.RLock()
         self._networks = Networks(bundle, engine)
         self.frame_shape = self._networks.frame_shape
         self.preprocessing = bundle.preprocessing
@@ -130,6 +154,7 @@ class VideoSession:
 
     # --- clips ------------------------------------------------------------------------------------------------------
 
+    @_one_thread
     def run(
         self, frames: np.ndarray, *, budget: float | str | None = None, actions: np.ndarray | None = None
     ) -> Result:
@@ -174,6 +199,7 @@ class VideoSession:
         cost = float(self.bundle.costs[actions].mean())
         return self._result(logits, actions=actions, probs=probs, cost=cost, frames=len(frames), times=times)
 
+    @_one_thread
     def choose(
         self, frames: np.ndarray, *, budget: float | str | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -188,6 +214,7 @@ class VideoSession:
         all_skip = self.bundle.manifest["all_skip"]
         return decide(log_probs, self.bundle.costs, networks.skips, all_skip=all_skip), np.exp(log_probs)
 
+    @_one_thread
     def run_video(self, path: str | os.PathLike[str], *, budget: float | str | None = None) -> Result:
         """Recognize a video.
 
@@ -234,6 +261,7 @@ class VideoSession:
 
     # --- streams ----------------------------------------------------------------------------------------------------
 
+    @_one_thread
     def push(self, frame: np.ndarray, *, budget: float | str | None = None) -> int:
         """Take a stream's next frame; the action taken. Memory stays bounded: frames are not kept.
 
@@ -253,6 +281,7 @@ class VideoSession:
         dial = self._dial if budget is None else self._turned(budget)
         return self._stream.push(self._checked(frame, 3), dial)
 
+    @_one_thread
     def result(self) -> Result:
         """What the stream is so far; it can go on afterwards.
 
@@ -264,6 +293,7 @@ class VideoSession:
         logits, of_stream = self._stream.so_far()
         return self._result(logits, **of_stream)
 
+    @_one_thread
     def reset(self) -> None:
         """Begin a new stream."""
         likeliest = self.bundle.manifest["all_skip"] == "likeliest"
@@ -271,6 +301,7 @@ class VideoSession:
 
     # --- the dial ---------------------------------------------------------------------------------------------------
 
+    @_one_thread
     def measure_latency(self) -> dict[str, Any]:
         """Milliseconds per frame here and now: ``{"engine", "threads", "cpu", "actions": {name: ms}, "policy": ms}``.
 

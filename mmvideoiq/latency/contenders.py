@@ -252,14 +252,14 @@ def onnxruntime(spec: Mapping[str, Any]) -> Contender:
 
 def openvino(spec: Mapping[str, Any]) -> Contender:
     """An OpenVINO file from frames to probabilities."""
-    import openvino as ov
+    from mmvideoiq.deploy.openvino_engine import process_core
 
     config = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": spec["threads"],
         "INFERENCE_PRECISION_HINT": "f32",
     }
-    request = ov.Core().compile_model(spec["model"], "CPU", config).create_infer_request()
+    request = process_core().compile_model(spec["model"], "CPU", config).create_infer_request()
     return Contender(
         spec,
         recognize=lambda frames: int(request.infer([frames])[0].argmax()),

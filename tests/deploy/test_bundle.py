@@ -978,3 +978,32 @@ def test_whatever_is_signed_opens_and_works_or_is_refused(copy, name):
                 elif "layer" in node.attrs:
                     bundle.layer(part, node, bundle.precisions[-1])
     assert 50 < opened < 500
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_numbers_that_are_not_finite(copy, value):
+    change_tensors(copy, "recognition", lambda tensors: tensors["head.bias"].__setitem__(0, value))
+    sign(copy)
+    assert "'head.bias' holds numbers that are not finite" in refused(copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda g: g["recognition"]["inputs"].update(frames=[4, 32, 32, 3]), "input 'frames' is .4, 32"),
+        (lambda g: g["recognition"]["inputs"].update(more=[-1, 3]), "input 'more' is neither"),
+        (lambda g: g["policy"]["inputs"].update(h=[-1, 12]), "input 'h' is "),
+        (
+            lambda g: node_of(g, "block.conv1")["attrs"].update(dilation=[10**7, 10**7]),
+            "node 'block.conv1' .conv.: .*beyond",
+        ),
+        (
+            lambda g: node_of(g, "block.conv1")["attrs"].update(dilation=[100, 100]),
+            "node 'block.conv1' .conv.: the output would be",
+        ),
+        (lambda g: g["recognition"].update(outputs=["block.conv1"]), "'block.conv1' gives 4 dimensions"),
+    ],
+)
+def test_graphs_that_could_not_run(copy, change, message):
+    change_graphs(copy, change)
+    assert re.search(message, refused(copy))

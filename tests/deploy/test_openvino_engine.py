@@ -19,6 +19,7 @@ from mmvideoiq.deploy.engines.base import EngineError
 from mmvideoiq.deploy.engines.cpu import has_vnni, may_saturate
 from mmvideoiq.deploy.engines.lowering import split_weights, weight_values
 from mmvideoiq.deploy.engines.openvino_engine import OpenVinoEngine, OpenVinoRunner
+from mmvideoiq.deploy.engines import openvino_engine
 from tests.deploy.toy_bundle import HIDDEN, make_toy_bundle
 from tests.reference.run_graph import run_graph
 
@@ -550,7 +551,7 @@ def test_what_openvino_refuses_is_one_line(monkeypatch, toy):
         def compile_model(self, *_):
             raise RuntimeError("Exception from core:\n  out of\n  memory\n")
 
-    monkeypatch.setattr(engine, "_core", Core())
+    monkeypatch.setattr(openvino_engine, "process_core", Core)
     with pytest.raises(
         EngineError, match="cannot build recognition at 4 bits: Exception from core: out of memory"
     ):
@@ -559,7 +560,7 @@ def test_what_openvino_refuses_is_one_line(monkeypatch, toy):
 
 def test_an_openvino_without_the_option_for_shortcuts(monkeypatch, toy):
     engine = OpenVinoEngine(threads=1)
-    compile_model = engine._core.compile_model
+    compile_model = openvino_engine.process_core().compile_model
 
     class Core:
         def compile_model(self, model, device, config):
@@ -568,6 +569,52 @@ def test_an_openvino_without_the_option_for_shortcuts(monkeypatch, toy):
             return compile_model(model, device, config)
 
     want = engine.load(toy, "recognition", 4)({"frames": frames_of(3, (32, 32))})["features"]
-    monkeypatch.setattr(engine, "_core", Core())
+    monkeypatch.setattr(openvino_engine, "process_core", Core)
     got = engine.load(toy, "recognition", 4)({"frames": frames_of(3, (32, 32))})["features"]
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+
+SIGNALS = """
+import signal, sys, threading
+from mmvideoiq.deploy.session import VideoSession
+
+caught = 0
+
+def count(*_):
+    global caught
+    caught += 1
+
+numbers = (signal.SIGINT, signal.SIGCHLD, signal.SIGUSR1)
+for number in numbers:
+    signal.signal(number, count)
+
+def send():
+    for number in numbers:
+        signal.pthread_kill(threading.get_ident(), number)
+
+def work():
+    first = VideoSession.open(sys.argv[1], threads=1)
+    second = VideoSession.open(sys.argv[1], threads=1)
+    del first
+    send()
+    del second
+    send()
+
+for _ in range(3):
+    work()
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    send()
+print("caught", caught > 0)
+"""
+
+
+def test_signals_while_sessions_come_and_go(tmp_path):
+    path = make_toy_bundle(tmp_path / "toy")
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNALS, str(path)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "caught True\n"), done.stderr

@@ -218,6 +218,7 @@ def _open(path: Path) -> Bundle:
     tensors = {part: Tensors(path / f"{part}.safetensors") for part in graphs}
     for part, graph in graphs.items():
         _check_tensors(part, graph, tensors[part].specs, manifest)
+        tensors[part].check_numbers()
     rule, costs = manifest["cost"]["rule"], np.array(manifest["cost"]["values"], np.float64)
     costs.flags.writeable = False
     actions = ActionSpace(manifest["actions"], cost=rule if rule in COST_RULES else "paper")

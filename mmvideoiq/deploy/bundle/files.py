@@ -49,6 +49,7 @@ class Tensors:
             slices = {name: self._file.get_slice(name) for name in self._file.keys()}
         except (SafetensorError, OSError) as error:
             raise Fault(file.name, f"is no safetensors file ({error})") from None
+        self._name = file.name
         self.specs = {
             name: TensorSpec(DTYPES.get(s.get_dtype(), s.get_dtype()), tuple(s.get_shape()))
             for name, s in slices.items()
@@ -58,6 +59,11 @@ class Tensors:
         if name not in self.specs:
             raise ValueError(f"the bundle has no tensor {name!r}")
         return self._file.get_tensor(name)
+
+    def check_numbers(self) -> None:
+        """Fault where a number is not finite, or thresholds do not rise."""
+        for name in self.specs:
+            _check_numbers(self._name, name, self(name))
 
     def int16(self, name: str) -> np.ndarray:
         """A weight stored as ``step * int16``, one step per output channel."""
@@ -166,13 +172,17 @@ def write_tensors(folder: Path, part: str, arrays: Mapping[str, np.ndarray]) -> 
     for name, array in arrays.items():
         if array.dtype.name not in DTYPES.values():
             raise Fault(file.name, f"{name!r} is {array.dtype}, expected one of {sorted(DTYPES.values())}")
-        if name.endswith(".thresholds"):
-            if not np.all(array[:-1] <= array[1:]):
-                raise Fault(file.name, f"{name!r} does not rise")
-        elif array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise Fault(file.name, f"{name!r} holds numbers that are not finite")
+        _check_numbers(file.name, name, array)
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     file.write_bytes(save(contiguous))  # save_file would hide the file from other users
+
+
+def _check_numbers(file: str, name: str, array: np.ndarray) -> None:
+    if name.endswith(".thresholds"):
+        if not np.all(array[:-1] <= array[1:]) or np.isnan(array).any():
+            raise Fault(file, f"{name!r} does not rise")
+    elif array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise Fault(file, f"{name!r} holds numbers that are not finite")
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from math import prod
 from typing import Any
 
 import jsonschema
@@ -10,6 +11,7 @@ import jsonschema
 from mmvideoiq.actions import ActionSpace
 from mmvideoiq.deploy.bundle.graph import Graph
 from mmvideoiq.deploy.bundle.tensors import FLOAT_BITS, PARTS, channels
+from mmvideoiq.deploy.bundle.shapes import graph_shapes
 
 FORMAT = "mmvideoiq-bundle"
 FORMAT_VERSION = 1
@@ -17,10 +19,14 @@ GRAPHS = "graphs.json"
 
 TEXT = {"type": "string"}
 FLAG = {"type": "boolean"}
-NUMBER = {"type": "number"}
-AMOUNT = {"type": "number", "minimum": 0}
+MAX_NUMBER = 1e38  # float32 holds it
+NUMBER = {"type": "number", "minimum": -MAX_NUMBER, "maximum": MAX_NUMBER}
+AMOUNT = {**NUMBER, "minimum": 0}
+POSITIVE = {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_NUMBER}
 WHOLE = {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
 COUNT = {**WHOLE, "minimum": 1}
+SIDE = {**COUNT, "maximum": 2**14}  # of a video's frame
+MAX_CLIP_BYTES = 2**31  # of the frames of one clip
 CODE_BITS = [8, 7, 6, 5, 4, 3, 2, 1]
 BITS = {"type": "integer", "enum": [FLOAT_BITS, *CODE_BITS]}
 SHA256 = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
@@ -63,10 +69,10 @@ MANIFEST_SCHEMA: dict[str, Any] = _object(
     preprocessing=_object(
         frames=COUNT,
         clip_len=COUNT,
-        short_side=_or_null(COUNT),
-        crop=_or_null(COUNT),
+        short_side=_or_null(SIDE),
+        crop=_or_null(SIDE),
         mean=_list(NUMBER, 3, 3),
-        std=_list({"type": "number", "exclusiveMinimum": 0}, 3, 3),
+        std=_list(POSITIVE, 3, 3),
     ),
     gflops=BY_NAME,
     bitops=BY_NAME,
@@ -90,7 +96,7 @@ MANIFEST_SCHEMA: dict[str, Any] = _object(
 
 _POOL = _object(kernel=PAIR, stride=PAIR, padding=PAIR_OR_ZERO, ceil=FLAG)
 ATTRIBUTE_SCHEMAS: dict[str, dict[str, Any]] = {
-    "normalize": _object(mean=_list(NUMBER, 1), std=_list({"type": "number", "exclusiveMinimum": 0}, 1)),
+    "normalize": _object(mean=_list(NUMBER, 1), std=_list(POSITIVE, 1)),
     "resize": _object(size=PAIR),
     "quantize": _object(
         grids={
@@ -100,8 +106,8 @@ ATTRIBUTE_SCHEMAS: dict[str, dict[str, Any]] = {
                 "type": "array",
                 "minItems": 4,
                 "prefixItems": [
-                    {"type": "number", "exclusiveMinimum": 0},
-                    {"type": "integer", "maximum": 0},
+                    POSITIVE,
+                    {"type": "integer", "minimum": -255, "maximum": 0},
                     COUNT,
                     NUMBER,
                 ],
@@ -214,6 +220,20 @@ def check_agreement(graphs: Mapping[str, Graph], manifest: Mapping[str, Any]) ->
             side = crop or "side"
             raise ValueError(
                 f"$.{part}.inputs.frames: {list(frames)}, expected [-1, {side}, {side}, channels]"
+            )
+        clip = manifest["preprocessing"]["frames"] * manifest["preprocessing"]["clip_len"] * prod(frames[1:])
+        if clip > MAX_CLIP_BYTES:
+            raise ValueError(
+                f"$.{part}.inputs.frames: a clip would be {clip} bytes, expected at most {MAX_CLIP_BYTES}"
+            )
+        try:
+            channels(graph)
+            rank = len(graph_shapes(graph)[graph.outputs[0]])
+        except ValueError as error:
+            raise ValueError(f"$.{part}: {error}") from None
+        if rank != 2:
+            raise ValueError(
+                f"$.{part}.outputs: node {graph.outputs[0]!r} gives {rank} dimensions, expected 2"
             )
     if "policy" in graphs:
         found = channels(graphs["policy"])[graphs["policy"].outputs[0]]

@@ -87,10 +87,16 @@ class OnnxRuntimeRunner:
         """The graph's outputs by name, float32. ``inputs``: by name, any N."""
         count = max(1, *map(len, inputs.values()))
         step = self._at_once or count
-        pieces = [
-            self._session.run(self._outputs, {name: array[i : i + step] for name, array in inputs.items()})
-            for i in range(0, count, step)
-        ]
+        try:
+            pieces = [
+                self._session.run(
+                    self._outputs, {name: array[i : i + step] for name, array in inputs.items()}
+                )
+                for i in range(0, count, step)
+            ]
+        except Exception as error:  # its errors have no class in common
+            reason = " ".join(str(error).split())
+            raise EngineError(f"engine 'onnxruntime' cannot run the model: {reason}") from None
         whole = pieces[0] if len(pieces) == 1 else map(np.concatenate, zip(*pieces, strict=True))
         return dict(zip(self._outputs, whole, strict=True))
 

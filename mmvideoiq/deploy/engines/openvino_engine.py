@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import threading
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +23,38 @@ if TYPE_CHECKING:
 #: Frames that one call takes. Of more, the larger values of the recognition part leave the caches; the policy's are
 #: small, and its weights, the LSTM's above all, are read once for all frames of a call.
 BATCHES = {"recognition": (4, 2, 1), "policy": (16, 4, 1)}
+
+
+_lock = threading.Lock()
+_core: Any = None
+
+
+def process_core() -> Any:
+    """The one ``openvino.Core`` of this process, made when first asked for and never destroyed.
+
+    Each CPU plugin gives the thread an alternate signal stack, and puts the previous one back when it is destroyed. Of
+    two plugins that end in another order or thread, a stack without memory can remain, where the next signal that
+    Python handles is a segmentation violation. So there is one, which outlives the interpreter. A forked child makes
+    its own.
+    """
+    global _core
+    with _lock:
+        if _core is None:
+            import openvino
+
+            core = openvino.Core()
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(core))
+            _core = core
+        return _core
+
+
+def _forget_core() -> None:
+    global _core, _lock
+    _core, _lock = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_core)
 
 
 class OpenVinoEngine:
@@ -41,12 +76,11 @@ class OpenVinoEngine:
         if threads < 1:
             raise EngineError(f"threads={threads}: must be at least 1")
         try:
-            import openvino
+            import openvino  # noqa: F401
         except ImportError:
             raise EngineError("the engine 'openvino' is not installed: pip install openvino") from None
         self.threads = threads
         self.vnni = has_vnni() if vnni is None else vnni
-        self._core = openvino.Core()
         self._exact_kernels: frozenset[str] | None = None
 
     def load(self, bundle: Bundle, part: str, bits: int) -> OpenVinoRunner:
@@ -125,6 +159,7 @@ class OpenVinoEngine:
         return frozenset(found)
 
     def _compiled(self, builder: OpenVinoModel) -> Any:
+        core = process_core()
         config = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": self.threads,
@@ -133,10 +168,10 @@ class OpenVinoEngine:
         }
         if not builder.remainders:
             try:
-                return self._core.compile_model(builder.model, "CPU", {**config, "SNIPPETS_MODE": "DISABLE"})
+                return core.compile_model(builder.model, "CPU", {**config, "SNIPPETS_MODE": "DISABLE"})
             except RuntimeError:  # it is an inner option, which a version may drop
                 pass
-        return self._core.compile_model(builder.model, "CPU", config)
+        return core.compile_model(builder.model, "CPU", config)
 
 
 class OpenVinoRunner:
@@ -162,7 +197,10 @@ class OpenVinoRunner:
                 for name, shape in self._graph.inputs.items()
             ]
             request = self._requests[batch]
-            request.infer(dict(enumerate(feed)), share_inputs=True)
+            try:
+                request.infer(dict(enumerate(feed)), share_inputs=True)
+            except RuntimeError as error:
+                raise EngineError(f"openvino cannot run the model: {' '.join(str(error).split())}") from None
             for i, values in enumerate(outputs.values()):
                 values.append(request.get_output_tensor(i).data.copy())
             given.update({state: outputs[output][-1] for state, output in self._states.items()})

@@ -828,7 +828,7 @@ def _attr(node: str, key: str, value: Any) -> Callable[[dict[str, Any]], object]
         (lambda g: g["policy"]["inputs"].update(h=[1, 9]), r"node 'lstm' .*\[8, 9, 12\].*expected \[8, 12, 12\]"),
         (lambda g: g["policy"].update(outputs=["zzz"]), r"outputs \['zzz'\] are given by no node"),
         (lambda g: g["policy"].update(outputs=["lstm.h"]), r"\$.policy.outputs: 12 logits for 4 actions"),
-        (lambda g: g["recognition"].update(outputs=["stem"]), r"'head.weight' is .*16\), expected .*8\)"),
+        (lambda g: g["recognition"].update(outputs=["stem"]), "gives 4 dimensions, expected 2"),
         (_attr("stem", "kernel", 3), r"\$.recognition.nodes\[1\].attrs: Additional .*'kernel'"),
         (_attr("stem", "shape", [8, 3, 3]), r"\$.recognition.nodes\[1\].attrs.shape: \[8, 3, 3\] is too short"),
         (_attr("stem", "shape", [8, 3, 3, 0]), r"attrs.shape\[3\]: 0 is less than the minimum of 1"),
@@ -977,7 +977,7 @@ def test_whatever_is_signed_opens_and_works_or_is_refused(copy, name):
                     bundle.lstm(part, node)
                 elif "layer" in node.attrs:
                     bundle.layer(part, node, bundle.precisions[-1])
-    assert 50 < opened < 500
+    assert 30 < opened < 500
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -58,7 +58,8 @@ class Result:
     times: dict[str, float]
 
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def _one_thread(

@@ -252,7 +252,7 @@ def onnxruntime(spec: Mapping[str, Any]) -> Contender:
 
 def openvino(spec: Mapping[str, Any]) -> Contender:
     """An OpenVINO file from frames to probabilities."""
-    from mmvideoiq.deploy.openvino_engine import process_core
+    from mmvideoiq.deploy.engines.openvino_engine import process_core
 
     config = {
         "PERFORMANCE_HINT": "LATENCY",

@@ -15,11 +15,11 @@ import torch
 from mmvideoiq.deploy.bundle.bundle import Bundle, Layer
 from mmvideoiq.deploy.bundle.graph import Graph, Grid, Node
 from mmvideoiq.deploy.bundle.packing import SignedWeights
+from mmvideoiq.deploy.engines import openvino_engine
 from mmvideoiq.deploy.engines.base import EngineError
 from mmvideoiq.deploy.engines.cpu import has_vnni, may_saturate
 from mmvideoiq.deploy.engines.lowering import split_weights, weight_values
 from mmvideoiq.deploy.engines.openvino_engine import OpenVinoEngine, OpenVinoRunner
-from mmvideoiq.deploy.engines import openvino_engine
 from tests.deploy.toy_bundle import HIDDEN, make_toy_bundle
 from tests.reference.run_graph import run_graph
 

@@ -10,8 +10,8 @@ import jsonschema
 
 from mmvideoiq.actions import ActionSpace
 from mmvideoiq.deploy.bundle.graph import Graph
-from mmvideoiq.deploy.bundle.tensors import FLOAT_BITS, PARTS, channels
 from mmvideoiq.deploy.bundle.shapes import graph_shapes
+from mmvideoiq.deploy.bundle.tensors import FLOAT_BITS, PARTS, channels
 
 FORMAT = "mmvideoiq-bundle"
 FORMAT_VERSION = 1

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import prod
 
-from mmvideoiq.deploy.graph import Graph, Node
-from mmvideoiq.deploy.lowering import ConvGeometry, pooling_ends
+from mmvideoiq.deploy.bundle.geometry import ConvGeometry, pooling_ends
+from mmvideoiq.deploy.bundle.graph import Graph, Node
 
 MAX_SIDE = 2**16  # of an input with its padding, a window, a stride
 MAX_VALUES = 2**26  # of one frame, at any place in the graph

@@ -21,15 +21,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mmvideoiq.deploy.bundle.geometry import ConvGeometry, pooling_ends
 from mmvideoiq.deploy.bundle.graph import Grid, Node
 from mmvideoiq.deploy.bundle.packing import SignedWeights
 from mmvideoiq.deploy.engines.cpu import may_saturate
 from mmvideoiq.deploy.engines.lowering import (
-    ConvGeometry,
     clipped_at_zero,
     float_weight,
     integer_weight,
-    pooling_ends,
     reorder_gates,
     weight_values,
 )

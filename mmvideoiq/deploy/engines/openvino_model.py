@@ -23,18 +23,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mmvideoiq.deploy.bundle.geometry import ConvGeometry, pooling_ends
 from mmvideoiq.deploy.bundle.graph import Node
 from mmvideoiq.deploy.bundle.packing import SignedWeights
 from mmvideoiq.deploy.engines.channel_permutation import Probe, channel_orders, reordered, saturates_in_pairs
 from mmvideoiq.deploy.engines.cpu import may_saturate
 from mmvideoiq.deploy.engines.lowering import (
-    ConvGeometry,
     clipped_at_zero,
     consumers,
     float_weight,
     integer_weight,
     model_outputs,
-    pooling_ends,
     producers,
     reorder_gates,
     split_weights,

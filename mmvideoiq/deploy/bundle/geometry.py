@@ -1,0 +1,57 @@
+"""Where convolutions and poolings look, and how large what they give is; pairs are (h, w)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmvideoiq.deploy.bundle.graph import Node
+
+
+@dataclass(frozen=True)
+class ConvGeometry:
+    """Where a convolution looks; pairs are (h, w)."""
+
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+    @classmethod
+    def of(cls, node: Node) -> ConvGeometry:
+        """That of a conv node."""
+        stride, padding, dilation = (tuple(node.attrs[key]) for key in ("stride", "padding", "dilation"))
+        return cls(tuple(node.attrs["shape"][2:]), stride, padding, dilation, node.attrs["groups"])
+
+    def output_size(self, size: Sequence[int]) -> tuple[int, ...]:
+        """Height and width of the output for an input of ``size``."""
+        axes = zip(size, self.kernel, self.stride, self.padding, self.dilation, strict=True)
+        return tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in axes)
+
+    def window_sums(self, weight: np.ndarray, size: Sequence[int]) -> np.ndarray:
+        """The convolution of ones (I, *size): at each place the sum of the weights (O, I, kh, kw) that meet no padding.
+
+        Returns: (O, h, w); (O, 1, 1) where there is no padding.
+        """
+        if self.padding == (0, 0):
+            return weight.sum(axis=(1, 2, 3), keepdims=True)[:, 0]
+        meets = []
+        axes = (self.kernel, self.stride, self.padding, self.dilation, size, self.output_size(size))
+        for k, s, p, d, n, count in zip(*axes, strict=True):
+            place = np.arange(count)[:, None] * s - p + np.arange(k) * d
+            meets.append(((place >= 0) & (place < n)).astype(np.float64))
+        return np.einsum("oikl,hk,wl->ohw", weight, *meets)
+
+
+def pooling_ends(node: Node, size: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Output size, and padding behind the input, of a pooling node; a window that would start there is left out."""
+    counts, ends = [], []
+    for n, k, s, p in zip(size, *(node.attrs[key] for key in ("kernel", "stride", "padding")), strict=True):
+        count = (n + 2 * p - k + (s - 1 if node.attrs["ceil"] else 0)) // s + 1
+        count -= (count - 1) * s >= n + p
+        counts.append(count)
+        ends.append(max((count - 1) * s + k - n - p, 0))
+    return counts, ends

@@ -16,7 +16,7 @@ class DamagedFile(ValueError):
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A place beside ``path`` to write to. It becomes ``path`` at the end of the block, and vanishes with an error.
 
     Readers see the old file or the new one, never a part, also after a loss of power. The folder is made where there
@@ -43,7 +43,7 @@ def sync(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    with whole(path) as part:
+    with atomic_write(path) as part:
         part.write_text(text, encoding="utf-8")
 
 
@@ -98,7 +98,7 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    with whole(path) as part:
+    with atomic_write(path) as part:
         part.write_bytes(content)
 
 

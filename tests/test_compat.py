@@ -251,9 +251,9 @@ def test_unreadable_checkpoint_is_named(checkpoint, spoil, why):
     from mmengine.runner.checkpoint import CheckpointLoader
 
     spoil(checkpoint)
-    with pytest.raises(Exception) as fault:
+    with pytest.raises(Exception) as error:
         CheckpointLoader._schemes[""].__wrapped__(str(checkpoint), "cpu")
-    assert checkpoint.name not in str(fault.value)
+    assert checkpoint.name not in str(error.value)
     with pytest.raises(ValueError, match="^checkpoint .*checkpoint.pth cannot be read: .*" + why):
         CheckpointLoader.load_checkpoint(str(checkpoint))
     with pytest.raises(FileNotFoundError, match=r"no\.pth"):

@@ -151,7 +151,7 @@ def run_infer(args: argparse.Namespace, console: Console) -> dict[str, Any]:
                 result = measure_inference(
                     settings,
                     Path(folder),
-                    say=lambda text: progress.console.print(f"[dim]{text}"),
+                    log=lambda text: progress.console.print(f"[dim]{text}"),
                     begin=bars(progress),
                 )
             if args.bundle:

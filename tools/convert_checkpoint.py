@@ -9,7 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmvideoiq import checkpoint
-from mmvideoiq.fileio import whole
+from mmvideoiq.fileio import atomic_write
 from mmvideoiq.jobs.errors import one_line_errors
 from mmvideoiq.jobs.signals import restore_signals
 
@@ -70,7 +70,7 @@ def convert(args: argparse.Namespace) -> tuple[str, dict, dict, tuple[str, ...]]
 def save(writers: dict[Path, Callable[[Path], object]]) -> None:
     """Each of the files whole or not at all, none if one cannot be written; the first comes to its place first."""
     with ExitStack() as places:
-        parts = {path: places.enter_context(whole(path)) for path in reversed(writers)}
+        parts = {path: places.enter_context(atomic_write(path)) for path in reversed(writers)}
         for path, write in writers.items():
             write(parts[path])
 

@@ -167,7 +167,7 @@ class Report:
     def error(self, video: str, error: VideoError, *, answered: bool = False) -> None:
         entry = self.entries.pop() if answered else dict(video=video)
         self.entries.append(dict(entry, error=error.reason))
-        complain(error)
+        print_error(error)
 
     def running(self, result: Result) -> Text:
         """A stream so far."""
@@ -210,7 +210,7 @@ class Report:
         self.console.print(text, soft_wrap=True)
 
 
-def complain(error: BaseException | str) -> None:
+def print_error(error: BaseException | str) -> None:
     print(f"{Path(sys.argv[0]).name}: error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
 
 
@@ -298,7 +298,7 @@ def main(argv: list[str] | None = None) -> None:
     except (ValueError, ImportError, OSError) as error:
         if traceback_wanted():
             raise
-        complain(error)
+        print_error(error)
         code = BAD
     sys.exit(code)
 

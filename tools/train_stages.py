@@ -50,18 +50,18 @@ def main() -> int:
         work_dir = args.work_dir or Path("work_dirs") / (recipe.name + "_fast" * args.fast)
         summary = run_recipe(recipe, work_dir, resume=args.resume, console=console)
         report.write_all(summary, work_dir, console=console)
-    except (RecipeError, RowError, DamagedFile) as fault:
+    except (RecipeError, RowError, DamagedFile) as error:
         if traceback_wanted():
             raise
-        print(f"error: {fault}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 2
-    except StageFailed as fault:
-        print(f"error: a stage failed, {fault}", file=sys.stderr)
+    except StageFailed as error:
+        print(f"error: a stage failed, {error}", file=sys.stderr)
         return 1
-    except OSError as fault:
-        if not disk_full(fault):
+    except OSError as error:
+        if not disk_full(error):
             raise
-        print(f"error: {fault}: free some space, then go on with --resume", file=sys.stderr)
+        print(f"error: {error}: free some space, then go on with --resume", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
         print(

@@ -28,17 +28,17 @@ def measure_inference(
     settings: InferSettings,
     folder: Path,
     *,
-    say: Callable[[str], None] = lambda text: None,
+    log: Callable[[str], None] = lambda text: None,
     begin: Callable[[str, int], Callable[[], None]] = lambda label, total: lambda: None,
 ) -> dict[str, Any]:
     """Time every contender; see ``tools/benchmark.py infer``.
 
     Args:
         folder: for the contenders' files and logs.
-        say: told what is prepared.
+        log: told what is prepared.
         begin: told a label and a number of steps, gives what to call after each.
     """
-    specs = prepared(settings, folder, say)
+    specs = prepared(settings, folder, log)
     specs = {name: spec for name, spec in specs.items() if name in (settings.only or specs)}
     with started(specs, folder, begin("starting", len(specs))) as workers:
         rounds = {
@@ -60,7 +60,7 @@ def measure_inference(
     for row in rows:
         if row["name"] in ours:
             name = row["name"]
-            row |= usages[name] | promise(
+            row |= usages[name] | predicted_latency(
                 usages[name]["usage"], parts[name], row["ms_per_clip_model"], settings.frames
             )
     return dict(
@@ -119,7 +119,7 @@ def interleave_parts(
     }
 
 
-def promise(
+def predicted_latency(
     usage: Mapping[str, float], parts: Mapping[str, Any], measured: float, frames: int
 ) -> dict[str, Any]:
     """What the engine's own times per frame promise for this usage, beside what was measured.

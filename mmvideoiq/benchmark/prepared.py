@@ -66,18 +66,18 @@ class InferSettings:
             raise ValueError(f"size={self.size} must be at least {POLICY_SIZE}, the policy's own")
 
 
-def prepared(settings: InferSettings, folder: Path, say: Callable[[str], None]) -> dict[str, dict[str, Any]]:
+def prepared(settings: InferSettings, folder: Path, log: Callable[[str], None]) -> dict[str, dict[str, Any]]:
     """Name -> spec of the contenders in ``folder``: those of an earlier run with the same settings, or new ones."""
     file = folder / "specs.json"
     wanted = {name: getattr(settings, name) for name in BUILT_FROM}
     if file.is_file():
         found = json.loads(file.read_text())
         if found["settings"] == wanted:
-            say(f"contenders of an earlier run: {folder}")
+            log(f"contenders of an earlier run: {folder}")
             return found["specs"]
         file.unlink()
     with quiet_host():
-        specs = prepare(settings, folder, say)
+        specs = prepare(settings, folder, log)
     write_text(file, json.dumps(dict(settings=wanted, specs=specs)))
     return specs
 
@@ -95,7 +95,7 @@ def quiet_host() -> Iterator[None]:
         logging.disable(before)
 
 
-def prepare(settings: InferSettings, folder: Path, say: Callable[[str], None]) -> dict[str, dict[str, Any]]:
+def prepare(settings: InferSettings, folder: Path, log: Callable[[str], None]) -> dict[str, dict[str, Any]]:
     """Build the contenders' files, random weights of one seed, and a video; returns name -> spec."""
     import torch
 
@@ -104,7 +104,7 @@ def prepare(settings: InferSettings, folder: Path, say: Callable[[str], None]) -
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     video, clip = folder / "video.mp4", folder / "clip.npy"
-    say("a video")
+    log("a video")
     write_video(video, rng)
     common = dict(
         threads=settings.threads,
@@ -114,7 +114,7 @@ def prepare(settings: InferSettings, folder: Path, say: Callable[[str], None]) -
     )
     frames = read_frames(video, preprocessing_of(settings))
     np.save(clip, frames)
-    say("the float network: MMAction2, ONNX, OpenVINO, static INT8")
+    log("the float network: MMAction2, ONNX, OpenVINO, static INT8")
     files = write_peers(settings, folder, frames)
     host = dict(kind="mmaction2", config=files["config"], checkpoint=files["checkpoint"])
     specs: dict[str, dict[str, Any]] = {
@@ -125,7 +125,7 @@ def prepare(settings: InferSettings, folder: Path, say: Callable[[str], None]) -
         "openvino-int8": dict(kind="openvino", model=files["int8"]),
     }
     for name, precisions in MIXES.items():
-        say(f"{name}: a bundle")
+        log(f"{name}: a bundle")
         path = folder / name
         write_bundle(settings, path, precisions, frames)
         Bundle.open(path)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mmvideoiq.benchmark.training import RATIOS
-from mmvideoiq.fileio import whole
+from mmvideoiq.fileio import atomic_write
 
 
 def show_training(result: Mapping[str, Any], console: Console) -> None:
@@ -121,5 +121,5 @@ def plot_accuracy(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes.set_ylabel("top-1 %")
     axes.grid(alpha=0.3)
     axes.legend()
-    with whole(path) as part:
+    with atomic_write(path) as part:
         figure.savefig(part)

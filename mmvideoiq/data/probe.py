@@ -24,7 +24,7 @@ from mmvideoiq.fileio import write_text
 
 FRAMES = 16  # decoded of each video, evenly spread from the first to the last
 TIMEOUT_S = 60.0  # for one video
-RENEW = 500  # videos after which a worker process is replaced
+MAX_CLIPS_PER_WORKER = 500  # videos after which a worker process is replaced
 SAVE_EVERY_S = 60.0
 CONTEXT: Any = multiprocessing.get_context(
     "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
@@ -55,7 +55,7 @@ def probe_all(
     """:func:`probe` in worker processes; yields positions and findings as they come.
 
     A crash, and no answer within ``timeout`` seconds, are findings with a ``reason``. Workers are replaced after
-    :data:`RENEW` videos.
+    :data:`MAX_CLIPS_PER_WORKER` videos.
 
     Args:
         workers: processes; default: one for each core.
@@ -64,7 +64,9 @@ def probe_all(
     jobs: Iterator[int] = iter(range(len(paths)))
     retried: set[int] = set()
     while workers and (first := next(jobs, None)) is not None:
-        pool = ProcessPool(workers, max_tasks=RENEW, initializer=_prepare_worker, context=CONTEXT)
+        pool = ProcessPool(
+            workers, max_tasks=MAX_CLIPS_PER_WORKER, initializer=_prepare_worker, context=CONTEXT
+        )
         running: dict[ProcessFuture, int] = {}
 
         down, again = False, []

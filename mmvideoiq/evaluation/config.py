@@ -105,8 +105,8 @@ def read_comparison(path: str | Path) -> Comparison:
         raise RowError(f"file of rows not found: {path}")
     try:
         content = Config.fromfile(path).to_dict()
-    except Exception as fault:
-        raise RowError(f"{path} cannot be read: {type(fault).__name__}: {fault}") from fault
+    except Exception as error:
+        raise RowError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
     if "rows" not in content and ("model" in content or "stages" in content):
         kind = "the config of a model" if "model" in content else "a recipe"
         raise RowError(f"{path} is {kind}, not a file of rows")
@@ -286,10 +286,10 @@ def _build(row: Row, config: Config) -> nn.Module:
     init_default_scope(config.get("default_scope", "mmaction"))
     try:
         model = MODELS.build(copy.deepcopy(config.model))
-    except Exception as fault:
+    except Exception as error:
         raise RowError(
-            f"row '{row.name}': the model cannot be built: {type(fault).__name__}: {fault}"
-        ) from fault
+            f"row '{row.name}': the model cannot be built: {type(error).__name__}: {error}"
+        ) from error
     if not isinstance(getattr(model, "actions", None), ActionSpace):
         raise RowError(
             f"row '{row.name}': a {config.model.type} does not say what its predictions cost; "
@@ -304,12 +304,12 @@ def _load(row: Row, model: nn.Module, checkpoint: str) -> None:
     try:
         state = CheckpointLoader.load_checkpoint(checkpoint, map_location="cpu", logger="silent")
         state = state.get("state_dict", state)
-    except Exception as fault:
-        raise RowError(f"{where} cannot be read: {type(fault).__name__}: {fault}") from fault
+    except Exception as error:
+        raise RowError(f"{where} cannot be read: {type(error).__name__}: {error}") from error
     try:
         missing = model.load_state_dict(state, strict=False).missing_keys
-    except RuntimeError as fault:
-        shape = str(fault).splitlines()[-1].strip()
+    except RuntimeError as error:
+        shape = str(error).splitlines()[-1].strip()
         raise RowError(f"{where} does not fit {row.config.name}: {shape}") from None
     if missing:
         raise RowError(
@@ -326,8 +326,8 @@ def _check_way(row: Row, model: nn.Module) -> None:
     if row.way == "precision":
         try:
             model.set_fixed_action(bits=row.value)
-        except ValueError as fault:
-            raise RowError(f"{where}: {fault}") from None
+        except ValueError as error:
+            raise RowError(f"{where}: {error}") from None
 
 
 def _count_costs(config: Config, actions: ActionSpace) -> None:

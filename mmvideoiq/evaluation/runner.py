@@ -15,7 +15,7 @@ from rich.console import Console
 from mmvideoiq.evaluation.config import Comparison, Row, RowError, check_rows, read_config
 from mmvideoiq.fileio import DamagedFile, read_json, write_json
 from mmvideoiq.jobs.lock import locked
-from mmvideoiq.jobs.process import finished, run_process, say
+from mmvideoiq.jobs.process import finished, log, run_process
 
 TEST, TIME = "mmvideoiq.evaluation.evaluator.test_rows", "mmvideoiq.latency.rows.time_rows"
 
@@ -66,14 +66,14 @@ class Evaluation:
         for name, job in self._jobs.items():
             before = found_before(Path(job["out"]))
             if before and before["hash"] == job["hash"] and all(map(os.path.isfile, job["traces"])):
-                say(self.console, f"[dim]{name}: finished before[/]")
+                log(self.console, f"[dim]{name}: finished before[/]")
             else:
                 left.append(job)
         for job in left:
             if job["way"] == "usage_of" and all(other["name"] != job["value"] for other in left):
                 job["usage"] = self._result(job["value"])["usages"]
         if left:
-            say(self.console, f"[bold]testing[/]  {', '.join(job['name'] for job in left)}")
+            log(self.console, f"[bold]testing[/]  {', '.join(job['name'] for job in left)}")
             job = dict(rows=left, metric=self.comparison.metric, folder=str(self.work_dir / "logs"))
             began = time.monotonic()
             run_process(TEST, {"job": job}, self.work_dir / "testing", self.console)
@@ -95,9 +95,9 @@ class Evaluation:
         known = _hash(task, stamps, [job["hash"] for job in self._jobs.values()])
         state = found_before(self.work_dir / "timing" / "state.json")
         if state and state["hash"] == known:
-            say(self.console, "[dim]milliseconds: measured before[/]")
+            log(self.console, "[dim]milliseconds: measured before[/]")
         else:
-            say(self.console, f"[bold]milliseconds[/]  {', '.join(task['rows'])}")
+            log(self.console, f"[bold]milliseconds[/]  {', '.join(task['rows'])}")
             began = time.monotonic()
             ms = run_process(TIME, {"job": task}, self.work_dir / "timing", self.console)
             state = {"hash": known, "ms_per_clip": ms}

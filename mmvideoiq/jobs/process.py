@@ -26,12 +26,12 @@ class StageFailed(RuntimeError):
     """A stage's process ended with an error; the message holds the end of its log and the log's path."""
 
 
-def say(console: Console, text: str) -> None:
+def log(console: Console, text: str) -> None:
     console.print(text, highlight=False, soft_wrap=True)
 
 
 def finished(console: Console, name: str, seconds: float, figures: str) -> None:
-    say(console, f"  [green]done[/] {name} in {seconds // 60:.0f}:{seconds % 60:02.0f}  {figures}")
+    log(console, f"  [green]done[/] {name} in {seconds // 60:.0f}:{seconds % 60:02.0f}  {figures}")
 
 
 def run_process(
@@ -124,7 +124,7 @@ def _follow(process: subprocess.Popen, path: Path, console: Console) -> None:
                 bar.update(task, description=entry["text"], completed=entry["done"] or 0.0)
                 if not console.is_terminal and entry["log"] and int(4 * (entry["done"] or 0.0)) > quarter:
                     quarter = int(4 * entry["done"])
-                    say(console, f"  {entry['text']}  ({time.monotonic() - started:.0f} s)")
+                    log(console, f"  {entry['text']}  ({time.monotonic() - started:.0f} s)")
             read = len(lines)
 
 

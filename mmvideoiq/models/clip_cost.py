@@ -39,7 +39,7 @@ def _elements(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def say_costs(
+def attach_costs(
     samples: list[ActionDataSample], actions: Tensor, costs: Mapping[str, np.ndarray]
 ) -> list[ActionDataSample]:
     """Put on each sample its ``policy_actions``, of ``actions`` (N, ...), and its ``cost``, of ``costs`` (N,)."""

@@ -9,7 +9,7 @@ from mmaction.registry import MODELS
 from mmaction.structures import ActionDataSample
 from torch import Tensor
 
-from mmvideoiq.models.clip_cost import say_costs
+from mmvideoiq.models.clip_cost import attach_costs
 from mmvideoiq.models.uniform_recognizer import UniformRecognizer
 from mmvideoiq.quant.functional import at_least_float32
 
@@ -121,7 +121,7 @@ class EarlyExitRecognizer(UniformRecognizer):
             data_samples = [ActionDataSample() for _ in inputs]
         logits, processed = self.recognize(inputs)
         samples = self.cls_head.predict_by_feat(logits, data_samples)
-        return say_costs(samples, (~processed).long(), self.costs(inputs, processed))
+        return attach_costs(samples, (~processed).long(), self.costs(inputs, processed))
 
     def _forward(self, inputs: Tensor, stage: str = "head", **kwargs: Any) -> Tensor:
         """Class logits (N, K) after the exits; ``stage='backbone'`` as in the host."""

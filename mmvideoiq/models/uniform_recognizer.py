@@ -17,7 +17,7 @@ from torch import Tensor
 from mmvideoiq.actions import FLOAT_BITS, ActionSpace
 from mmvideoiq.cost import ModelCost
 from mmvideoiq.models.any_precision_recognizer import AnyPrecisionRecognizer
-from mmvideoiq.models.clip_cost import count_float, count_recognizer, say_costs
+from mmvideoiq.models.clip_cost import attach_costs, count_float, count_recognizer
 from mmvideoiq.quant.functional import at_least_float32
 
 
@@ -50,7 +50,7 @@ class UniformRecognizer(Recognizer2D):
             data_samples = [ActionDataSample() for _ in inputs]
         samples = super().predict(inputs, data_samples, **kwargs)
         processed = torch.ones(inputs.shape[:2], dtype=torch.bool)
-        return say_costs(
+        return attach_costs(
             samples, torch.zeros_like(processed, dtype=torch.long), self.costs(inputs, processed)
         )
 
@@ -104,7 +104,7 @@ class FixedPrecisionRecognizer(AnyPrecisionRecognizer):
         samples = super().predict(inputs, data_samples, **kwargs)
         action = self.actions.index(self.fixed_bits or self.backbone.precisions[0])
         actions = torch.full(inputs.shape[:2], action)
-        return say_costs(samples, actions, self._count(inputs).clip_costs(actions, self.actions))
+        return attach_costs(samples, actions, self._count(inputs).clip_costs(actions, self.actions))
 
     def _count(self, inputs: Tensor) -> ModelCost:
         shape = tuple(inputs.shape[2:])  # (C, H, W)
@@ -155,7 +155,7 @@ class PrecisionEnsemble(FixedPrecisionRecognizer):
         each = [model.clip_costs(actions[..., p], self.actions) for p in range(len(indices))]
         join = dict(weight_bytes=np.maximum, peak_activation_bytes=np.maximum)
         costs = {name: join.get(name, np.add).reduce([member[name] for member in each]) for name in each[0]}
-        return say_costs(samples, actions, costs)
+        return attach_costs(samples, actions, costs)
 
     def _forward(self, inputs: Tensor, stage: str = "head", **kwargs: Any) -> Tensor:
         """Logarithms of the averaged probabilities, (N, K); ``stage='backbone'`` as in the host."""

@@ -6,7 +6,7 @@ from mmvideoiq.quant.layers import (
     AnyPrecisionConv2d,
     AnyPrecisionConv3d,
     AnyPrecisionLinear,
-    SwitchableBatchNorm2d,
+    SwitchableBatchNorm,
 )
 from mmvideoiq.quant.precision import PrecisionSwitch
 from mmvideoiq.quant.quantizers import Dorefa, Lsq, Nested, Pact, build_quantizer
@@ -22,7 +22,7 @@ __all__ = [
     "Pact",
     "PrecisionSwitch",
     "SampleError",
-    "SwitchableBatchNorm2d",
+    "SwitchableBatchNorm",
     "build_quantizer",
     "calibrate_clips_",
     "calibrate_norms_",

@@ -8,7 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmvideoiq.quant.convert import evaluating
 from mmvideoiq.quant.functional import at_least_float32, pact
-from mmvideoiq.quant.layers import SwitchableBatchNorm2d
+from mmvideoiq.quant.layers import SwitchableBatchNorm
 from mmvideoiq.quant.precision import PrecisionSwitch
 from mmvideoiq.quant.quantizers import Pact
 
@@ -75,7 +75,7 @@ def calibrate_norms_(model: nn.Module, switch: PrecisionSwitch, *inputs: Tensor)
     norms = [
         module
         for module in model.modules()
-        if isinstance(module, SwitchableBatchNorm2d) and module.norms[str(switch.bits)].track_running_stats
+        if isinstance(module, SwitchableBatchNorm) and module.norms[str(switch.bits)].track_running_stats
     ]
     reference: dict[nn.Module, tuple[Tensor, Tensor]] = {}
     highest, *lower = switch.precisions
@@ -84,10 +84,10 @@ def calibrate_norms_(model: nn.Module, switch: PrecisionSwitch, *inputs: Tensor)
         var, mean = torch.var_mean(at_least_float32(x), dim=(0, *range(2, x.dim())), correction=0)
         return mean, var
 
-    def look(norm: SwitchableBatchNorm2d, args: tuple[Tensor]) -> None:
+    def look(norm: SwitchableBatchNorm, args: tuple[Tensor]) -> None:
         reference[norm] = moments(args[0])
 
-    def correct(norm: SwitchableBatchNorm2d, args: tuple[Tensor]) -> None:
+    def correct(norm: SwitchableBatchNorm, args: tuple[Tensor]) -> None:
         best, own = (cast(_BatchNorm, norm.norms[str(bits)]) for bits in (highest, switch.bits))
         assert best.running_mean is not None and best.running_var is not None
         assert own.running_mean is not None and own.running_var is not None

@@ -13,7 +13,7 @@ from mmvideoiq.quant.layers import (
     AnyPrecisionConv2d,
     AnyPrecisionConv3d,
     AnyPrecisionLinear,
-    SwitchableBatchNorm2d,
+    SwitchableBatchNorm,
 )
 from mmvideoiq.quant.precision import PrecisionSwitch
 from mmvideoiq.quant.quantizers import build_quantizer
@@ -180,7 +180,7 @@ def to_any_precision_(
             )
     if isinstance(model, (*LAYERS, *NORMS)):
         raise ValueError(f"the model is itself a layer ({type(model).__name__}): put it into a module")
-    if any(isinstance(module, (*CONVERTIBLE.values(), SwitchableBatchNorm2d)) for module in model.modules()):
+    if any(isinstance(module, (*CONVERTIBLE.values(), SwitchableBatchNorm)) for module in model.modules()):
         raise ValueError(f"{type(model).__name__} is any-precision already: convert a float network")
     if sample.numel() == 0:
         raise ValueError(f"sample has shape {tuple(sample.shape)}: it must hold at least one element")
@@ -260,7 +260,7 @@ def to_any_precision_(
         if position < first:
             report.left[name] = "before the first converted layer: the same at every precision"
         else:
-            _replace(model, norm, SwitchableBatchNorm2d(norm, switch=switch))
+            _replace(model, norm, SwitchableBatchNorm(norm, switch=switch))
             report.norms.append(name)
     for name, module in watched.items():
         if name not in trace.order and isinstance(module, (*LAYERS, *NORMS)):

@@ -178,7 +178,7 @@ class AnyPrecisionLinear(_AnyPrecision, nn.Linear):
         return F.linear(self._input(input), self.quantized_weight(), self.bias)
 
 
-class SwitchableBatchNorm2d(nn.Module):
+class SwitchableBatchNorm(nn.Module):
     """One batch norm per precision; only the active one computes, and only its statistics move.
 
     It takes batch norms of any dimension. Layer norms need none of this: they keep no statistics, so that one serves

@@ -134,8 +134,8 @@ def read_recipe(path: str | Path, *, fast: bool = False) -> Recipe:
         raise RecipeError(f"recipe {path}: no such file")
     try:
         content = Config.fromfile(path).to_dict()
-    except Exception as fault:
-        raise RecipeError(f"recipe {path.name}: cannot be read: {type(fault).__name__}: {fault}") from fault
+    except Exception as error:
+        raise RecipeError(f"recipe {path.name}: cannot be read: {type(error).__name__}: {error}") from error
     if "model" in content and "stages" not in content:
         raise RecipeError(f"recipe {path.name}: is the config of one model; tools/train.py trains it")
     content.pop("custom_imports", None)
@@ -247,11 +247,11 @@ def _stage_config(stage: Stage, seed: int | None, folder: Path) -> Config:
     try:
         config = Config.fromfile(stage.config)
         config.merge_from_dict(dict(stage.cfg_options))
-    except Exception as fault:
-        reason = f"{type(fault).__name__}: {fault}"
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
         raise RecipeError(
             f"stage '{stage.name}': config {stage.config.name} cannot be read: {reason}"
-        ) from fault
+        ) from error
     randomness = dict(config.get("randomness") or {})
     if seed is not None or randomness.get("seed") is None:
         randomness["seed"] = seed or 0
@@ -334,9 +334,9 @@ def check_runs(runs: list[Run], work_dir: Path) -> None:
         try:
             with MODELS.switch_scope_and_registry(config.get("default_scope", "mmaction")) as registry:
                 registry.build(config.model)
-        except Exception as fault:
-            reason = f"{type(fault).__name__}: {fault}"
-            raise RecipeError(f"stage '{run.name}': the model cannot be built: {reason}") from fault
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise RecipeError(f"stage '{run.name}': the model cannot be built: {reason}") from error
 
 
 def _weight_files(value: Any) -> Iterator[tuple[str, str]]:

@@ -17,7 +17,7 @@ from mmvideoiq.actions import ActionSpace
 from mmvideoiq.evaluation.config import Comparison, Row
 from mmvideoiq.evaluation.runner import Evaluation, found_before
 from mmvideoiq.fileio import write_json
-from mmvideoiq.jobs.process import finished, run_process, say
+from mmvideoiq.jobs.process import finished, log, run_process
 from mmvideoiq.recipes.config import Recipe, Run, changed, digests, fill
 
 DELIVER = "mmvideoiq.recipes.export_stage.deliver"
@@ -102,11 +102,11 @@ def _export(policy: Row, bundle: Path, engine: str, folder: Path, console: Conso
     known = hashlib.sha256(json.dumps([job, config]).encode()).hexdigest()[:16]
     state = found_before(folder / "state.json")
     if state and state["hash"] == known and state.get("files") and changed(state["files"]) is None:
-        say(console, "[dim]bundle: finished before[/]")
+        log(console, "[dim]bundle: finished before[/]")
         return state["result"]
     if (folder / "state.json").is_file():  # ours, from before
         shutil.rmtree(bundle, ignore_errors=True)
-    say(console, "[bold]bundle[/]  export, and a run of the test list without PyTorch")
+    log(console, "[bold]bundle[/]  export, and a run of the test list without PyTorch")
     started = time.monotonic()
     result = run_process(DELIVER, {"job": job}, folder, console)
     files = digests(path for path in bundle.rglob("*") if path.is_file())

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from mmvideoiq.fileio import find_checkpoint, last_checkpoint, read_json, write_json
 from mmvideoiq.jobs.lock import locked
-from mmvideoiq.jobs.process import finished, run_process, say
+from mmvideoiq.jobs.process import finished, log, run_process
 from mmvideoiq.jobs.worker import find_function
 from mmvideoiq.recipes.config import (
     Recipe,
@@ -111,9 +111,9 @@ def _prepare(recipe: Recipe, work_dir: Path, console: Console) -> None:
     marker = work_dir / "data_state.json"
     done = read_json(marker, keys=("data",))
     if done and done["data"] == data:
-        say(console, "[dim]data: made before[/]")
+        log(console, "[dim]data: made before[/]")
         return
-    say(console, "[bold]data[/]  " + data["function"])
+    log(console, "[bold]data[/]  " + data["function"])
     started = time.monotonic()
     run_process(data["function"], data.get("kwargs", {}), work_dir / "data_log", console, reports=False)
     write_json(marker, {"data": data, "seconds": time.monotonic() - started})
@@ -122,7 +122,7 @@ def _prepare(recipe: Recipe, work_dir: Path, console: Console) -> None:
 
 def _train(run: Run, runs: list[Run], work_dir: Path, count: str, console: Console) -> None:
     if run.state:
-        say(console, f"[dim]{count} {run.name}: finished before[/]")
+        log(console, f"[dim]{count} {run.name}: finished before[/]")
         return
     checkpoints = {other.stage.name: other.state["checkpoint"] for other in runs if other.state}
     before = run.started or {}
@@ -132,7 +132,7 @@ def _train(run: Run, runs: list[Run], work_dir: Path, count: str, console: Conso
     config = write_stage_config(run, checkpoints, work_dir)
     last = last_checkpoint(run.folder)
     going_on = f" (going on from its last checkpoint, {last.name})" if last else ""
-    say(console, f"[bold]{count} {run.name}[/]  {os.path.relpath(run.stage.config)}{going_on}")
+    log(console, f"[bold]{count} {run.name}[/]  {os.path.relpath(run.stage.config)}{going_on}")
     started = time.monotonic()
     try:
         metrics = run_process(TRAIN, {"config": str(config)}, run.folder, console, checks=True)

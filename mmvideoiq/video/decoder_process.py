@@ -28,7 +28,7 @@ from mmvideoiq.video.reader import Preprocessing, VideoError, read_frames, strea
 CLIP_TIMEOUT_S = 300.0  # for one clip
 STREAM_TIMEOUT_S = 60.0  # between two frames of a stream, beside the time that lies between frames asked for
 FRAMES_PER_S = 5.0  # that a stream is expected to give at least
-RENEW = 500  # clips after which a decoder process is replaced
+MAX_CLIPS_PER_WORKER = 500  # clips after which a decoder process is replaced
 
 
 class Decoder:
@@ -40,7 +40,7 @@ class Decoder:
         ImportError: decord or OpenCV is not installed.
     """
 
-    def __init__(self, preprocessing: Preprocessing, *, renew: int = RENEW) -> None:
+    def __init__(self, preprocessing: Preprocessing, *, renew: int = MAX_CLIPS_PER_WORKER) -> None:
         for module, package in (("decord", "decord"), ("cv2", "opencv-python-headless")):
             if importlib.util.find_spec(module) is None:
                 raise ImportError(f"reading videos needs {package}: pip install {package}")

@@ -59,7 +59,7 @@ def read_frames(path: str | os.PathLike[str], preprocessing: Preprocessing) -> n
     Raises:
         VideoError: no such file, no video, damaged, or without ``crop`` of another size than the model's.
     """
-    with _Faults(path):
+    with _VideoErrors(path):
         reader = _open(path)
         frames = reader.get_batch(sample_indices(len(reader), preprocessing.frames)).asnumpy()
         return np.stack([_fitting(prepare(frame, preprocessing), preprocessing) for frame in frames])
@@ -82,7 +82,7 @@ def stream_frames(
         VideoError: as :func:`read_frames`; a damaged file may give good frames before it.
     """
     frames = _camera(source, every, fps) if isinstance(source, int) else _file(source, every, fps)
-    with _Faults(source):
+    with _VideoErrors(source):
         for frame in frames:
             yield _fitting(prepare(frame, preprocessing), preprocessing)
 
@@ -153,7 +153,7 @@ def _fitting(frame: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     return frame
 
 
-class _Faults:
+class _VideoErrors:
     """Turns whatever the decoder raises into a VideoError."""
 
     def __init__(self, source: str | os.PathLike[str] | int) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mmvideoiq.benchmark import inference, prepared, tables
-from mmvideoiq.benchmark.inference import budgets, make_row, promise
+from mmvideoiq.benchmark.inference import budgets, make_row, predicted_latency
 from mmvideoiq.benchmark.prepared import InferSettings
 from mmvideoiq.data.synthetic import make_synthetic
 from mmvideoiq.latency.contenders import spread
@@ -24,7 +24,7 @@ def test_a_usage_is_spread_over_clips():
 
 def test_what_the_engine_promises():
     parts = dict(ms={"8": 160.0, "2": 80.0, "policy": 16.0}, push=1.01)
-    row = promise({"8": 0.5, "2": 0.25, "skip": 0.25}, parts, measured=120.0, frames=16)
+    row = predicted_latency({"8": 0.5, "2": 0.25, "skip": 0.25}, parts, measured=120.0, frames=16)
     assert row["ms_per_frame"] == {"8": 10.0, "2": 5.0, "policy": 1.0}
     assert row["promised_ms"] == pytest.approx(8 * 10 + 4 * 5)
     assert row["promised_ms_with_policy"] == pytest.approx(116)

@@ -136,14 +136,14 @@ def hidden_pairs(outputs: int, inputs: int, kernel: int, pairs: np.ndarray, seed
     return weight
 
 
-def coded(weight: np.ndarray, *, remainder: float = 0.0, seed: int = 0) -> Layer:
+def coded(weight: np.ndarray, *, correction: float = 0.0, seed: int = 0) -> Layer:
     count, rng = len(weight), np.random.default_rng(seed)
     scale = rng.uniform(0.5, 1.5, count).astype(np.float32) / 2**8
     return Layer(
         bits=8,
         codes=(weight + 128).astype(np.uint8),
         scale=scale,
-        offset=(-128 + remainder) * scale,
+        offset=(-128 + correction) * scale,
         gain=rng.uniform(-1, 1, count).astype(np.float32),
         bias=rng.normal(size=count).astype(np.float32),
     )
@@ -153,7 +153,7 @@ PAIRS = np.random.default_rng(5).permutation(32).reshape(-1, 2)
 INNER = np.random.default_rng(6).permutation(24).reshape(-1, 2)
 
 
-def residual(remainder: float = 0.0, outputs: tuple[str, ...] = ("mean", "sum codes")) -> Numbers:
+def residual(correction: float = 0.0, outputs: tuple[str, ...] = ("mean", "sum codes")) -> Numbers:
     """A block whose shortcut joins the input and the sum, which two convolutions read; a norm on the way."""
     graph = graph_of(
         conv("stem", "x", (32, 3, 3, 3), padding=(1, 1), quantized=False),
@@ -176,10 +176,10 @@ def residual(remainder: float = 0.0, outputs: tuple[str, ...] = ("mean", "sum co
         graph,
         {
             "stem": float_layer(32, 3, 3, 3),
-            "first": coded(hidden_pairs(24, 32, 3, PAIRS, 1), remainder=remainder, seed=1),
-            "depthwise": coded(small, remainder=remainder, seed=2),
-            "second": coded(hidden_pairs(32, 24, 1, INNER, 3), remainder=remainder, seed=3),
-            "last": coded(hidden_pairs(16, 32, 1, PAIRS, 4), remainder=remainder, seed=4),
+            "first": coded(hidden_pairs(24, 32, 3, PAIRS, 1), correction=correction, seed=1),
+            "depthwise": coded(small, correction=correction, seed=2),
+            "second": coded(hidden_pairs(32, 24, 1, INNER, 3), correction=correction, seed=3),
+            "last": coded(hidden_pairs(16, 32, 1, PAIRS, 4), correction=correction, seed=4),
             "norm": replace(float_layer(32, 3), weight=None),
         },
     )
@@ -257,19 +257,20 @@ def test_a_layer_in_another_order():
 # --- on the engine --------------------------------------------------------------------------------------------------
 
 
-def of_frames(remainder: float) -> float:
+def of_frames(correction: float) -> float:
     """Signal to noise of white and of random frames, the least."""
     outputs = ("mean", "sum codes", "inner", "middle", "input")
     white = np.full((7, *SIZE, 3), 255, np.uint8)  # 4, 2 and 1 at a time
     frames = np.random.default_rng(0).integers(0, 256, white.shape, dtype=np.uint8)
     return min(
-        agreement(residual(remainder, outputs), 8, {"frames": given}, vnni=False) for given in (white, frames)
+        agreement(residual(correction, outputs), 8, {"frames": given}, vnni=False)
+        for given in (white, frames)
     )
 
 
-@pytest.mark.parametrize("remainder", [0.0, 0.5, 3.3])
-def test_single_convolutions_are_exact(remainder):
-    assert of_frames(remainder) > EXACT
+@pytest.mark.parametrize("correction", [0.0, 0.5, 3.3])
+def test_single_convolutions_are_exact(correction):
+    assert of_frames(correction) > EXACT
 
 
 def integer_products(bundle: Numbers, *, ordered: bool) -> int:

@@ -93,7 +93,7 @@ def float_layer(*shape: int) -> Layer:
 
 
 def coded_layer(bits: int, *shape: int, symmetric: bool = True) -> Layer:
-    """Gains of both signs; scales of each channel. Without symmetry a remainder is left."""
+    """Gains of both signs; scales of each channel. Without symmetry a correction is left."""
     codes = np.random.default_rng(bits).integers(0, 2**bits, shape, dtype=np.uint8)
     scale = np.linspace(0.5, 1.5, shape[0], dtype=np.float32) / np.float32(2**bits)
     offset = -scale * np.float32((2**bits - 1) / 2 if symmetric else 0.3 * 2**bits)
@@ -299,7 +299,7 @@ GRIDS = {
 
 
 @BOTH_CPUS
-@pytest.mark.parametrize("symmetric", [True, False], ids=["symmetric", "remainder"])
+@pytest.mark.parametrize("symmetric", [True, False], ids=["symmetric", "correction"])
 @pytest.mark.parametrize("bits", [8, 4, 2])
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("window", WINDOWS)
@@ -318,7 +318,7 @@ def test_an_integer_convolution(window, grid, bits, symmetric, vnni):
 
 
 @BOTH_CPUS
-@pytest.mark.parametrize("symmetric", [True, False], ids=["symmetric", "remainder"])
+@pytest.mark.parametrize("symmetric", [True, False], ids=["symmetric", "correction"])
 @pytest.mark.parametrize("bits", [8, 4, 2])
 @pytest.mark.parametrize("grid", GRIDS)
 def test_an_integer_linear_layer(grid, bits, symmetric, vnni):

@@ -97,7 +97,7 @@ def float_layer(*shape: int) -> Layer:
 
 
 def coded_layer(bits: int, *shape: int, symmetric: bool = True) -> Layer:
-    """Gains of both signs, a scale for each channel; without symmetry a remainder is left at all bits."""
+    """Gains of both signs, a scale for each channel; without symmetry a correction is left at all bits."""
     codes = np.random.default_rng(bits).integers(0, 2**bits, shape, dtype=np.uint8)
     scale = np.linspace(0.5, 1.5, shape[0], dtype=np.float32) / np.float32(2**bits)
     offset = -scale * np.float32((2**bits - 1) / 2 if symmetric else 0.3 * 2**bits)
@@ -397,7 +397,7 @@ def test_halves_are_the_whole():
             sum(weight_values(*part) for part in parts), weight_values(*whole), rtol=0, atol=1e-6
         )
         assert not any(may_saturate(part.codes, 255) for part in parts)
-        assert parts[-1].remainder.any() != spared
+        assert parts[-1].correction.any() != spared
 
 
 def extreme(bits: int, groups: int) -> Numbers:
@@ -429,7 +429,7 @@ def test_two_convolutions_only_where_they_must_be():
     for bits, vnni, expected in ((8, True, 1), (8, False, 3), (7, False, 1), (4, False, 1)):
         steps = executed(load(extreme(bits, 1), bits, vnni=vnni))
         products = [kernel for kind, kernel, _ in steps if kind == "Convolution" and kernel.endswith("I8")]
-        assert len(products) == expected, (bits, vnni, steps)  # the third is the remainder's sum
+        assert len(products) == expected, (bits, vnni, steps)  # the third is the correction's sum
 
 
 NEEDS_AVX2 = pytest.mark.skipif(

@@ -218,10 +218,10 @@ def test_signed_weights_have_the_same_values(bits, seed, spread, one_scale):
     offset = (spread * rng.uniform(-2, 2, count) * 2**bits).astype(np.float32)
     signed = signed_weights(codes, scale, offset, bits)
     wanted = per_channel(scale) * codes + per_channel(offset)
-    found = per_channel(signed.scale) * signed.codes + per_channel(signed.remainder)
+    found = per_channel(signed.scale) * signed.codes + per_channel(signed.correction)
     assert signed.codes.dtype == np.int8 and signed.codes.shape == codes.shape
-    assert signed.scale.dtype == signed.remainder.dtype == np.float32
-    assert signed.scale.shape == signed.remainder.shape == codes.shape[:1]
+    assert signed.scale.dtype == signed.correction.dtype == np.float32
+    assert signed.scale.shape == signed.correction.shape == codes.shape[:1]
     assert np.abs(found - wanted).max() <= 1e-6 * np.abs(wanted).max()
 
 
@@ -248,11 +248,11 @@ def test_nested_weights_as_integers(bits):
     signed = signed_weights(codes, scale, offset, bits)
     if bits <= 7:
         np.testing.assert_array_equal(signed.codes, 2 * codes.astype(int) + 1 - 2**bits)
-        assert not signed.remainder.any()
+        assert not signed.correction.any()
     else:
         np.testing.assert_array_equal(signed.codes, codes.astype(int) - 128)
-        np.testing.assert_allclose(signed.remainder, scale / 2, rtol=1e-4)
-    values = per_channel(signed.scale) * signed.codes + per_channel(signed.remainder)
+        np.testing.assert_allclose(signed.correction, scale / 2, rtol=1e-4)
+    values = per_channel(signed.scale) * signed.codes + per_channel(signed.correction)
     np.testing.assert_allclose(values, quantizer(weight, bits).detach().numpy(), rtol=1e-4, atol=1e-6)
 
 
@@ -264,14 +264,14 @@ def test_dorefa_weights_as_integers(bits):
     scale = np.float32([(values.max() + 1) / codes.max()])
     signed = signed_weights(codes, scale, np.float32([-1]), bits)
     np.testing.assert_array_equal(signed.codes, codes.astype(int) - 2 ** (bits - 1))
-    found = per_channel(signed.scale) * signed.codes + per_channel(signed.remainder)
+    found = per_channel(signed.scale) * signed.codes + per_channel(signed.correction)
     np.testing.assert_allclose(found, values, atol=1e-6)
 
 
 def test_the_uniform_two_bit_grid_needs_no_remainder():
     """DoReFa with a mean of exactly one half: -1, -1/3, 1/3, 1."""
     signed = signed_weights(np.arange(4, dtype=np.uint8)[None], np.float32([2 / 3]), np.float32([-1]), bits=2)
-    assert signed.codes.tolist() == [[-3, -1, 1, 3]] and signed.remainder.tolist() == [0.0]
+    assert signed.codes.tolist() == [[-3, -1, 1, 3]] and signed.correction.tolist() == [0.0]
 
 
 @pytest.mark.parametrize("share", [1e-5, -1e-5, 1e-3])
@@ -279,15 +279,15 @@ def test_a_grid_that_is_almost_symmetric_keeps_its_remainder(share):
     codes = np.arange(16, dtype=np.uint8)[None]
     scale, offset = np.float32([0.125]), np.float32([-15 / 16 * (1 + share)])
     signed = signed_weights(codes, scale, offset, bits=4)
-    values = per_channel(signed.scale, 2) * signed.codes + per_channel(signed.remainder, 2)
+    values = per_channel(signed.scale, 2) * signed.codes + per_channel(signed.correction, 2)
     np.testing.assert_allclose(values, 0.125 * codes + np.float64(offset[0]), atol=1e-7)
-    assert signed.remainder[0] != 0
+    assert signed.correction[0] != 0
 
 
 def test_a_channel_of_zeros_stays_zero():
     zeros = np.zeros(2, np.float32)
     signed = signed_weights(random_codes(0, 4, (2, 3, 1, 1)), zeros, zeros, bits=4)
-    assert not signed.scale.any() and not signed.remainder.any()
+    assert not signed.scale.any() and not signed.correction.any()
 
 
 def test_errors_of_signed_weights():

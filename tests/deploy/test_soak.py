@@ -85,7 +85,7 @@ def test_memory_is_flat_over_many_clips(bundle, videos, monkeypatch):
     report("session", ours)
     report("decoder", workers)
     assert len(ours) == CLIPS and good > CLIPS // 2
-    assert len(started) >= CLIPS // decoding.RENEW
+    assert len(started) >= CLIPS // decoding.MAX_CLIPS_PER_WORKER
     assert max(ours[WARMUP:]) - ours[WARMUP] < SLACK_MB
     assert max(workers[WARMUP:]) < max(workers[:WARMUP]) + SLACK_MB + (CLIP_MB if GIVEN else 0)
 

@@ -22,7 +22,7 @@ compat.apply()  # the processes import no conftest.py
 
 import mmvideoiq.evaluation.metrics  # noqa: F401  registers what the configs name
 from mmvideoiq.models import policy as policy_module
-from mmvideoiq.quant.layers import SwitchableBatchNorm2d
+from mmvideoiq.quant.layers import SwitchableBatchNorm
 from tests.models.toy_runs import ToyClips, config, train
 from tests.models.toys import (
     ACTIONS,
@@ -239,7 +239,7 @@ def test_synchronized_batch_norms_inside_switchable_ones():
     with torch.no_grad():
         before = {bits: _logits(model, inputs, bits) for bits in switch.precisions}
         model = convert_sync_batchnorm(model, "torch").eval()
-        switchable = [module for module in model.modules() if isinstance(module, SwitchableBatchNorm2d)]
+        switchable = [module for module in model.modules() if isinstance(module, SwitchableBatchNorm)]
         assert switchable
         for module in switchable:
             assert [type(norm) for norm in module.norms.values()] == [nn.SyncBatchNorm] * len(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmvideoiq.quant import Pact, SwitchableBatchNorm2d, calibrate_clips_, calibrate_norms_
+from mmvideoiq.quant import Pact, SwitchableBatchNorm, calibrate_clips_, calibrate_norms_
 from tests.models.test_baselines import BASELINES
 from tests.models.toys import (
     ACTIONS,
@@ -66,6 +66,6 @@ def test_calibration(weight):
     values = [
         clip for module in backbone.modules() if isinstance(module, Pact) for clip in module.clip.values()
     ]
-    norms = [module for module in backbone.modules() if isinstance(module, SwitchableBatchNorm2d)]
+    norms = [module for module in backbone.modules() if isinstance(module, SwitchableBatchNorm)]
     values += [norm.norms["4"].running_var for norm in norms]
     assert values and all(is_double(value) for value in values)

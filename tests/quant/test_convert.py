@@ -17,7 +17,7 @@ from mmvideoiq.quant import (
     Pact,
     PrecisionSwitch,
     SampleError,
-    SwitchableBatchNorm2d,
+    SwitchableBatchNorm,
     to_any_precision_,
 )
 
@@ -341,7 +341,7 @@ def test_a_shared_layer_stays_shared():
     model = Shared().eval()
     switch, report = convert(model)
     assert model.a is model.b and isinstance(model.a, AnyPrecisionConv2d)
-    assert model.bn is model.same_bn and isinstance(model.bn, SwitchableBatchNorm2d)
+    assert model.bn is model.same_bn and isinstance(model.bn, SwitchableBatchNorm)
     assert report.converted == ["a"] and model.a.act_quantizer.signed  # its second input takes both signs
     with switch.at(2):
         model(torch.randn(1, 3, 4, 4))

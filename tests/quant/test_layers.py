@@ -12,7 +12,7 @@ from mmvideoiq.quant import (
     AnyPrecisionLinear,
     Pact,
     PrecisionSwitch,
-    SwitchableBatchNorm2d,
+    SwitchableBatchNorm,
     build_quantizer,
 )
 
@@ -387,7 +387,7 @@ def lived_in(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
 
 def test_only_the_active_norm_moves():
     switch = PrecisionSwitch(PRECISIONS)
-    norm, x = SwitchableBatchNorm2d(lived_in(nn.BatchNorm2d(3)), switch=switch), torch.randn(4, 3, 5, 5)
+    norm, x = SwitchableBatchNorm(lived_in(nn.BatchNorm2d(3)), switch=switch), torch.randn(4, 3, 5, 5)
     before = copy.deepcopy(norm.state_dict())
     with switch.at(4):
         norm(x).sum().backward()
@@ -400,8 +400,8 @@ def test_only_the_active_norm_moves():
 def test_every_precision_starts_from_the_float_norm_and_equals_it():
     plain = lived_in(nn.BatchNorm2d(3))
     switch = PrecisionSwitch(PRECISIONS)
-    built = SwitchableBatchNorm2d(copy.deepcopy(plain), switch=switch)
-    filled = SwitchableBatchNorm2d(nn.BatchNorm2d(3), switch=switch)
+    built = SwitchableBatchNorm(copy.deepcopy(plain), switch=switch)
+    filled = SwitchableBatchNorm(nn.BatchNorm2d(3), switch=switch)
     filled.load_state_dict(plain.state_dict())
     x = torch.randn(2, 3, 4, 4)
     for norm in (built.eval(), filled.eval()):
@@ -413,11 +413,11 @@ def test_every_precision_starts_from_the_float_norm_and_equals_it():
 
 
 def test_own_state_loads_again_and_other_precisions_are_refused():
-    norm = SwitchableBatchNorm2d(lived_in(nn.BatchNorm2d(3)), switch=PrecisionSwitch((32, 4)))
-    twin = SwitchableBatchNorm2d(nn.BatchNorm2d(3), switch=PrecisionSwitch((32, 4)))
+    norm = SwitchableBatchNorm(lived_in(nn.BatchNorm2d(3)), switch=PrecisionSwitch((32, 4)))
+    twin = SwitchableBatchNorm(nn.BatchNorm2d(3), switch=PrecisionSwitch((32, 4)))
     twin.load_state_dict(norm.state_dict())
     assert torch.equal(twin.norms["4"].running_mean, norm.norms["4"].running_mean)
-    other = nn.Sequential(SwitchableBatchNorm2d(nn.BatchNorm2d(3), switch=PrecisionSwitch((16, 4, 2))))
+    other = nn.Sequential(SwitchableBatchNorm(nn.BatchNorm2d(3), switch=PrecisionSwitch((16, 4, 2))))
     with pytest.raises(
         ValueError, match=r"0\.norms\.\* for precisions \(32, 4\), the model for \(16, 4, 2\)"
     ):
@@ -427,7 +427,7 @@ def test_own_state_loads_again_and_other_precisions_are_refused():
 def test_a_norm_without_scale_or_statistics():
     for options in (dict(affine=False), dict(track_running_stats=False)):
         plain = nn.BatchNorm2d(3, **options)
-        norm = SwitchableBatchNorm2d(nn.BatchNorm2d(3, **options), switch=PrecisionSwitch((32, 4)))
+        norm = SwitchableBatchNorm(nn.BatchNorm2d(3, **options), switch=PrecisionSwitch((32, 4)))
         norm.load_state_dict(plain.state_dict())
         x = torch.randn(4, 3, 2, 2)
         assert torch.equal(norm(x), plain(x))

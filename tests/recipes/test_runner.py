@@ -155,9 +155,9 @@ def write_recipe(toy: Path, text: str) -> Path:
     ],
 )
 def test_unfit_recipes_are_refused(toy, text, message):
-    with pytest.raises(RecipeError, match=message) as fault:
+    with pytest.raises(RecipeError, match=message) as error:
         read_recipe(write_recipe(toy, text))
-    assert "\n" not in str(fault.value)
+    assert "\n" not in str(error.value)
 
 
 def test_recipes_inherit(toy):

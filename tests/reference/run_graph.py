@@ -93,9 +93,9 @@ def per_channel(values: tuple[float, ...]) -> Tensor:
 def weight_of(layer: Layer) -> Tensor:
     if layer.weight is not None:
         return double(layer.weight)
-    codes, scale, remainder = map(double, signed_weights(layer.codes, layer.scale, layer.offset, layer.bits))
+    codes, scale, correction = map(double, signed_weights(layer.codes, layer.scale, layer.offset, layer.bits))
     shape = (-1, *[1] * (codes.dim() - 1))
-    return scale.view(shape) * codes + remainder.view(shape)
+    return scale.view(shape) * codes + correction.view(shape)
 
 
 def double(array: np.ndarray) -> Tensor:

@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 
 from mmvideoiq.actions import COST_RULES, ActionSpace
 from mmvideoiq.deploy.bundle import files
-from mmvideoiq.deploy.bundle.files import MANIFEST, Fault, Tensors
+from mmvideoiq.deploy.bundle.files import MANIFEST, InvalidFile, Tensors
 from mmvideoiq.deploy.bundle.graph import Graph, Node
 from mmvideoiq.deploy.bundle.packing import codes_by_thresholds, truncate, unpack
 from mmvideoiq.deploy.bundle.schema import GRAPHS, check_agreement, check_graphs, check_manifest
@@ -92,8 +92,8 @@ class Bundle:
         """
         try:
             return _open(Path(path))
-        except Fault as fault:
-            raise BundleError(f"{Path(path) / fault.file}: {fault.what}; {fault.remedy}") from None
+        except InvalidFile as error:
+            raise BundleError(f"{Path(path) / error.file}: {error.what}; {error.remedy}") from None
         except OSError as error:
             raise BundleError(f"{path}: cannot be read ({error}); check the path") from None
 
@@ -194,15 +194,15 @@ def write_bundle(
     try:
         if set(graphs) != set(tensors) or not {"recognition"} <= set(graphs) <= set(PARTS):
             given = f"graphs of {sorted(graphs)} and tensors of {sorted(tensors)}"
-            raise Fault("", f"{given} are given, expected {PARTS}")
+            raise InvalidFile("", f"{given} are given, expected {PARTS}")
         with files.replacing(Path(path).resolve()) as folder:
             files.write_graphs(folder, {part: graph.to_json() for part, graph in graphs.items()})
             for part, arrays in tensors.items():
                 files.write_tensors(folder, part, arrays)
             files.write_manifest(folder, manifest)
             _open(folder)
-    except Fault as fault:
-        raise BundleError(f"cannot write {Path(path) / fault.file}: {fault.what}") from None
+    except InvalidFile as error:
+        raise BundleError(f"cannot write {Path(path) / error.file}: {error.what}") from None
     except (OSError, SafetensorError) as error:
         raise BundleError(f"cannot write {path}: {error}") from None
 
@@ -212,7 +212,7 @@ def _open(path: Path) -> Bundle:
     try:
         check_manifest(manifest)
     except (ValueError, RecursionError) as error:
-        raise Fault(MANIFEST, error) from None
+        raise InvalidFile(MANIFEST, error) from None
     files.check_files(path, manifest["files"])
     graphs = _graphs(files.read_graphs(path), manifest)
     tensors = {part: Tensors(path / f"{part}.safetensors") for part in graphs}
@@ -234,7 +234,7 @@ def _graphs(plain: Any, manifest: Mapping[str, Any]) -> dict[str, Graph]:
         graphs = {part: Graph.from_json(plain[part]) for part in parts}
         check_agreement(graphs, manifest)
     except (ValueError, RecursionError) as error:
-        raise Fault(GRAPHS, error) from None
+        raise InvalidFile(GRAPHS, error) from None
     return graphs
 
 
@@ -254,15 +254,15 @@ def _check_tensors(
                 **choices(graph, found, manifest["precisions"]),
             )
     except ValueError as error:
-        raise Fault(GRAPHS, f"{part}: {error}") from None
+        raise InvalidFile(GRAPHS, f"{part}: {error}") from None
     file = f"{part}.safetensors"
     for name in sorted(set(wanted) - set(found)):
-        raise Fault(file, f"lacks the tensor {name!r}")
+        raise InvalidFile(file, f"lacks the tensor {name!r}")
     for name in sorted(set(found) - set(wanted)):
-        raise Fault(file, f"holds the tensor {name!r}, which nothing in the graph uses")
+        raise InvalidFile(file, f"holds the tensor {name!r}, which nothing in the graph uses")
     for name, spec in wanted.items():
         if found[name] != spec:
-            raise Fault(
+            raise InvalidFile(
                 file,
                 f"{name!r} is {found[name].dtype} {found[name].shape}, expected {spec.dtype} {spec.shape}",
             )

@@ -27,7 +27,7 @@ LONGEST = 400  # characters of an explanation, which may quote the file
 DTYPES = {"U8": "uint8", "I16": "int16", "F32": "float32"}
 
 
-class Fault(Exception):
+class InvalidFile(Exception):
     """What is wrong with a file of a bundle, and what to do; says nothing of where the bundle is."""
 
     def __init__(self, file: str, what: object, remedy: str = "export or download the bundle again") -> None:
@@ -48,7 +48,7 @@ class Tensors:
             self._file = safe_open(file, framework="numpy")
             slices = {name: self._file.get_slice(name) for name in self._file.keys()}
         except (SafetensorError, OSError) as error:
-            raise Fault(file.name, f"is no safetensors file ({error})") from None
+            raise InvalidFile(file.name, f"is no safetensors file ({error})") from None
         self._name = file.name
         self.specs = {
             name: TensorSpec(DTYPES.get(s.get_dtype(), s.get_dtype()), tuple(s.get_shape()))
@@ -61,7 +61,7 @@ class Tensors:
         return self._file.get_tensor(name)
 
     def check_numbers(self) -> None:
-        """Fault where a number is not finite, or thresholds do not rise."""
+        """InvalidFile where a number is not finite, or thresholds do not rise."""
         for name in self.specs:
             _check_numbers(self._name, name, self(name))
 
@@ -77,24 +77,26 @@ class Tensors:
 def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest, if it is one of this version and undamaged; its schema is not checked."""
     if not path.exists():
-        raise Fault("", "there is no such folder", "check the path")
+        raise InvalidFile("", "there is no such folder", "check the path")
     if not (path / MANIFEST).is_file():
-        raise Fault("", f"is no bundle: it holds no {MANIFEST}", "check the path")
+        raise InvalidFile("", f"is no bundle: it holds no {MANIFEST}", "check the path")
     manifest, data = _read_json(path / MANIFEST)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise Fault(MANIFEST, f"is not the manifest of a bundle (format {FORMAT!r})", "check the path")
+        raise InvalidFile(MANIFEST, f"is not the manifest of a bundle (format {FORMAT!r})", "check the path")
     version = manifest.get("version")
     if type(version) is int and version > FORMAT_VERSION:
-        raise Fault(
+        raise InvalidFile(
             MANIFEST,
             f"has version {version}, this mmvideoiq {__version__} reads {FORMAT_VERSION}",
             f"upgrade mmvideoiq: the bundle was made by {manifest.get('made_by')!r}",
         )
     if version != FORMAT_VERSION or type(version) is not int:
-        raise Fault(MANIFEST, f"has the unknown version {version!r}, this mmvideoiq reads {FORMAT_VERSION}")
+        raise InvalidFile(
+            MANIFEST, f"has the unknown version {version!r}, this mmvideoiq reads {FORMAT_VERSION}"
+        )
     _check_canonical(manifest, data, MANIFEST)
     if manifest.get("digest") != _digest(manifest):
-        raise Fault(MANIFEST, "is damaged: its digest does not fit its content")
+        raise InvalidFile(MANIFEST, "is damaged: its digest does not fit its content")
     return manifest
 
 
@@ -102,16 +104,16 @@ def check_files(path: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
     """That the folder holds the files that its manifest names, byte for byte, and no others."""
     found = {entry.name for entry in path.iterdir()}
     for name in sorted(found - {MANIFEST, *files}):
-        raise Fault(name, "is no part of this bundle", "move it elsewhere")
+        raise InvalidFile(name, "is no part of this bundle", "move it elsewhere")
     for name, entry in files.items():
         file = path / name
         if not file.is_file():
-            raise Fault(name, "is missing")
+            raise InvalidFile(name, "is missing")
         size = file.stat().st_size
         if size != entry["bytes"]:
-            raise Fault(name, f"is damaged: it has {size} bytes in place of {entry['bytes']}")
+            raise InvalidFile(name, f"is damaged: it has {size} bytes in place of {entry['bytes']}")
         if _sha256(file) != entry["sha256"]:
-            raise Fault(name, "is damaged: its checksum does not fit")
+            raise InvalidFile(name, "is damaged: its checksum does not fit")
 
 
 def read_graphs(path: Path) -> Any:
@@ -125,11 +127,11 @@ def _read_json(file: Path) -> tuple[Any, bytes]:
     with file.open("rb") as stream:
         data = stream.read(JSON_LIMIT + 1)
     if len(data) > JSON_LIMIT:
-        raise Fault(file.name, f"is larger than {JSON_LIMIT} bytes")
+        raise InvalidFile(file.name, f"is larger than {JSON_LIMIT} bytes")
     try:
         return json.loads(data.decode("utf-8"), parse_constant=_refuse), data
     except (ValueError, RecursionError) as error:
-        raise Fault(file.name, f"is damaged: no JSON ({error})") from None
+        raise InvalidFile(file.name, f"is damaged: no JSON ({error})") from None
 
 
 def _refuse(constant: str) -> None:
@@ -142,7 +144,7 @@ def _check_canonical(value: Any, data: bytes, name: str) -> None:
     except (ValueError, RecursionError):  # numbers beyond all floats, half characters, too many levels
         same = False
     if not same:
-        raise Fault(name, "is damaged: it is not written as this program writes it")
+        raise InvalidFile(name, "is damaged: it is not written as this program writes it")
 
 
 def _sha256(file: Path) -> str:
@@ -167,11 +169,13 @@ def write_graphs(folder: Path, plain: Mapping[str, Any]) -> None:
 
 
 def write_tensors(folder: Path, part: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Raises Fault for numbers that are not finite; thresholds may be infinite, where a code is never reached."""
+    """Raises InvalidFile for numbers that are not finite; thresholds may be infinite, where a code is never reached."""
     file = folder / f"{part}.safetensors"
     for name, array in arrays.items():
         if array.dtype.name not in DTYPES.values():
-            raise Fault(file.name, f"{name!r} is {array.dtype}, expected one of {sorted(DTYPES.values())}")
+            raise InvalidFile(
+                file.name, f"{name!r} is {array.dtype}, expected one of {sorted(DTYPES.values())}"
+            )
         _check_numbers(file.name, name, array)
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     file.write_bytes(save(contiguous))  # save_file would hide the file from other users
@@ -180,9 +184,9 @@ def write_tensors(folder: Path, part: str, arrays: Mapping[str, np.ndarray]) -> 
 def _check_numbers(file: str, name: str, array: np.ndarray) -> None:
     if name.endswith(".thresholds"):
         if not np.all(array[:-1] <= array[1:]) or np.isnan(array).any():
-            raise Fault(file, f"{name!r} does not rise")
+            raise InvalidFile(file, f"{name!r} does not rise")
     elif array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise Fault(file, f"{name!r} holds numbers that are not finite")
+        raise InvalidFile(file, f"{name!r} holds numbers that are not finite")
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
@@ -201,7 +205,7 @@ def _write_json(file: Path, content: Callable[[], bytes]) -> None:
     try:
         file.write_bytes(content())
     except (TypeError, ValueError) as error:
-        raise Fault(file.name, error) from None
+        raise InvalidFile(file.name, error) from None
 
 
 def _digest(manifest: Mapping[str, Any]) -> str:
@@ -214,10 +218,12 @@ def replacing(target: Path) -> Iterator[Path]:
     """A new folder beside ``target``, which takes its place at the end; after an error nothing has changed.
 
     Raises:
-        Fault: something stands at ``target`` that is no bundle, or holds other files too.
+        InvalidFile: something stands at ``target`` that is no bundle, or holds other files too.
     """
     if target.exists() and not _is_bundle(target):
-        raise Fault("", "something that is no bundle, or more than one, stands there; choose another path")
+        raise InvalidFile(
+            "", "something that is no bundle, or more than one, stands there; choose another path"
+        )
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
         new, old = Path(folder, "new"), Path(folder, "old")
@@ -239,5 +245,5 @@ def _is_bundle(path: Path) -> bool:
     try:
         manifest, _ = _read_json(path / MANIFEST)
         return manifest["format"] == FORMAT and {entry.name for entry in path.iterdir()} <= known
-    except (Fault, OSError, LookupError, TypeError):
+    except (InvalidFile, OSError, LookupError, TypeError):
         return False

@@ -116,19 +116,19 @@ def codes_by_thresholds(weight: np.ndarray, divisor: np.ndarray, thresholds: np.
 
 
 class SignedWeights(NamedTuple):
-    """``weight = scale * codes + remainder``: codes int8 (O, ...), scale and remainder float32 (O,)."""
+    """``weight = scale * codes + correction``: codes int8 (O, ...), scale and zero-point correction float32 (O,)."""
 
     codes: np.ndarray
     scale: np.ndarray
-    remainder: np.ndarray
+    correction: np.ndarray
 
 
 def signed_weights(codes: np.ndarray, scale: np.ndarray, offset: np.ndarray, bits: int) -> SignedWeights:
     """Weights ``scale * code + offset`` as signed integers, for kernels that multiply by int8.
 
-    A grid that is symmetric about zero becomes ``scale / 2 * (2 code + 1 - 2**bits)`` without a remainder, up to
-    7 bits. Any other grid becomes ``scale * (code - 2**(bits - 1)) + remainder``; engines add ``remainder`` times
-    the sum of the input over the window. At 8 bits the remainder of a symmetric grid is ``scale / 2`` exactly.
+    A grid that is symmetric about zero becomes ``scale / 2 * (2 code + 1 - 2**bits)`` without a correction, up to
+    7 bits. Any other grid becomes ``scale * (code - 2**(bits - 1)) + correction``; engines add ``correction`` times
+    the sum of the input over the window. At 8 bits the correction of a symmetric grid is ``scale / 2`` exactly.
 
     Args:
         codes: uint8, (O, ...), each in [0, 2**bits).
@@ -139,7 +139,7 @@ def signed_weights(codes: np.ndarray, scale: np.ndarray, offset: np.ndarray, bit
 
     >>> signed_weights(np.arange(4, dtype=np.uint8)[None], np.float32([0.5]), np.float32([-0.75]), bits=2)
     SignedWeights(codes=array([[-3, -1,  1,  3]], dtype=int8), scale=array([0.25], dtype=float32), \
-remainder=array([0.], dtype=float32))
+correction=array([0.], dtype=float32))
     """
     _check_codes(codes, bits)
     channels = codes.shape[:1]
@@ -155,8 +155,8 @@ remainder=array([0.], dtype=float32))
             (2 * wide + 1 - 2**bits).astype(np.int8), scale / 2, np.zeros(channels, np.float32)
         )
     low = 2 ** (bits - 1)
-    remainder = scale / 2 if symmetric else (offset + low * scale.astype(np.float64)).astype(np.float32)
-    return SignedWeights((wide - low).astype(np.int8), scale, remainder)
+    correction = scale / 2 if symmetric else (offset + low * scale.astype(np.float64)).astype(np.float32)
+    return SignedWeights((wide - low).astype(np.int8), scale, correction)
 
 
 def _per_channel(values: np.ndarray, ndim: int) -> np.ndarray:

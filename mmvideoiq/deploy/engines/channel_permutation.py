@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mmvideoiq.deploy.bundle.bundle import Layer
 
 INT16 = np.iinfo(np.int16)
-FEW = (
+MAX_UNPAIRED = (
     32  # channels left alone, for which changes of partners are tried: of more it would be long, and in vain
 )
 JOINING = {
@@ -117,7 +117,7 @@ def pair_up(conflict: np.ndarray) -> np.ndarray | None:
         left[gone] = False
         choice -= free[:, gone].sum(axis=1)
     while (alone := np.flatnonzero(mate < 0)).size:
-        if alone.size > FEW:
+        if alone.size > MAX_UNPAIRED:
             return None
         changes = (
             (int(a), int(b), int(c))

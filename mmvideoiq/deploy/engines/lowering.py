@@ -35,7 +35,7 @@ def integer_weight(layer: Layer) -> SignedWeights:
     assert layer.codes is not None and layer.scale is not None and layer.offset is not None
     signed = signed_weights(layer.codes, layer.scale, layer.offset, layer.bits)
     gain = layer.gain.astype(np.float64)
-    return signed._replace(scale=gain * signed.scale, remainder=gain * signed.remainder)
+    return signed._replace(scale=gain * signed.scale, correction=gain * signed.correction)
 
 
 def weight_values(codes: np.ndarray, scale: np.ndarray, offset: np.ndarray) -> np.ndarray:
@@ -47,11 +47,11 @@ def weight_values(codes: np.ndarray, scale: np.ndarray, offset: np.ndarray) -> n
 def split_weights(weights: SignedWeights) -> list[SignedWeights]:
     """Two weights of at most 7 bits whose values add up to those of ``weights``; only the second has a correction.
 
-    ``scale * code + remainder = 2 scale * (code >> 1) + scale / 2 * (2 (code & 1) + 1) + remainder - scale / 2``,
+    ``scale * code + correction = 2 scale * (code >> 1) + scale / 2 * (2 (code & 1) + 1) + correction - scale / 2``,
     of which the end is 0 on a symmetric grid of 8 bits.
     """
-    codes, scale, remainder = weights
-    rest = remainder - scale / 2
+    codes, scale, correction = weights
+    rest = correction - scale / 2
     rest[np.abs(rest) < EPS * np.abs(scale)] = 0
     return [
         SignedWeights(codes >> 1, 2 * scale, np.zeros_like(rest)),

@@ -10,7 +10,7 @@ ConvInteger           convolutions in groups; channels first
 ====================  ==============================================================================
 
 QLinearConv would be faster, but rounds the bias to multiples of ``input step * weight scale``, which moves codes at
-2 and 4 bits, and has no float output for a sum or a remainder. ConvInteger without groups is several times slower.
+2 and 4 bits, and has no float output for a sum or a correction. ConvInteger without groups is several times slower.
 """
 
 from __future__ import annotations
@@ -238,7 +238,7 @@ class _Model:
     def integers(layer: Layer, grid: Grid) -> SignedWeights:
         """What multiplies codes of ``grid``: :func:`integer_weight` times the grid's step."""
         weights = integer_weight(layer)
-        return weights._replace(scale=grid.step * weights.scale, remainder=grid.step * weights.remainder)
+        return weights._replace(scale=grid.step * weights.scale, correction=grid.step * weights.correction)
 
     def affine(self, node: Node, x: _Value) -> _Value:
         x, layer = self.floats(x), self.bundle.layer(self.part, node, self.bits)
@@ -255,8 +255,8 @@ class _Model:
         weights = self.integers(layer, x.grid)
         bias = layer.bias + x.grid.origin / x.grid.step * weight_values(*weights).sum(axis=1)
         y = self.product(x.name, x.grid, weights, bias)
-        if weights.remainder.any():
-            y = self.emit("Gemm", self.channel_sum(x.name, x.grid, x.shape[0]), weights.remainder[None], y)
+        if weights.correction.any():
+            y = self.emit("Gemm", self.channel_sum(x.name, x.grid, x.shape[0]), weights.correction[None], y)
         return _Value(y, shape)
 
     def conv(self, node: Node, x: _Value) -> _Value:
@@ -294,12 +294,12 @@ class _Model:
         matrix = weights.codes.transpose(0, 2, 3, 1).reshape(bias.size, -1)
         rows = self.emit("Reshape", rows, (-1, matrix.shape[1]))
         y = self.product(rows, grid, weights._replace(codes=matrix), bias)
-        if weights.remainder.any():
+        if weights.correction.any():
             total = self.channel_sum(x.name, grid, x.shape[0])
             total = self.emit("Reshape", total, (-1, 1, *x.shape[1:]))
             total = self.emit("Conv", total, np.ones((1, 1, *geometry.kernel)), **attributes_of(geometry))
             total = self.emit("Reshape", total, (-1, 1))
-            y = self.emit("Gemm", total, weights.remainder[None], y)
+            y = self.emit("Gemm", total, weights.correction[None], y)
         return self.emit("Reshape", y, (-1, *sizes, bias.size))
 
     def grouped(
@@ -313,12 +313,12 @@ class _Model:
             y = self.emit("ConvInteger", *given, group=groups, **attributes_of(geometry))
             return self.emit("Cast", y, to=self.onnx.TensorProto.FLOAT)
 
-        scale, remainder, bias = (a.reshape(-1, 1, 1) for a in (weights.scale, weights.remainder, bias))
+        scale, correction, bias = (a.reshape(-1, 1, 1) for a in (weights.scale, weights.correction, bias))
         y = self.emit("Mul", total(as_uint8(weights.codes), 128), scale)
-        if remainder.any():
+        if correction.any():
             sums = total(np.ones((groups, *weights.codes.shape[1:]), np.uint8), 0)
             sums = self.emit("Gather", sums, np.arange(groups).repeat(len(bias) // groups), axis=1)
-            y = self.emit("Add", y, self.emit("Mul", sums, remainder))
+            y = self.emit("Add", y, self.emit("Mul", sums, correction))
         return self.emit("Add", y, bias)
 
     def product(self, rows: str, grid: Grid, weights: SignedWeights, bias: np.ndarray) -> str:
@@ -332,7 +332,7 @@ class _Model:
     def channel_sum(self, rows: str, grid: Grid, channels: int) -> str:
         """Sum over channels of the codes ``rows`` (M, channels) of ``grid``: (M, 1)."""
         ones = SignedWeights(np.ones((1, channels), np.int8), np.ones(1), np.zeros(1))
-        return self.product(rows, grid, ones, ones.remainder)
+        return self.product(rows, grid, ones, ones.correction)
 
 
 def attributes_of(geometry: ConvGeometry) -> dict[str, Any]:

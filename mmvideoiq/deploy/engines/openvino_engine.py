@@ -106,7 +106,7 @@ class OpenVinoEngine:
     def _requests(self, builder: OpenVinoModel) -> dict[int, Any]:
         """By number of frames, falling. One model for all, except where the number has to be known: of whole clips, of
         kernels that are to be asked for by name before they run, and where the plugin is slower for not knowing it,
-        that is with sums of remainders and with the policy's small values."""
+        that is with sums of corrections and with the policy's small values."""
         from openvino import Dimension
 
         graph = builder.graph
@@ -118,7 +118,7 @@ class OpenVinoEngine:
 
         clip = [node.attrs["frames"] for node in graph if node.op == "shift"][:1]
         batches = clip or BATCHES.get(builder.part, BATCHES["recognition"])
-        if clip or builder.part == "policy" or builder.remainders or builder.relies_on_pairs:
+        if clip or builder.part == "policy" or builder.corrections or builder.relies_on_pairs:
             return {batch: request(batch) for batch in batches}
         any_number = request(Dimension(1, batches[0]))
         return dict.fromkeys(range(batches[0], 0, -1), any_number)
@@ -166,7 +166,7 @@ class OpenVinoEngine:
             "INFERENCE_PRECISION_HINT": "f32",
             "ENABLE_CPU_PINNING": False,  # others, such as a decoder, want their turn too
         }
-        if not builder.remainders:
+        if not builder.corrections:
             try:
                 return core.compile_model(builder.model, "CPU", {**config, "SNIPPETS_MODE": "DISABLE"})
             except RuntimeError:  # it is an inner option, which a version may drop

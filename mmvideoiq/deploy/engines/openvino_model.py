@@ -7,9 +7,9 @@ quantization, into one int8 convolution. What it looks for is met as follows:
 activations 256 levels from 0, whatever the bits; a clamp before them keeps codes on the grid. A grid that starts
             elsewhere is moved to 0; what it lacks then is added after the convolution
 weights     int8, times a scale per channel, which holds the gain as well
-remainder   of weights (``packing.signed_weights``), times the sum over the window: added in float
+correction   of weights (``packing.signed_weights``), times the sum over the window: added in float
 order       of channels, on CPUs without VNNI: see :mod:`.channel_order`
-shortcuts   added inside the convolution, if the plugin's "snippets" are off; the sums of remainders need them on
+shortcuts   added inside the convolution, if the plugin's "snippets" are off; the sums of corrections need them on
 max pools   after the quantization that follows: it is the same, and works on bytes
 resizing    of frames before they are normalized, which is the same and works on fewer numbers
 =========== =======================================================================================================
@@ -73,7 +73,7 @@ class OpenVinoModel:
         self.op, self.pools = opset13, opset1
         self.bundle, self.part, self.bits, self.vnni = bundle, part, bits, vnni
         self.graph = bundle.graphs[part]
-        self.remainders = self.relies_on_pairs = False
+        self.corrections = self.relies_on_pairs = False
         self.ordered = ordered
         self.orders = channel_orders(self.graph, bits, self.saturating) if ordered else {}
         self.sums: dict[Any, Any] = {}
@@ -258,11 +258,11 @@ class OpenVinoModel:
             bias = bias + x.offset * geometry.window_sums(weight_values(*weights), sizes(x.node)[1:])
         terms = self.terms(weights, x.high, geometry)
         sums = [self.convolution(x.node, self.dequantized(term, geometry), geometry) for term in terms]
-        remainder = terms[-1].remainder
-        if remainder.any():
-            self.remainders = True
-            total = self.window_sum(x.node, geometry, len(remainder))
-            sums.append(self.op.multiply(total, self.constant(remainder[None, :, None, None])))
+        correction = terms[-1].correction
+        if correction.any():
+            self.corrections = True
+            total = self.window_sum(x.node, geometry, len(correction))
+            sums.append(self.op.multiply(total, self.constant(correction[None, :, None, None])))
         return _Value(reduce(self.op.add, [*sums, self.constant(bias[None])]))
 
     def terms(self, weights: SignedWeights, high: int, geometry: ConvGeometry) -> list[SignedWeights]:
@@ -272,9 +272,9 @@ class OpenVinoModel:
             if not self.ordered or geometry.groups > 1 or saturates_in_pairs(weights.codes, high):
                 return halved
             self.relies_on_pairs = True
-        # with few inputs a second convolution costs less than a remainder
-        spares_remainder = weights.remainder.any() and not halved[-1].remainder.any()
-        return halved if geometry.groups > 1 and spares_remainder else [weights]
+        # with few inputs a second convolution costs less than a correction
+        spares_correction = weights.correction.any() and not halved[-1].correction.any()
+        return halved if geometry.groups > 1 and spares_correction else [weights]
 
     def convolution(self, x: Any, weight: Any, geometry: ConvGeometry) -> Any:
         """``weight``: as ``weight_constant`` gives it."""
@@ -291,7 +291,7 @@ class OpenVinoModel:
         return self.op.constant(numbers.reshape(shape))
 
     def dequantized(self, weights: SignedWeights, geometry: ConvGeometry) -> Any:
-        """Without the remainder."""
+        """Without the correction."""
         codes = self.op.convert(self.weight_constant(weights.codes, geometry), np.float32)
         return self.op.multiply(codes, self.weight_constant(weights.scale[:, None, None, None], geometry))
 

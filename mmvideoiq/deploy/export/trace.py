@@ -14,7 +14,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from mmvideoiq.deploy.bundle.graph import Graph, Grid, Node
-from mmvideoiq.quant import AnyPrecisionConv2d, AnyPrecisionLinear, Pact, SwitchableBatchNorm2d
+from mmvideoiq.quant import AnyPrecisionConv2d, AnyPrecisionLinear, Pact, SwitchableBatchNorm
 from mmvideoiq.quant.functional import CLIP_FLOOR, pact_steps
 
 MAX_CODE_BITS = 8  # at these precisions and below, weights and activations are integers
@@ -189,7 +189,7 @@ def _pair(size: Any) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else tuple(size)  # type: ignore[return-value]
 
 
-NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, SwitchableBatchNorm2d)
+NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, SwitchableBatchNorm)
 HANDLERS: dict[type[nn.Module], Callable[[GraphWriter, str, Any, Value], Value]] = {
     **dict.fromkeys((nn.Conv2d, wrappers.Conv2d, AnyPrecisionConv2d), _conv),
     **dict.fromkeys((nn.Linear, wrappers.Linear, AnyPrecisionLinear), _linear),

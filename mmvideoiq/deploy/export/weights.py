@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmvideoiq.deploy.bundle.packing import codes_by_thresholds, pack, truncate
 from mmvideoiq.deploy.export.trace import MAX_CODE_BITS, ExportError, Source
-from mmvideoiq.quant import AnyPrecisionConv2d, AnyPrecisionLinear, Dorefa, Nested, SwitchableBatchNorm2d
+from mmvideoiq.quant import AnyPrecisionConv2d, AnyPrecisionLinear, Dorefa, Nested, SwitchableBatchNorm
 from mmvideoiq.quant.precision import FLOAT_BITS
 
 Tensors = Iterator[tuple[str, np.ndarray]]
@@ -126,7 +126,7 @@ def _scale_and_offset(
 
 def _gain_and_bias(name: str, source: Source, precisions: Sequence[int]) -> Tensors:
     norms: dict[str, Any]
-    if isinstance(source.norm, SwitchableBatchNorm2d):
+    if isinstance(source.norm, SwitchableBatchNorm):
         norms = {f".{bits}": source.norm.norms[str(bits)] for bits in precisions}
     else:
         norms = {"": source.norm}

@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, and what is read back of them."""
 
+import hashlib
 import json
 import math
 import os
@@ -95,6 +96,12 @@ def last_checkpoint(folder: Path) -> Path | None:
     if pointer.is_file() and (name := pointer.read_text().strip()):
         saved.insert(0, Path(name))
     return next((path for path in saved if is_whole_checkpoint(path)), None)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's content, 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def replace_file(path: Path, content: bytes) -> None:

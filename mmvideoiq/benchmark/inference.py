@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from mmvideoiq.benchmark.prepared import FP32, MIXES, USAGE, InferSettings, prep
 from mmvideoiq.benchmark.training import paired
 from mmvideoiq.deploy.engines.cpu import cpu_name
 from mmvideoiq.latency.environment import describe_environment
-from mmvideoiq.latency.workers import Worker, interleave, started
+from mmvideoiq.latency.interleave import interleave
+from mmvideoiq.latency.workers import Worker, started
 
 FASTER_THAN = ("mmaction2-eager", "best-fp32", "openvino-int8")  # what the ratios compare with
 
@@ -43,8 +45,7 @@ def measure_inference(
     with started(specs, folder, begin("starting", len(specs))) as workers:
         rounds = {
             task: interleave(
-                workers,
-                task,
+                {name: partial(worker.seconds, task) for name, worker in workers.items()},
                 warmup=settings.warmup,
                 repeats=settings.repeats,
                 advance=begin(label, (settings.warmup + settings.repeats) * len(workers)),
@@ -53,8 +54,8 @@ def measure_inference(
         }
         sizes = {name: worker.ask("size") for name, worker in workers.items()}
         ours = {name: workers[name] for name in MIXES if name in workers}
-        advance = begin("parts of ours", (settings.warmup + settings.repeats) * 2 * len(ours))
-        parts = interleave_parts(ours, settings, advance)
+        advance = begin("parts of ours", (settings.warmup + settings.repeats) * len(ours))
+        parts = measure_parts(ours, settings, advance)
         usages = {name: worker.ask("usage") for name, worker in ours.items()}
     rows = [make_row(name, rounds, sizes[name]) for name in specs]
     for row in rows:
@@ -94,19 +95,12 @@ def times_faster(name: str, seconds: Mapping[str, Sequence[float]]) -> dict[str,
     }
 
 
-def interleave_parts(
+def measure_parts(
     workers: Mapping[str, Worker], settings: InferSettings, advance: Callable[[], None]
 ) -> dict[str, dict[str, Any]]:
     """Medians of ``parts`` and ``push`` of our contenders."""
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in workers}
-    for turn in range(settings.warmup + settings.repeats):
-        for name, worker in workers.items():
-            answer = worker.ask("parts")
-            advance()
-            answer |= worker.ask("push")
-            advance()
-            if turn >= settings.warmup:
-                found[name].append(answer)
+    runs = {name: lambda w=worker: w.ask("parts") | w.ask("push") for name, worker in workers.items()}
+    found = interleave(runs, warmup=settings.warmup, repeats=settings.repeats, advance=advance)
     return {
         name: dict(
             ms={

@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -23,6 +24,7 @@ from torch.nn import functional as F
 
 import mmvideoiq.models  # noqa: F401  registers what the configs below name
 from mmvideoiq.latency.environment import describe_environment
+from mmvideoiq.latency.interleave import interleave
 from mmvideoiq.quant.quantizers import WEIGHT_QUANTIZERS
 
 # name -> config of the host's backbone, width of its features
@@ -175,30 +177,17 @@ def keep_freed_memory() -> bool:
 
 
 class Times(NamedTuple):
-    """Seconds of one run in each round: by the clock, and of all threads of this process."""
+    """Seconds of one run: by the clock, and of all threads of this process."""
 
-    clock: list[float]
-    processor: list[float]
+    clock: float
+    processor: float
 
 
-def interleave(
-    runs: Mapping[str, Callable[[], None]],
-    *,
-    warmup: int,
-    repeats: int,
-    advance: Callable[[], None] = lambda: None,
-) -> dict[str, Times]:
-    """Time each run in each of ``repeats`` rounds; every other round goes through them backwards."""
-    times = {name: Times([], []) for name in runs}
-    for turn in range(warmup + repeats):
-        for name in list(runs)[:: 1 if turn % 2 == 0 else -1]:
-            clock, processor = time.perf_counter(), time.process_time()
-            runs[name]()
-            if turn >= warmup:
-                times[name].clock.append(time.perf_counter() - clock)
-                times[name].processor.append(time.process_time() - processor)
-            advance()
-    return times
+def timed(run: Callable[[], None]) -> Times:
+    """The seconds that ``run`` takes."""
+    clock, processor = time.perf_counter(), time.process_time()
+    run()
+    return Times(time.perf_counter() - clock, time.process_time() - processor)
 
 
 def paired(ours: Sequence[float], base: Sequence[float]) -> dict[str, Any]:
@@ -227,9 +216,10 @@ def measure_training(
     clips = torch.randn(settings.clips, settings.frames, *shape)
     eval_clips = torch.randn(settings.clips, settings.eval_frames, *shape)
 
-    def time_all(label: str, runs: Mapping[str, Callable[[], None]], repeats: int) -> dict[str, Times]:
+    def time_all(label: str, runs: Mapping[str, Callable[[], None]], repeats: int) -> dict[str, list[Times]]:
         advance = begin(label, (settings.warmup + repeats) * len(runs))
-        return interleave(runs, warmup=settings.warmup, repeats=repeats, advance=advance)
+        timings = {name: partial(timed, run) for name, run in runs.items()}
+        return interleave(timings, warmup=settings.warmup, repeats=repeats, advance=advance)
 
     hook = models["policy"].policy.register_forward_hook(usage)
     evaluations = {
@@ -241,14 +231,17 @@ def measure_training(
     steps = {f"{name}_step": make_train_step(model, clips) for name, model in models.items()}
     times |= time_all("training steps", steps, settings.repeats)
     clock, processor = (
-        {f"{name}_ratio": paired(times[name][i], times[base][i]) for name, base in RATIOS.items()}
+        {
+            f"{name}_ratio": paired([t[i] for t in times[name]], [t[i] for t in times[base]])
+            for name, base in RATIOS.items()
+        }
         for i in (0, 1)
     )
     return dict(
         **{name: ratio["median"] for name, ratio in clock.items()},
         processor_time={name: ratio["median"] for name, ratio in processor.items()},
         spread=clock,
-        seconds={name: statistics.median(values.clock) for name, values in times.items()},
+        seconds={name: statistics.median(t.clock for t in values) for name, values in times.items()},
         backbone=settings.backbone,
         input_size=settings.size,
         frames=settings.frames,

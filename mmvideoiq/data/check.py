@@ -9,8 +9,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, TextIO
 
-from mmvideoiq.data.probe import cores, identity, probe_all, with_bar
+from mmvideoiq.data.probe import identity, probe_all, with_bar
 from mmvideoiq.fileio import write_text
+from mmvideoiq.jobs.environment import usable_cpus
 
 KINDS = ("missing", "unreadable", "too_short", "duplicates")
 
@@ -37,7 +38,7 @@ def check_list(
         min_frames: fewer are too short; frames that a config samples from a video.
         decode: decode the first and the last frame as well; finds damage inside a file, takes many times as
             long.
-        workers: processes; default: one for each core.
+        workers: processes; default: one for each CPU.
         timeout: seconds that a video may take.
         report: JSON file to write what is returned to. Until the end it is kept in ``report.partial``, a line
             for each video.
@@ -56,7 +57,7 @@ def check_list(
         ValueError: a number out of range, an empty list, a line that is no path with labels, none of the
         videos is there, ``resume`` without ``report``, a report of something else.
     """
-    workers = cores() if workers is None else workers
+    workers = usable_cpus() if workers is None else workers
     for name, value in dict(min_frames=min_frames, workers=workers, timeout=timeout).items():
         if value <= 0:
             raise ValueError(f"{name} must be above 0, got {value}")

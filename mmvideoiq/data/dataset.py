@@ -22,7 +22,8 @@ from mmaction.registry import DATASETS
 from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
 from mmengine.logging import print_log
 
-from mmvideoiq.data.probe import cores, find_unreadable, reason_of
+from mmvideoiq.data.probe import find_unreadable, reason_of
+from mmvideoiq.jobs.environment import usable_cpus
 
 TELL_OTHERS_S = 60.0  # below every time limit of torch.distributed
 
@@ -180,7 +181,7 @@ class CheckedVideoDataset(VideoDataset):
 
     def _find_unreadable(self) -> dict[int, str]:
         print_log(
-            f"checking {len(self.data_list):,} videos of {self.ann_file} in {cores()} processes; those that "
+            f"checking {len(self.data_list):,} videos of {self.ann_file} in {usable_cpus()} processes; those that "
             f"{self._record.name} knows are not tried again",
             logger="current",
             level=logging.INFO,

@@ -21,6 +21,7 @@ import numpy as np
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
 from mmvideoiq.fileio import write_text
+from mmvideoiq.jobs.environment import usable_cpus
 
 FRAMES = 16  # decoded of each video, evenly spread from the first to the last
 TIMEOUT_S = 60.0  # for one video
@@ -58,9 +59,9 @@ def probe_all(
     :data:`MAX_CLIPS_PER_WORKER` videos.
 
     Args:
-        workers: processes; default: one for each core.
+        workers: processes; default: one for each CPU.
     """
-    workers = min(cores() if workers is None else workers, len(paths))
+    workers = min(usable_cpus() if workers is None else workers, len(paths))
     jobs: Iterator[int] = iter(range(len(paths)))
     retried: set[int] = set()
     while workers and (first := next(jobs, None)) is not None:
@@ -124,7 +125,7 @@ def find_unreadable(
     Args:
         cache: JSON file of earlier findings; files of unchanged size and time are not tried again. Updated
             each minute and at the end; a cache that cannot be read or written is done without.
-        workers: processes; default: one for each core.
+        workers: processes; default: one for each CPU.
         timeout: seconds that a video may take.
         progress: show a bar on stderr.
     """
@@ -162,11 +163,6 @@ def identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return (stat.st_size, stat.st_mtime_ns) if path.is_file() else None
-
-
-def cores() -> int:
-    """That this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def with_bar(

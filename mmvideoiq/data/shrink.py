@@ -16,6 +16,7 @@ from rich.progress import track
 
 from mmvideoiq.data.folder import EXTENSIONS
 from mmvideoiq.data.probe import reason_of
+from mmvideoiq.jobs.environment import usable_cpus
 
 KEYFRAME_EVERY = 12
 
@@ -65,7 +66,7 @@ def shrink_folder(
             part.unlink(missing_ok=True)
         return reason
 
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    with ThreadPoolExecutor(max_workers=usable_cpus()) as pool:
         reasons: Iterable[str | None] = pool.map(one, files)
         if progress:
             reasons = track(reasons, description="scaling videos", total=len(files))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 import time
@@ -13,7 +11,8 @@ from typing import Any
 from rich.console import Console
 
 from mmvideoiq.evaluation.config import Comparison, Row, RowError, check_rows, read_config
-from mmvideoiq.fileio import DamagedFile, read_json, write_json
+from mmvideoiq.fileio import read_json
+from mmvideoiq.jobs import cache
 from mmvideoiq.jobs.lock import locked
 from mmvideoiq.jobs.process import finished, log, run_process
 
@@ -64,8 +63,7 @@ class Evaluation:
         """Test the rows that have no result."""
         left = []
         for name, job in self._jobs.items():
-            before = found_before(Path(job["out"]))
-            if before and before["hash"] == job["hash"] and all(map(os.path.isfile, job["traces"])):
+            if cache.load(Path(job["out"]), job["hash"]) and all(map(os.path.isfile, job["traces"])):
                 log(self.console, f"[dim]{name}: finished before[/]")
             else:
                 left.append(job)
@@ -92,16 +90,15 @@ class Evaluation:
             folder=str(self.work_dir / "timing"),
         )
         stamps = [_stamp(str(row.bundle / "manifest.json")) for row in self.comparison.rows if row.bundle]
-        known = _hash(task, stamps, [job["hash"] for job in self._jobs.values()])
-        state = found_before(self.work_dir / "timing" / "state.json")
-        if state and state["hash"] == known:
+        hash = cache.hash_of(task, stamps, [job["hash"] for job in self._jobs.values()])
+        file = self.work_dir / "timing" / "state.json"
+        if state := cache.load(file, hash):
             log(self.console, "[dim]milliseconds: measured before[/]")
         else:
             log(self.console, f"[bold]milliseconds[/]  {', '.join(task['rows'])}")
             began = time.monotonic()
             ms = run_process(TIME, {"job": task}, self.work_dir / "timing", self.console)
-            state = {"hash": known, "ms_per_clip": ms}
-            write_json(self.work_dir / "timing" / "state.json", state)
+            state = cache.store(file, hash, ms_per_clip=ms)
             finished(self.console, "milliseconds", time.monotonic() - began, "")
         for row in self.rows:
             if row["name"] in state["ms_per_clip"]:
@@ -153,13 +150,9 @@ def _write_jobs(comparison: Comparison, work_dir: Path) -> dict[str, dict[str, A
         )
         borrowed = jobs[row.value]["hash"] if row.way == "usage_of" else None
         known = [config.read_text(), row.way, row.value, row.draws, comparison.metric, borrowed]
-        job["hash"] = _hash(known, [_stamp(path) for path in row.checkpoints])
+        job["hash"] = cache.hash_of(known, [_stamp(path) for path in row.checkpoints])
         jobs[row.name] = job
     return jobs
-
-
-def _hash(*parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]
 
 
 def _stamp(path: str) -> list[Any]:
@@ -168,11 +161,3 @@ def _stamp(path: str) -> list[Any]:
         return [path]
     facts = Path(path).stat()
     return [path, facts.st_size, facts.st_mtime_ns]
-
-
-def found_before(path: Path) -> Any:
-    """A result that was written with the ``hash`` of its job; None where there is none, or a part of one."""
-    try:
-        return read_json(path, keys=("hash",))
-    except DamagedFile:
-        return None

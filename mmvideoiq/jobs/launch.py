@@ -15,6 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from mmvideoiq.jobs.environment import thread_limits, usable_cpus
 from mmvideoiq.jobs.errors import SAID, traceback_wanted, write_any_text
 
 PORT = 29500  # of the first of several machines, unless PORT says otherwise
@@ -86,9 +87,8 @@ def taken(port: int) -> bool:
 
 def share_cores(processes: int) -> None:
     """Give each process its share of the cores, where the environment says nothing else."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(name, str(max(1, cores // processes)))
+    for name, threads in thread_limits(max(1, usable_cpus() // processes)).items():
+        os.environ.setdefault(name, threads)
 
 
 def launch(flags: list[str], command: list[str]) -> int:

@@ -16,8 +16,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-import mmvideoiq
 from mmvideoiq.fileio import read_json, write_json
+from mmvideoiq.jobs.environment import child_environment
 
 LOG_LINES = 15
 
@@ -63,16 +63,12 @@ def run_process(
     job = dict(function=function, kwargs=kwargs, reports=reports, checks=checks)
     write_json(folder / "job.json", job | {key: str(path) for key, path in paths.items()})
     log = folder / "log.txt"
-    root = str(Path(mmvideoiq.__file__).parents[1])
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    }
     ends, held = os.pipe()  # the process ends when this one is gone and with it the end that it holds
     command = [sys.executable, "-m", "mmvideoiq.jobs.worker", str(folder / "job.json"), str(ends)]
     try:
         with log.open("a") as output:
             process = subprocess.Popen(
-                command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment,
+                command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=child_environment(),
                 start_new_session=True, pass_fds=[ends],
             )  # fmt: skip
         try:

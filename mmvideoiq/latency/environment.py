@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from mmvideoiq.deploy.engines.cpu import cpu_flags, usable_cpus
+from mmvideoiq.deploy.engines.cpu import cpu_flags
+from mmvideoiq.jobs.environment import usable_cpus
 
 CPU_FLAGS = (
     *("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8"),

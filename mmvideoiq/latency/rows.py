@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
 from mmvideoiq.deploy.bundle.bundle import Bundle
-from mmvideoiq.latency.workers import interleave, started
+from mmvideoiq.latency.interleave import interleave
+from mmvideoiq.latency.workers import started
 
 WARMUP = 5  # clips
 
@@ -58,5 +60,6 @@ def time_rows(job: Mapping[str, Any], progress: Callable[..., None]) -> dict[str
             progress(f"milliseconds  clip {turns // len(specs)}", turns / total)
 
     with started(specs, Path(job["folder"])) as workers:
-        seconds = interleave(workers, "model", warmup=WARMUP, repeats=len(videos), advance=advance)
+        runs = {name: partial(worker.seconds, "model") for name, worker in workers.items()}
+        seconds = interleave(runs, warmup=WARMUP, repeats=len(videos), advance=advance)
     return {name: 1e3 * statistics.median(values) for name, values in seconds.items()}

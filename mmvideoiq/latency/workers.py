@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import mmvideoiq
+from mmvideoiq.jobs.environment import child_environment
 
 
 class Worker:
@@ -21,17 +20,11 @@ class Worker:
         self.name = name
         path, self.log = folder / f"{name}.json", folder / f"{name}.log"
         path.write_text(json.dumps(spec))
-        root = str(Path(mmvideoiq.__file__).parents[1])
-        threads = str(spec["threads"])
-        environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
-            "OMP_NUM_THREADS": threads,
-            "MKL_NUM_THREADS": threads,
-        }
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "mmvideoiq.latency.contenders", str(path)],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment, text=True, bufsize=1,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, bufsize=1,
+                env=child_environment(threads=spec["threads"]),
             )  # fmt: skip
 
     def answer(self) -> Any:
@@ -45,6 +38,10 @@ class Worker:
     def ask(self, task: str) -> Any:
         self.process.stdin.write(task + "\n")  # type: ignore[union-attr]
         return self.answer()
+
+    def seconds(self, task: str) -> float:
+        """What the task took, by the contender's own clock."""
+        return self.ask(task)["seconds"]
 
     def close(self) -> None:
         self.process.stdin.close()  # type: ignore[union-attr]
@@ -68,22 +65,3 @@ def started(
             workers[name].answer()
             advance()
         yield workers
-
-
-def interleave(
-    workers: Mapping[str, Worker],
-    task: str,
-    *,
-    warmup: int,
-    repeats: int,
-    advance: Callable[[], None] = lambda: None,
-) -> dict[str, list[float]]:
-    """Seconds of ``task`` in each round; every other round goes backwards."""
-    seconds: dict[str, list[float]] = {name: [] for name in workers}
-    for turn in range(warmup + repeats):
-        for name in list(workers)[:: 1 if turn % 2 == 0 else -1]:
-            found = workers[name].ask(task)["seconds"]
-            if turn >= warmup:
-                seconds[name].append(found)
-            advance()
-    return seconds

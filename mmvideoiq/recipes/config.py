@@ -22,11 +22,9 @@ Its ``state.json`` says whether it has finished; the ``hash`` in it covers its c
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +33,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from mmvideoiq.fileio import last_checkpoint, read_json
+from mmvideoiq.jobs.cache import changed, hash_of
 
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
 ENVIRONMENT = re.compile(r"\{\{['\"]?\s*\$(\w+)\s*:\s*(\S*?)\s*['\"]?\}\}")  # as the host reads it
@@ -91,28 +90,6 @@ class Run:
         """What the finished run left behind: checkpoint, seconds, metrics; None where it has not finished."""
         state = self.started
         return state if state and "checkpoint" in state else None
-
-
-def digests(paths: Iterable[Path]) -> dict[str, str]:
-    """The SHA-256 of each file, by path."""
-    result = {}
-    for path in paths:
-        with path.open("rb") as file:
-            result[str(path)] = hashlib.file_digest(file, "sha256").hexdigest()
-    return result
-
-
-def changed(files: Mapping[str, str]) -> str | None:
-    """The first of the files of ``digests`` that is gone or has another content; None where all are as they were."""
-    for name, digest in files.items():
-        if not Path(name).is_file() or digests([Path(name)])[name] != digest:
-            return name
-    return None
-
-
-def _hash(*parts: Any) -> str:
-    text = json.dumps(parts, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _check_keys(where: str, given: Mapping, required: set[str], optional: set[str]) -> None:
@@ -273,7 +250,7 @@ def plan(recipe: Recipe, work_dir: Path) -> list[Run]:
             folder = work_dir / stage.name if seed is None else work_dir / stage.name / f"seed{seed}"
             config = _stage_config(stage, seed, folder)
             content = {key: value for key, value in config.to_dict().items() if key != "work_dir"}
-            digest = _hash(content, [hashes[name] for name in needs], recipe.data)
+            digest = hash_of(content, [hashes[name] for name in needs], recipe.data)
             hashes[stage.name] = digest
             runs.append(Run(stage=stage, seed=seed, folder=folder, config=config, needs=needs, hash=digest))
     return runs

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import time
 from collections.abc import Sequence
@@ -15,10 +13,10 @@ from rich.console import Console
 
 from mmvideoiq.actions import ActionSpace
 from mmvideoiq.evaluation.config import Comparison, Row
-from mmvideoiq.evaluation.runner import Evaluation, found_before
-from mmvideoiq.fileio import write_json
+from mmvideoiq.evaluation.runner import Evaluation
+from mmvideoiq.jobs import cache
 from mmvideoiq.jobs.process import finished, log, run_process
-from mmvideoiq.recipes.config import Recipe, Run, changed, digests, fill
+from mmvideoiq.recipes.config import Recipe, Run, fill
 
 DELIVER = "mmvideoiq.recipes.export_stage.deliver"
 LEARNED = "videoiq"  # the row of the trained policy
@@ -98,18 +96,17 @@ def _export(policy: Row, bundle: Path, engine: str, folder: Path, console: Conso
         out=str(bundle),
         engine=engine,
     )
-    config = Path(job["config"]).read_text()
-    known = hashlib.sha256(json.dumps([job, config]).encode()).hexdigest()[:16]
-    state = found_before(folder / "state.json")
-    if state and state["hash"] == known and state.get("files") and changed(state["files"]) is None:
+    hash, state = cache.hash_of(job, policy.config.read_text()), folder / "state.json"
+    done = cache.load(state, hash)
+    if done and done.get("files") and cache.changed(done["files"]) is None:
         log(console, "[dim]bundle: finished before[/]")
-        return state["result"]
-    if (folder / "state.json").is_file():  # ours, from before
+        return done["result"]
+    if state.is_file():  # the bundle of an earlier run
         shutil.rmtree(bundle, ignore_errors=True)
     log(console, "[bold]bundle[/]  export, and a run of the test list without PyTorch")
     started = time.monotonic()
     result = run_process(DELIVER, {"job": job}, folder, console)
-    files = digests(path for path in bundle.rglob("*") if path.is_file())
-    write_json(folder / "state.json", {"hash": known, "result": result, "files": files})
+    files = cache.digests(path for path in bundle.rglob("*") if path.is_file())
+    cache.store(state, hash, result=result, files=files)
     finished(console, "bundle", time.monotonic() - started, "")
     return result

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from mmvideoiq.fileio import find_checkpoint, last_checkpoint, read_json, write_json
+from mmvideoiq.jobs.cache import digests
 from mmvideoiq.jobs.lock import locked
 from mmvideoiq.jobs.process import finished, log, run_process
 from mmvideoiq.jobs.worker import find_function
@@ -20,7 +21,6 @@ from mmvideoiq.recipes.config import (
     Run,
     check_runs,
     check_work_dir,
-    digests,
     fill,
     plan,
     write_stage_config,

@@ -17,12 +17,12 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from mmvideoiq.jobs.environment import child_environment
 from mmvideoiq.video.reader import Preprocessing, VideoError, read_frames, stream_frames
 
 CLIP_TIMEOUT_S = 300.0  # for one clip
@@ -138,14 +138,12 @@ class Decoder:
         raise VideoError(source, f"the decoder died of it ({how})")
 
     def _start(self) -> None:
-        root = str(Path(__file__).resolve().parents[2])
-        paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
         self._process = subprocess.Popen(
             [sys.executable, "-c", "from mmvideoiq.video.decoder_process import serve; serve()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # FFmpeg speaks its mind there
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            stderr=subprocess.DEVNULL,  # where FFmpeg reports each damaged frame
+            env=child_environment(),
         )
         self._clips = 0
         self._end = weakref.finalize(self, _end, self._process)

@@ -11,7 +11,7 @@ from mmvideoiq.benchmark.inference import budgets, make_row, predicted_latency
 from mmvideoiq.benchmark.prepared import InferSettings
 from mmvideoiq.data.synthetic import make_synthetic
 from mmvideoiq.latency.contenders import spread
-from mmvideoiq.latency.workers import Worker, interleave
+from mmvideoiq.latency.workers import Worker
 
 
 def test_a_usage_is_spread_over_clips():
@@ -79,22 +79,6 @@ def test_contenders_are_taken_again_where_the_settings_are_the_same(tmp_path, mo
         settings = InferSettings(depth=depth, repeats=depth)
         assert prepared.prepared(settings, tmp_path, said.append) == {"a": dict(kind="ours")}
     assert built == [18, 50] and said == [f"contenders of an earlier run: {tmp_path}"]
-
-
-def test_rounds_go_there_and_back():
-    order = []
-
-    class Echo:
-        def __init__(self, name):
-            self.name = name
-
-        def ask(self, task):
-            order.append(self.name)
-            return dict(seconds=len(order))
-
-    seconds = interleave({name: Echo(name) for name in "ab"}, "model", warmup=1, repeats=2)
-    assert "".join(order) == "abbaab"
-    assert seconds == {"a": [4, 5], "b": [3, 6]}
 
 
 @pytest.mark.parametrize(

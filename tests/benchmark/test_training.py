@@ -27,29 +27,11 @@ def test_ratios_are_of_pairs_not_of_medians():
     assert (alone["median"], alone["quartiles"], alone["range"]) == (1.5, [1.5, 1.5], [1.5, 1.5])
 
 
-def test_runs_are_interleaved_and_every_other_round_goes_backwards(monkeypatch):
-    order, now = [], [0.0]
-    monkeypatch.setattr(
-        benchmark, "time", SimpleNamespace(perf_counter=lambda: now[0], process_time=lambda: now[0] / 2)
-    )
-
-    def run(name, seconds):
-        def go():
-            order.append(name)
-            now[0] += seconds
-
-        return go
-
-    advanced = []
-    times = benchmark.interleave(
-        {"a": run("a", 1.0), "b": run("b", 3.0)},
-        warmup=1,
-        repeats=2,
-        advance=lambda: advanced.append(len(order)),
-    )
-    assert order == ["a", "b", "b", "a", "a", "b"]
-    assert times == {"a": ([1.0, 1.0], [0.5, 0.5]), "b": ([3.0, 3.0], [1.5, 1.5])}
-    assert advanced == [1, 2, 3, 4, 5, 6]
+def test_a_run_is_timed_by_the_clock_and_the_processor(monkeypatch):
+    now = [0.0]
+    clocks = SimpleNamespace(perf_counter=lambda: now[0], process_time=lambda: now[0] / 2)
+    monkeypatch.setattr(benchmark, "time", clocks)
+    assert benchmark.timed(lambda: now.append(now.pop() + 3.0)) == (3.0, 1.5)
 
 
 def test_given_usage_is_met_on_average_and_nearly_in_each_call():

@@ -55,11 +55,6 @@ def may_saturate(codes: np.ndarray, high: int) -> bool:
     return bool(high * largest.sum(axis=1).max() > INT16_MAX)
 
 
-def usable_cpus() -> int:
-    """CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def cpu_name() -> str:
     """The processor's name as Linux gives it, else the architecture."""
     return _cpu_info("model name") or platform.machine()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mmvideoiq.deploy.engines.base import Engine, EngineError
-from mmvideoiq.deploy.engines.cpu import usable_cpus
+from mmvideoiq.jobs.environment import usable_cpus
 
 ENGINES = ("openvino", "onnxruntime")
 

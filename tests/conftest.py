@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests; mends the host before any test imports it."""
+"""Fixtures shared by all tests; patches MMAction2 before any test imports it."""
 
 import importlib.util
 import os
@@ -54,19 +54,20 @@ def shared_dir() -> Path:
     return path
 
 
+def load_module(path: Path) -> types.ModuleType:
+    """Import a Python file that is not in a package."""
+    spec = importlib.util.spec_from_file_location(f"loaded_{path.stem}", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture(scope="session")
 def load_tool() -> Callable[[str], types.ModuleType]:
     """Import a file of ``tools/`` by its path below it, for example ``load_tool("train.py")``."""
 
-    def load(name: str) -> types.ModuleType:
-        path = ROOT / "tools" / name
-        spec = importlib.util.spec_from_file_location(f"tool_{path.stem}", path)
-        assert spec and spec.loader
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-
-    return load
+    return lambda name: load_module(ROOT / "tools" / name)
 
 
 def write_video(path: Path, frames: np.ndarray, fps: int = 10) -> None:

@@ -1,21 +1,22 @@
-"""Try every backbone of the host and write what works: docs/backbones.md is made so.
+"""Try every backbone of MMAction2 and write down what works; writes docs/backbones.md.
 
     python tools/backbones.py --out docs/backbones.md
     python tools/backbones.py ResNet timm.resnet18 --json some.json
 
 Backbones of packages that are not installed are listed as refused: pip install --no-deps mmpretrain timm torchvision,
-in versions that suit the torch that is there, fills their rows.
+in versions that fit the installed torch, fills in their rows.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 
+import backbone_support as backbones
 from rich.progress import track
 
-from mmvideoiq.benchmark import backbone_support as backbones
 from mmvideoiq.fileio import write_json, write_text
 from mmvideoiq.jobs.errors import one_line_errors
 

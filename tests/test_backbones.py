@@ -1,14 +1,16 @@
-"""The page of backbones: it lists what the host registers, and its counts are those of a run."""
+"""The page of backbones: it lists what MMAction2 registers, and its counts are those of a run."""
 
 import re
-from pathlib import Path
+import subprocess
+import sys
 
 import pytest
 
-from mmvideoiq.benchmark import backbone_support as backbones
 from mmvideoiq.models.host_backbones import known_names
+from tests.conftest import ROOT, load_module
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs/backbones.md").read_text(encoding="utf-8")
+backbones = load_module(ROOT / "docs/backbone_support.py")
+PAGE = (ROOT / "docs/backbones.md").read_text(encoding="utf-8")
 ROWS = {
     name: cells
     for name, *cells in (
@@ -20,7 +22,7 @@ ROWS = {
 }
 
 
-def test_every_backbone_of_the_host_is_listed():
+def test_every_backbone_of_mmaction2_is_listed():
     host = [name for name in ROWS if "." not in name]
     assert sorted(host) == sorted(known_names())
     assert list(ROWS) == list(backbones.cases())
@@ -46,3 +48,9 @@ def test_a_backbone_that_is_refused_stops_nothing():
 def test_unknown_names():
     with pytest.raises(ValueError, match="no config for ResNext; there are AAGCN"):
         backbones.cases(["ResNext"])
+
+
+def test_the_command_patches_mmaction2_by_itself():
+    command = [sys.executable, str(ROOT / "tools/backbones.py"), "ResNext"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and "error: no config for ResNext" in done.stderr.splitlines()[-1]

@@ -1,4 +1,4 @@
-"""What works with which backbone of the host: tried out, one after the other, and written down as a table.
+"""What works with which backbone of MMAction2: each is tried, and the results written as docs/backbones.md.
 
 Each is built in a small config and then
 *converted*: its layers follow a precision switch, and at 32 bits it equals the float network;
@@ -17,7 +17,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import mmaction.models  # noqa: F401  registers the host's parts
+from mmvideoiq import compat
+
+compat.apply()
+
+import mmaction.models  # noqa: F401  registers MMAction2's parts
 import torch
 from mmaction.registry import MODELS
 from mmaction.structures import ActionDataSample
@@ -26,7 +30,7 @@ from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import mmvideoiq.models  # noqa: F401  registers ours
+import mmvideoiq.models  # noqa: F401  registers mmvideoiq's parts
 from mmvideoiq.deploy.bundle.bundle import Bundle
 from mmvideoiq.deploy.engines.factory import open_engine
 from mmvideoiq.deploy.export import ExportError, Preprocessing, export, verify
@@ -42,7 +46,7 @@ RESNET = dict(depth=18, pretrained=None)
 OF_3D = dict(**RESNET, pretrained2d=False)
 TSM = dict(num_segments=FRAMES, shift_div=8)
 
-# The smallest sensible config of each backbone that the host registers; {} where it is refused in any.
+# The smallest sensible config of each backbone that MMAction2 registers; {} where it is refused with any.
 HOST: dict[str, dict[str, Any]] = {
     "AAGCN": {},
     "C2D": RESNET,
@@ -110,7 +114,7 @@ HOST: dict[str, dict[str, Any]] = {
     "VisionTransformer": dict(img_size=64, embed_dims=48, depth=2, num_heads=4, num_frames=4),
     "X3D": dict(gamma_w=1, gamma_b=2.25, gamma_d=1),
 }
-# Some of the many that the host takes from elsewhere.
+# Some of those that MMAction2 takes from other packages.
 ELSEWHERE: dict[str, dict[str, Any]] = {
     "mmpretrain.ResNet": dict(depth=18),
     "mmpretrain.MobileNetV2": dict(widen_factor=0.25),
@@ -143,7 +147,7 @@ def cases(names: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
     configs = {name: dict(type=name, **options) for name, options in (HOST | ELSEWHERE).items()}
     unconfigured = [name for name in known_names() if name not in HOST]
     if unconfigured:
-        raise ValueError(f"the host registers {', '.join(unconfigured)}, which has no config in {__name__}")
+        raise ValueError(f"MMAction2 registers {', '.join(unconfigured)}, which has no config in {__name__}")
     unknown = [name for name in names if name not in configs]
     if unknown:
         raise ValueError(f"no config for {', '.join(unknown)}; there are {', '.join(configs)}")
@@ -153,7 +157,7 @@ def cases(names: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
 def measure(
     configs: Mapping[str, Mapping[str, Any]], progress: Callable[[Iterable], Iterable] = iter
 ) -> dict[str, Any]:
-    """Try each backbone; one that fails never stops the others.
+    """Try each backbone; a failure does not stop the others.
 
     Returns: ``rows``, and ``versions`` of the packages that matter.
     """
@@ -204,7 +208,7 @@ def convert(config: Mapping[str, Any]) -> AnyPrecisionBackbone:
 
 
 def describe(backbone: AnyPrecisionBackbone) -> dict[str, Any]:
-    """What the conversion report of ``backbone`` says, counted."""
+    """The conversion report of ``backbone`` in numbers."""
     report = backbone.report
     return dict(
         reads=backbone.reads,
@@ -219,19 +223,19 @@ def describe(backbone: AnyPrecisionBackbone) -> dict[str, Any]:
 
 
 def equals_float(backbone: AnyPrecisionBackbone, config: Mapping[str, Any]) -> str | None:
-    """Whether at 32 bits the converted network computes what the float one does in the host's recognizer."""
+    """Whether at 32 bits the converted network computes what the float one does in MMAction2's recognizer."""
     kind = "Recognizer2D" if backbone.reads == "frames" else "Recognizer3D"
-    theirs = MODELS.build(dict(type=kind, backbone=dict(config))).eval()
-    names = backbone.load_state_dict(theirs.backbone.state_dict(), strict=False)
-    strange = [*(name for name in names.missing_keys if ".clip." not in name), *names.unexpected_keys]
-    if strange:
-        return f"float weights do not fit: {strange[0]}"
+    reference = MODELS.build(dict(type=kind, backbone=dict(config))).eval()
+    names = backbone.load_state_dict(reference.backbone.state_dict(), strict=False)
+    misfits = [*(name for name in names.missing_keys if ".clip." not in name), *names.unexpected_keys]
+    if misfits:
+        return f"float weights do not fit: {misfits[0]}"
     backbone.eval()
     inputs = random_inputs(backbone, 1)
     with torch.no_grad():
-        expected = _tensors(theirs.extract_feat(inputs, stage="backbone")[0])
+        expected = _tensors(reference.extract_feat(inputs, stage="backbone")[0])
         found = _tensors(backbone(inputs.flatten(0, 1)))
-    if backbone.reads == "frames":  # the host averages some over space
+    if backbone.reads == "frames":  # MMAction2 averages some over space
         expected, found = [pool(each) for each in expected], [pool(each) for each in found]
     off = max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(found, expected, strict=True))
     return None if off <= 1e-5 else f"differs from the float network by {off:.2g} of its largest feature"
@@ -315,7 +319,7 @@ def settle_(backbone: AnyPrecisionBackbone, inputs: Tensor) -> None:
 
 
 def recognizer(backbone: AnyPrecisionBackbone) -> Any:
-    """An any-precision recognizer around ``backbone``, with the host's head that reads such features."""
+    """An any-precision recognizer around ``backbone``, with MMAction2's head for such features."""
     with torch.no_grad():
         head, channels = head_of(backbone.eval()(random_inputs(backbone, 1).flatten(0, 1)))
     clips = backbone.reads == "clips"
@@ -334,7 +338,7 @@ def recognizer(backbone: AnyPrecisionBackbone) -> Any:
 
 
 def head_of(features: Any) -> tuple[str, int]:
-    """The host's head for ``features``, and how many channels it reads."""
+    """MMAction2's head for ``features``, and how many channels it reads."""
     if isinstance(features, Tensor):
         return {2: "TimeSformerHead", 4: "TSNHead", 5: "I3DHead"}[features.dim()], features.shape[1]
     tensors = _tensors(features)
@@ -368,7 +372,7 @@ def _tensors(features: Any) -> list[Tensor]:
 
 
 def _text(config: Mapping[str, Any]) -> str:
-    """As it stands in a config file."""
+    """As a config file holds it."""
 
     def show(value: Any) -> str:
         if isinstance(value, Mapping):
@@ -380,7 +384,7 @@ def _text(config: Mapping[str, Any]) -> str:
 
 @contextmanager
 def _quiet():
-    """Keep the host's log of each building out of the way."""
+    """Keep MMAction2's log of each model out of the output."""
     logger = MMLogger.get_current_instance()
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -442,7 +446,7 @@ def page(result: Mapping[str, Any], command: str) -> str:
     reasons: list[str] = []
 
     def note(reason: str) -> str:
-        """A number that stands for a long reason below the table."""
+        """The number of a reason, which is listed below the table."""
         if reason not in reasons:
             reasons.append(reason)
         return f"[{reasons.index(reason) + 1}](#reasons)"

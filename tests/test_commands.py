@@ -1,5 +1,6 @@
 """What all commands share: one line for a mistake, its traceback on request, files of another kind."""
 
+import ast
 import runpy
 import signal
 import subprocess
@@ -63,6 +64,20 @@ def command(monkeypatch, capsys):
 def test_every_command_is_tried():
     tools = {path.relative_to(ROOT).as_posix() for path in (ROOT / "tools").rglob("*.py")}
     assert tools == {name for name in MISTAKES if name.startswith("tools/")}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_every_command_restores_its_signals_first(name):
+    """Else Ctrl-C and SIGTERM do not end it with 130 and 143 where a parent ignored them."""
+    path = ROOT / name
+    if name.startswith("mmvideoiq"):
+        module = ROOT / name.replace(".", "/")
+        path = module / "__main__.py" if module.is_dir() else module.with_suffix(".py")
+    guard = next(node for node in ast.parse(path.read_text()).body[::-1] if isinstance(node, ast.If))
+    assert [ast.unparse(part) for part in (guard.test, guard.body[0])] == [
+        "__name__ == '__main__'",
+        "restore_signals()",
+    ]
 
 
 @pytest.mark.parametrize("name", MISTAKES)

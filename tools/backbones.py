@@ -19,6 +19,7 @@ from rich.progress import track
 
 from mmvideoiq.fileio import write_json, write_text
 from mmvideoiq.jobs.errors import one_line_errors
+from mmvideoiq.jobs.signals import restore_signals
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -54,4 +55,5 @@ def summary(row: dict) -> str:
 
 
 if __name__ == "__main__":
+    restore_signals()
     main()

@@ -23,6 +23,7 @@ from mmengine.utils import import_modules_from_strings
 from mmvideoiq import checkpoint, cli
 from mmvideoiq.fileio import sync
 from mmvideoiq.jobs.errors import one_line_errors
+from mmvideoiq.jobs.signals import restore_signals
 from mmvideoiq.zoo.fetch import sha256_of
 
 KEPT = ("epoch", "iter", "seed", "dataset_meta")
@@ -114,4 +115,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    restore_signals()
     main()

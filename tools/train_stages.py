@@ -44,7 +44,6 @@ def main() -> int:
     write_any_text()
     args = parse_args()
     console = Console()
-    restore_signals()
     try:
         recipe = read_recipe(args.recipe, fast=args.fast)
         work_dir = args.work_dir or Path("work_dirs") / (recipe.name + "_fast" * args.fast)
@@ -72,4 +71,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    restore_signals()
     sys.exit(main())

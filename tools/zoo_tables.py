@@ -7,7 +7,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmvideoiq.fileio import write_text
-from mmvideoiq.jobs.errors import traceback_wanted, write_any_text
+from mmvideoiq.jobs.errors import one_line_errors, traceback_wanted, write_any_text
+from mmvideoiq.jobs.signals import restore_signals
 from mmvideoiq.zoo import index, tables
 
 
@@ -49,4 +50,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    restore_signals()
+    with one_line_errors():
+        sys.exit(main())

@@ -9,14 +9,14 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import socket
 import sys
 import tempfile
 from pathlib import Path
 
 from mmvideoiq.jobs.environment import thread_limits, usable_cpus
-from mmvideoiq.jobs.errors import SAID, traceback_wanted, write_any_text
+from mmvideoiq.jobs.errors import SAID, one_line_errors, traceback_wanted, write_any_text
+from mmvideoiq.jobs.signals import exit_code, restore_signals
 
 PORT = 29500  # of the first of several machines, unless PORT says otherwise
 
@@ -111,8 +111,8 @@ def launch(flags: list[str], command: list[str]) -> int:
         return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
     except SignalException as error:
         return 128 + error.sigval
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+    except KeyboardInterrupt as stop:
+        return exit_code(stop)
     return 0
 
 
@@ -137,4 +137,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    restore_signals()
+    with one_line_errors("launch"):
+        raise SystemExit(main())

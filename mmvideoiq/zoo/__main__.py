@@ -10,6 +10,7 @@ from rich.table import Table
 
 from mmvideoiq import zoo
 from mmvideoiq.jobs.errors import traceback_wanted, write_any_text
+from mmvideoiq.jobs.signals import exit_code, restore_signals
 from mmvideoiq.zoo import index, store
 
 
@@ -74,11 +75,12 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(f"zoo: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("zoo: stopped; what has come is kept, run again to go on", file=sys.stderr)
-        return 130
+        return exit_code(stop)
     return 0
 
 
 if __name__ == "__main__":
+    restore_signals()
     raise SystemExit(main())

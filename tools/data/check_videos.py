@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mmvideoiq.data.check import KINDS, check_list
 from mmvideoiq.jobs.errors import traceback_wanted, write_any_text
+from mmvideoiq.jobs.signals import exit_code, restore_signals
 
 SHOWN = 10
 
@@ -65,6 +66,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    restore_signals()
     try:
         code = main()
     except (
@@ -75,7 +77,7 @@ if __name__ == "__main__":
             raise
         print(f"check_videos.py: error: {error}", file=sys.stderr)
         code = 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("check_videos.py: stopped; with --json REPORT go on with --resume", file=sys.stderr)
-        code = 130
+        code = exit_code(stop)
     raise SystemExit(code)

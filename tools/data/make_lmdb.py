@@ -17,6 +17,7 @@ from rich.progress import track
 
 from mmvideoiq.data.lists import IMAGES
 from mmvideoiq.jobs.errors import one_line_errors
+from mmvideoiq.jobs.signals import restore_signals
 
 LARGEST = 1 << 42  # bytes that the file may grow to
 
@@ -71,5 +72,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    restore_signals()
     with one_line_errors():
         main()

@@ -14,7 +14,8 @@ from mmvideoiq import compat
 compat.apply()
 
 from mmvideoiq.data.synthetic import make_synthetic
-from mmvideoiq.jobs.errors import traceback_wanted, write_any_text
+from mmvideoiq.jobs.errors import one_line_errors, traceback_wanted, write_any_text
+from mmvideoiq.jobs.signals import restore_signals
 
 
 def main() -> None:
@@ -39,4 +40,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    restore_signals()
+    with one_line_errors():
+        main()

@@ -10,7 +10,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from mmvideoiq.data.convert_command import convert
 from mmvideoiq.jobs.errors import one_line_errors
+from mmvideoiq.jobs.signals import restore_signals
 
 if __name__ == "__main__":
+    restore_signals()
     with one_line_errors():
         convert("mini_kinetics", __doc__)

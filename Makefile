@@ -1,4 +1,4 @@
-# One door to everything: `make help` lists it. Each target works alone in a fresh clone.
+# All commands: `make help` lists it. Each target works alone in a fresh clone.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help

@@ -13,36 +13,33 @@ exec(
     VERSION,
 )
 
-# mmcv is not named: mmcv-lite and the full mmcv own the same module, and a full one must not be overwritten.
-# cv2 is not named for the same reason: three packages own it (requirements.txt says which one is used).
-TRAIN = [
+# Exporting bundles and running them. In an environment of its own cv2 has one owner.
+BUNDLES = ["safetensors>=0.4", "jsonschema>=4.18", "openvino>=2025.0", "onnx>=1.16", "onnxruntime>=1.18"]
+RUNTIME = BUNDLES + ["decord", "opencv-python-headless", "rich"]
+# Training. Three packages ask for a cv2: mmengine and mmcv-lite for opencv-python, mmaction2 for
+# opencv-contrib-python. pip cannot leave one out, but in one version their files agree.
+OPENCV = "5.0.0.93"
+TRAIN = BUNDLES + [
     "torch>=2.6",
     "mmengine>=0.10.4,<1",
     "mmaction2==1.2.0",
+    "mmcv-lite>=2.0.0,<2.2.0",  # as mmaction2 asserts; it has the import name of the full mmcv
+    f"opencv-python=={OPENCV}",
+    f"opencv-contrib-python=={OPENCV}",
     "decord",
     "importlib_metadata",
     "av",
     "pebble>=5",
     "rich",
     "matplotlib",
+    "tensorboard",
     "setuptools<81",
-]
-# Runs exported bundles: no torch, no mm*. In an environment of its own cv2 has one owner.
-RUNTIME = [
-    "safetensors>=0.4",
-    "jsonschema>=4.18",
-    "decord",
-    "opencv-python-headless",
-    "rich",
-    "openvino>=2025.0",
-    "onnx>=1.16",
-    "onnxruntime>=1.18",
 ]
 ZOO = ["rich", "PyYAML", "filelock"]
 LMDB = ["lmdb"]
 DOCS = ["mkdocs>=1.6", "mkdocs-material", "mkdocstrings[python]"]
 BENCHMARK = ["nncf>=2.15", "psutil"]
-DEV = ["pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "model-index"]
+DEV = ["pytest", "pytest-xdist", "hypothesis", "ruff", "mypy"]
 
 # What a wheel holds beside the package, in mmvideoiq/.mim, which is OpenMIM's place: the metafiles and configs,
 # the tools, and the weights that the zoo ships (zoo/README.md).
@@ -88,6 +85,6 @@ setup(
         "benchmark": BENCHMARK,
         "lmdb": LMDB,
         "docs": DOCS,
-        "dev": TRAIN + RUNTIME + ZOO + LMDB + DOCS + DEV,
+        "dev": TRAIN + ZOO + LMDB + DOCS + DEV,
     },
 )

@@ -84,6 +84,21 @@ def quiet_mmcv_lite() -> None:
     warnings.filterwarnings("ignore", message="Fail to import ``MultiScaleDeformableAttention``")
 
 
+def quiet_torchscript() -> None:
+    """Import here what MMEngine imports of torch.distributed, which compiles with the deprecated TorchScript.
+
+    Only those deprecation warnings are dropped, and only here: other code that uses TorchScript still warns.
+    """
+    import torch
+
+    if not torch.distributed.is_available():
+        return
+    with warnings.catch_warnings():
+        message = r"`torch\.jit\.(script|interface)` is deprecated"
+        warnings.filterwarnings("ignore", message=message, category=DeprecationWarning)
+        import torch.distributed.optim
+
+
 def accept_mmcv() -> None:
     """Let MMAction2 import beside mmcv 2.2 or later (it asserts ``< 2.2.0``).
 
@@ -459,6 +474,7 @@ def apply() -> None:
     """Run every mend; later calls do nothing."""
     require_declared()
     quiet_mmcv_lite()
+    quiet_torchscript()
     find_packages_without_pkg_resources()
     allow_checkpoint_types()
     explain_unreadable_checkpoints()

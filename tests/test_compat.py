@@ -152,6 +152,18 @@ def test_undeclared_importlib_metadata(faults, monkeypatch):
         compat.require_declared()
 
 
+def test_the_plugin_imports_without_a_warning_and_torchscript_keeps_its_own():
+    code = """
+import mmvideoiq.plugin, torch, warnings
+with warnings.catch_warnings(record=True) as seen:
+    warnings.simplefilter("always")
+    torch.jit.script(torch.nn.Identity())
+assert any("torch.jit.script" in str(warning.message) for warning in seen), seen
+"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_absent_mmcv(monkeypatch):
     monkeypatch.setattr(compat, "_installed", lambda module: module != "mmcv")
     with pytest.raises(ModuleNotFoundError, match=r"pip install mmcv-lite==2\.1\.0 \(or a full mmcv"):

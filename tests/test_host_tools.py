@@ -297,6 +297,20 @@ def test_tsn_trains_saves_resumes_and_tests(train, test, tsn_config, tmp_path):
 
 
 @pytest.mark.slow
+def test_tensorboard_is_switched_on_in_the_config(train, tsn_config, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    config = Config.fromfile(tsn_config)
+    config.visualizer = dict(type="ActionVisualizer", vis_backends=[dict(type="TensorboardVisBackend")])
+    config.dump(tmp_path / "tensorboard.py")
+    train.main([str(tmp_path / "tensorboard.py"), "--work-dir", str(tmp_path)])
+    (events,) = tmp_path.rglob("events.out.tfevents.*")
+    written = EventAccumulator(str(events)).Reload()
+    assert {"loss", "lr", "acc/top1"} <= set(written.Tags()["scalars"])
+    assert [event.step for event in written.Scalars("loss")] == [1, 2]
+
+
+@pytest.mark.slow
 def test_two_processes_on_cpu(tsn_config, tmp_path, repo):
     """``--launcher pytorch`` on a machine without an accelerator: two processes train and agree."""
     with socket.socket() as free:

@@ -5,8 +5,8 @@ from mmvideoiq import compat
 compat.apply()
 
 from mmvideoiq import hooks, models
-from mmvideoiq.data import dataset, rawframes
+from mmvideoiq.data import dataset, rawframes, video_transforms
 from mmvideoiq.evaluation import metrics
 from mmvideoiq.zoo import host
 
-__all__ = ["dataset", "hooks", "host", "metrics", "models", "rawframes"]
+__all__ = ["dataset", "hooks", "host", "metrics", "models", "rawframes", "video_transforms"]

@@ -1,0 +1,213 @@
+"""Odd files: the frames asked for are those that a decoder shows in that place, whatever the container says."""
+
+import random
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from av.error import FFmpegError
+
+from mmvideoiq.video.av_reader import AvReader
+from mmvideoiq.video.reader import VideoError, sample_indices
+from tests.video.odd import HEIGHT, ODD, RATE, WIDTH, Odd, copied, number_in, picture, write
+
+PLAIN = Odd("libx264", ".mp4", options={"x264-params": "keyint=24:min-keyint=24:bframes=2:scenecut=0"})
+
+
+@pytest.fixture(scope="module", params=ODD)
+def odd(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One file of each kind."""
+    return made(tmp_path_factory.mktemp("odd") / request.param, ODD[request.param])
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """150 frames of H.264 with a key frame every 24."""
+    return made(tmp_path_factory.mktemp("plain") / "plain.mp4", PLAIN)
+
+
+def made(path: Path, kind: Odd) -> Path:
+    try:
+        write(path, kind)
+    except (FFmpegError, ValueError, RuntimeError) as error:
+        pytest.skip(f"this FFmpeg does not write {path.name}: {error}")
+    return path
+
+
+def shown(path: Path) -> list[int]:
+    """The numbers of all frames, decoded one after the other."""
+    numbers = []
+    with av.open(str(path)) as container:
+        video = container.streams.video[0]
+        video.thread_type = "NONE"
+        try:
+            for frame in container.decode(video):
+                numbers.append(number_in(frame.to_ndarray(format="rgb24")))
+        except FFmpegError:
+            pass
+    return numbers
+
+
+def numbers_at(reader: AvReader, places, **options) -> list[int]:
+    return [number_in(image) for image in reader.read(places, **options)]
+
+
+def test_the_frames_of_each_place(odd: Path):
+    numbers, reader = shown(odd), AvReader(odd)
+    assert len(reader) == len(numbers)
+    for places in (sample_indices(len(numbers), 16), range(len(numbers)), [len(numbers) - 1, 0]):
+        assert numbers_at(reader, places) == [numbers[place] for place in places] and reader.lost == 0
+
+
+def test_the_edit_list_hides_what_comes_before(tmp_path):
+    path = made(tmp_path / "cut.mp4", ODD["h264-edit-list.mp4"])
+    assert (
+        shown(path)[0] == number_in(AvReader(path).read([0])[0]) == 38
+    )  # 1.5 seconds of 25 frames, rounded up
+
+
+def test_a_cover_picture_is_not_the_video(plain, tmp_path):
+    def cover(out, _stream):
+        image = out.add_stream("mjpeg", rate=1)
+        image.width, image.height, image.pix_fmt = 32, 32, "yuvj420p"
+        image.disposition = av.stream.Disposition.attached_pic
+        frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+        frame.pts, frame.time_base = 0, Fraction(1, 1)
+        out.start_encoding()
+        out.mux(image.encode(frame.reformat(format="yuvj420p")))
+        out.mux(image.encode(None))
+
+    path = tmp_path / "cover.mkv"
+    try:
+        copied(plain, path, extra=cover)
+    except (FFmpegError, AttributeError) as error:
+        pytest.skip(f"this PyAV does not write cover pictures: {error}")
+    assert numbers_at(AvReader(path), [0, 149]) == [0, 149]
+
+
+def test_nearby_takes_frames_that_others_refer_to(plain):
+    reader = AvReader(plain)
+    places = list(range(0, 150, 7))
+    got = numbers_at(reader, places, sampling="nearby")
+    assert max(abs(number - place) for number, place in zip(got, places, strict=True)) <= 2
+    assert got != places and reader.lost == 0
+
+
+def test_keyframe_takes_the_nearest_within_the_tolerance(plain):
+    reader = AvReader(plain)
+    assert numbers_at(reader, [0, 20, 30, 71], sampling="keyframe", tolerance_s=1.0) == [0, 24, 24, 72]
+    far = numbers_at(reader, [12, 71], sampling="keyframe", tolerance_s=2 / RATE)
+    assert abs(far[0] - 12) <= 2 and far[1] == 72
+
+
+def test_threads_change_nothing(plain):
+    assert numbers_at(AvReader(plain, threads=2), range(150)) == list(range(150))
+
+
+def test_places_may_repeat_and_come_in_any_order(plain):
+    assert numbers_at(AvReader(plain), [5, 149, 5, 0]) == [5, 149, 5, 0]
+
+
+def test_a_rotated_video_is_shown_upright(plain, tmp_path):
+    path = tmp_path / "rotated.mp4"
+
+    def turn(_out, stream):
+        if not hasattr(stream, "set_display_rotation"):
+            pytest.skip("this PyAV does not write a display matrix")
+        stream.set_display_rotation(90)
+
+    copied(plain, path, extra=turn)
+    assert AvReader(path).read([3])[0].shape == (WIDTH, HEIGHT, 3)
+
+
+BAD = {
+    "gone.mp4": (None, "there is no such file"),
+    "empty.mp4": (b"", "is empty"),
+    "text.mp4": (b"not a video at all" * 50, "is not a video, or cut off"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_files_that_hold_no_video(tmp_path, name):
+    content, message = BAD[name]
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(VideoError, match=message):
+        AvReader(tmp_path / name)
+
+
+def test_a_folder_and_sound_alone(tmp_path):
+    with pytest.raises(VideoError, match="is a folder"):
+        AvReader(tmp_path)
+    with av.open(str(tmp_path / "sound.wav"), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+        sound.sample_rate = 8000
+        container.mux(stream.encode(sound))
+        container.mux(stream.encode(None))
+    with pytest.raises(VideoError, match="holds no video, sound perhaps"):
+        AvReader(tmp_path / "sound.wav")
+
+
+def test_what_cannot_be_asked(plain):
+    reader = AvReader(plain)
+    for places, options, message in (
+        ([150], {}, r"places must lie in 0\.\.149"),
+        ([], {}, "places must lie in"),
+        ([0], dict(sampling="fast"), "sampling='fast' must be one of"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            reader.read(places, **options)
+    with pytest.raises(ValueError, match="threads=0"):
+        AvReader(plain, threads=0)
+    reader.time_limit_s = 1e-9
+    with pytest.raises(VideoError, match="took more than 1e-09 seconds to read"):
+        reader.read([0])
+
+
+def mutated(data: bytes, rng: random.Random) -> bytes:
+    """Some bytes changed, a part left out, or the end cut off."""
+    kind, place = rng.randrange(3), rng.randrange(len(data))
+    if kind == 0:
+        changed = bytearray(data)
+        for _ in range(rng.choice((1, 4, 64))):
+            changed[rng.randrange(len(data))] = rng.randrange(256)
+        return bytes(changed)
+    if kind == 1:
+        return data[:place] + data[place + rng.choice((1, 100, 5000)) :]
+    return data[:place]
+
+
+@pytest.mark.parametrize("count", [24, pytest.param(200, marks=pytest.mark.slow)])
+def test_damage_ends_in_frames_or_in_one_line(tmp_path, count):
+    """No hang, no other error; frames that are given are those that FFmpeg shows there, or are counted as lost."""
+    kinds = {
+        ".mp4": PLAIN,
+        ".mkv": Odd("libx264", ".mkv", frames=60),
+        ".ts": Odd("libx264", ".ts", frames=60),
+        ".avi": Odd("mpeg4", ".avi", frames=60, options={"bf": "2", "g": "12"}),
+    }
+    given = {suffix: made(tmp_path / f"given{suffix}", kind).read_bytes() for suffix, kind in kinds.items()}
+    rng, readable = random.Random(0), 0
+    for number in range(count):
+        suffix = list(kinds)[number % len(kinds)]
+        path = tmp_path / f"{number}{suffix}"
+        path.write_bytes(mutated(given[suffix], rng))
+        began = time.monotonic()
+        try:
+            reader = AvReader(path, time_limit_s=30)
+            images = reader.read(sample_indices(len(reader), 8))
+        except VideoError as error:
+            assert "\n" not in str(error)
+        else:
+            readable += 1
+            assert len(images) == 8 and all(image.dtype == np.uint8 and image.ndim == 3 for image in images)
+        assert time.monotonic() - began < 60
+    assert readable > count // 3
+
+
+def test_the_picture_shows_its_number():
+    assert [number_in(picture(number)) for number in (0, 1, 77, 149, 255)] == [0, 1, 77, 149, 255]

@@ -39,7 +39,7 @@ RULES = {
     "cost": rule("actions", NUMBERS, "torch"),
     "models": rule("quant actions cost models", HOST),
     "hooks": rule("actions checkpoint cost jobs", HOST),
-    "video": rule("video", NUMBERS, "cv2 decord"),
+    "video": rule("video", NUMBERS, "av cv2 decord"),
     "video/decoder_process": rule("jobs video", NUMBERS, "cv2"),
     "data": rule("actions cost data fileio jobs video", HOST | VIDEO | {"rich", "pebble"}),
     "recipes": rule(f"{RUN} evaluation recipes", HOST | {"rich", "filelock"}),

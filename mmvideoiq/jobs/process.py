@@ -127,7 +127,7 @@ def _follow(process: subprocess.Popen, path: Path, console: Console) -> None:
 def _end_of(log: Path, code: int) -> str:
     """What a process said last: its one-line error, or the end of its log."""
     lines = log.read_text(errors="replace").splitlines()
-    said = re.fullmatch(r"stage_process\.py: error: (.*)", lines[-1]) if lines else None
+    said = re.fullmatch(r"worker\.py: error: (.*)", lines[-1]) if lines else None
     if said:
         return f"{said[1]} ({os.path.relpath(log)})"
     tail = "\n".join("  " + line for line in lines[-LOG_LINES:])

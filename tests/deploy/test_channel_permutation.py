@@ -308,7 +308,7 @@ def integer_kernels(runner: OpenVinoRunner) -> int:
 def test_on_kernels_that_saturate():
     """oneDNN, told to use AVX2 alone, adds products in int16; in the order of the graph that goes wrong."""
     code = (
-        "from tests.deploy import test_channel_order as t, test_openvino_engine as e;"
+        "from tests.deploy import test_channel_permutation as t, test_openvino_engine as e;"
         "bundle = t.residual(); white = {'frames': t.np.full((1, *t.SIZE, 3), 255, t.np.uint8)};"
         "print(t.of_frames(0.5), t.integer_kernels(e.load(t.residual(outputs=('mean',)), 8, vnni=False)));"
         "print(e.ratio(e.load(bundle, 8, vnni=True)(white)['mean'],"

@@ -110,8 +110,8 @@ def main(argv: list[str] | None = None) -> None:
     with one_line_errors():
         args = parse_args(argv)
         publish(args.src, args.dst, config=args.config, strict=not args.no_strict)
-        print(f"  Weights: {args.dst}  # {args.dst.stat().st_size} bytes")
-        print(f"  Metadata:\n    SHA256: {sha256_of(args.dst)}")
+        print(f"  Weights: {args.dst}")
+        print(f"  Metadata:\n    SHA256: {sha256_of(args.dst)}\n    Size: {args.dst.stat().st_size}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Published models by name: ``list_models()``, ``load(name)``; the command is ``python -m mmvideoiq.zoo``.
 
 Configs name them too: ``load_from="zoo://NAME"`` and ``init_cfg=dict(type="Pretrained", checkpoint="zoo://NAME")``.
-Listing and downloading need neither PyTorch nor the host. The environment:
+Listing and downloading need neither PyTorch nor MMAction2. The environment:
 
 - ``MMVIDEOIQ_HOME``: the cache is its folder ``zoo``; ``~/.cache/mmvideoiq`` unless given.
 - ``MMVIDEOIQ_ZOO``: the address below which weights lie that a metafile names by a relative path.
@@ -23,7 +23,7 @@ SCHEME = "zoo://"
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """The names that fit ``pattern`` (as of files: ``*demo*``), sorted."""
+    """The names that match ``pattern`` (as of files: ``*demo*``), sorted."""
     return sorted(name for name in index.read() if fnmatchcase(name, pattern))
 
 
@@ -31,8 +31,8 @@ def download(name: str) -> Path:
     """The checkpoint's file or the bundle's folder on this machine, fetched where it is not there, and checked.
 
     Raises:
-        ValueError: no such model (the closest names are given), nothing published, or a checksum that does not fit:
-            a download is removed then, and never returned.
+        ValueError: no such model (the closest names are given), nothing published, or another checksum: a download is
+            removed then, and never returned.
         OSError: the server cannot be reached, or offline mode and the model is not there.
     """
     return store.local(index.find(name))
@@ -53,8 +53,8 @@ def bundle_folder(name: str) -> Path:
     if not index.find(name).is_bundle:
         bundles = [other for other, model in index.read().items() if model.is_bundle]
         raise ValueError(
-            f"{name} is no bundle; published are {', '.join(bundles) or 'none'}, and tools/export.py makes one of an "
-            "any-precision checkpoint"
+            f"{name} is not a bundle; published are {', '.join(bundles) or 'none'}, and tools/export.py makes one "
+            "of an any-precision checkpoint"
         )
     return download(name)
 

@@ -29,7 +29,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def table(pattern: str, *, unpublished: bool = False) -> Table:
-    """The models that fit ``pattern``: those with weights, then with ``unpublished`` the others."""
+    """The models that match ``pattern``: those with weights, then with ``unpublished`` the others."""
     models = index.read()
     names = zoo.list_models(pattern)
     chosen = [name for name in names if models[name].weights is not None]
@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"zoo: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
-        print("zoo: stopped; what has come is kept, run again to go on", file=sys.stderr)
+        print("zoo: stopped; what was downloaded is kept, run again to go on", file=sys.stderr)
         return exit_code(stop)
     return 0
 

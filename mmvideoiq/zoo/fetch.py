@@ -1,4 +1,4 @@
-"""One file over HTTP(S): goes on where it broke off, is checked, and appears whole or not at all.
+"""One file over HTTP(S): resumed where it broke off, checked, and complete or absent.
 
 The standard library's client is enough for this. Of libraries that keep downloads, pooch begins anew after each break,
 and so does ``torch.hub``.
@@ -8,12 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import io
 import re
+import socket
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import HTTPRedirectHandler, Request, build_opener
+from urllib.request import (
+    HTTPHandler,
+    HTTPRedirectHandler,
+    HTTPSHandler,
+    OpenerDirector,
+    Request,
+    build_opener,
+)
 
 from rich.console import Console
 from rich.progress import (
@@ -29,12 +39,24 @@ from rich.progress import (
 from mmvideoiq import __version__
 
 CHUNK = 2**16  # bytes
-TIMEOUT = 30.0  # seconds without a byte
-ATTEMPTS = 4  # in a row that bring no byte
-PAUSE = 0.5  # seconds between attempts, twice as many after each that brings no byte
-TOTAL_TIME = 3600.0  # seconds for one file, with all attempts
-MAX_SIZE = 2**31  # bytes of a file whose size the index does not give
 TRY_AGAIN = (408, 425, 429, 500, 502, 503, 504)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one download may take.
+
+    Attributes:
+        silence: seconds without a byte that end an attempt.
+        total: seconds for the file, with all attempts.
+        attempts: in a row that bring no byte.
+        pause: seconds between attempts, twice as many after each that brings no byte.
+    """
+
+    silence: float = 30.0
+    total: float = 3600.0
+    attempts: int = 4
+    pause: float = 0.5
 
 
 class _Broken(OSError):
@@ -45,13 +67,66 @@ class _Refused(OSError):
     """The reply cannot be used, and another attempt would not help."""
 
 
-class _HttpOnly(HTTPRedirectHandler):
-    """Redirects lead to http and https alone."""
+class _Clock:
+    """How long the next blocking call may take."""
 
-    def redirect_request(self, req, fp, code, msg, headers, newurl):
-        if urlsplit(newurl).scheme not in ("http", "https"):
-            raise _Refused(f"it redirects to {newurl}, which is neither http nor https")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+    def __init__(self, limits: Limits) -> None:
+        self.limits, self.end = limits, time.monotonic() + limits.total
+
+    def remaining(self, at_most: float) -> float:
+        """Seconds, no more than ``at_most``; raises _Refused when the total is used up."""
+        left = self.end - time.monotonic()
+        if left <= 0:
+            raise _Refused(f"it takes longer than {self.limits.total:g} seconds; run again to go on")
+        return min(at_most, left)
+
+
+def _opener(clock: _Clock) -> OpenerDirector:
+    """An opener for http and https whose every read, of headers too, is timed by ``clock``."""
+
+    class Stream(io.RawIOBase):
+        def __init__(self, sock: socket.socket) -> None:
+            self.sock, self.raw = sock, sock.makefile("rb", buffering=0)
+
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer) -> int | None:
+            self.sock.settimeout(clock.remaining(clock.limits.silence))
+            return self.raw.readinto(buffer)
+
+        def close(self) -> None:
+            self.raw.close()
+            super().close()
+
+    class Response(http.client.HTTPResponse):
+        def __init__(self, sock: socket.socket, *args, **kwargs) -> None:
+            super().__init__(sock, *args, **kwargs)
+            self.fp.close()
+            self.fp = io.BufferedReader(Stream(sock))
+
+    class Connection(http.client.HTTPConnection):
+        response_class = Response
+
+    class SecureConnection(http.client.HTTPSConnection):
+        response_class = Response
+
+    class Http(HTTPHandler):
+        def http_open(self, request):
+            return self.do_open(Connection, request)
+
+    class Https(HTTPSHandler):
+        def https_open(self, request):
+            return self.do_open(SecureConnection, request)
+
+    class Redirects(HTTPRedirectHandler):
+        def redirect_request(self, req, fp, code, msg, headers, newurl):
+            fp.close()  # urllib would read its body, which may be endless
+            if urlsplit(newurl).scheme not in ("http", "https"):
+                raise _Refused(f"it redirects to {newurl}, which is neither http nor https")
+            return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+    return build_opener(Http, Https, Redirects)
 
 
 def _printable(text: object) -> str:
@@ -67,11 +142,10 @@ def sha256_of(file: Path) -> str:
     return digest.hexdigest()
 
 
-def fetch(address: str, target: Path, *, sha256: str, size: int | None = None) -> None:
-    """Fetch ``address`` to ``target``; a target that fits already is kept.
+def fetch(address: str, target: Path, *, sha256: str, size: int, limits: Limits = Limits()) -> None:
+    """Fetch ``address``, a file of ``size`` bytes, to ``target``; a target that is right already is kept.
 
-    What has come so far stands in ``<target>.part`` and is not asked for again. A file may have ``size`` bytes,
-    or ``MAX_SIZE`` where that is not known, and take ``TOTAL_TIME`` seconds.
+    What has come so far is kept in ``<target>.part`` and is not asked for again.
 
     Raises:
         ValueError: the file has another SHA-256; it was removed.
@@ -80,27 +154,26 @@ def fetch(address: str, target: Path, *, sha256: str, size: int | None = None) -
     if target.is_file() and sha256_of(target) == sha256:
         return
     part = target.with_name(f"{target.name}.part")
-    went_on = _size(part) > 0
+    resumed = _size(part) > 0
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
-        _persist(address, part, progress, MAX_SIZE if size is None else size)
+        _retry(address, part, progress, size, _Clock(limits))
     got = sha256_of(part)
     if got != sha256:
         part.unlink()
-        if went_on:  # from something else, such as a login page: once more, from the beginning
-            return fetch(address, target, sha256=sha256, size=size)
+        if resumed:  # from something else, such as a login page: once more, from the beginning
+            return fetch(address, target, sha256=sha256, size=size, limits=limits)
         raise ValueError(f"{address} has the SHA-256 {got}, expected {sha256}: removed, and not used")
     part.replace(target)
 
 
-def _persist(address: str, part: Path, progress: Progress, limit: int) -> None:
+def _retry(address: str, part: Path, progress: Progress, size: int, clock: _Clock) -> None:
     """Fetch the rest of ``part``, in as many attempts as it takes while each brings something."""
-    task, idle = progress.add_task(address.rpartition("/")[2], total=None), 0
-    deadline = time.monotonic() + TOTAL_TIME
+    task, idle, limits = progress.add_task(address.rpartition("/")[2], total=size), 0, clock.limits
     while True:
         before = _size(part)
         try:
-            _fetch_rest(address, part, progress, task, limit=limit, deadline=deadline)
+            _fetch_rest(address, part, progress, task, size=size, clock=clock)
             return
         except HTTPError as error:
             if error.code == 416 and before:  # longer than the file, or another one
@@ -116,37 +189,36 @@ def _persist(address: str, part: Path, progress: Progress, limit: int) -> None:
         except (http.client.HTTPException, OSError, ValueError) as error:
             why = error
         idle = 0 if _size(part) > before else idle + 1
-        if idle == ATTEMPTS:
+        if idle == limits.attempts:
             reason = why.reason if isinstance(why, URLError) else why
             raise OSError(
                 f"{address} cannot be fetched ({_printable(reason)}); "
                 f"{_size(part)} bytes of it are kept, run again to go on"
             ) from None
-        time.sleep(PAUSE * 2 ** max(idle - 1, 0))
+        time.sleep(min(limits.pause * 2 ** max(idle - 1, 0), max(clock.end - time.monotonic(), 0)))
 
 
 def _fetch_rest(
-    address: str, part: Path, progress: Progress, task: TaskID, *, limit: int, deadline: float
+    address: str, part: Path, progress: Progress, task: TaskID, *, size: int, clock: _Clock
 ) -> None:
     """Ask for what is missing of ``part`` and append it."""
     have = _size(part)
     headers = {"User-Agent": f"mmvideoiq/{__version__}"}
     if have:
         headers["Range"] = f"bytes={have}-"
-    with build_opener(_HttpOnly).open(Request(address, headers=headers), timeout=TIMEOUT) as reply:
+    connect = clock.remaining(clock.limits.silence)
+    with _opener(clock).open(Request(address, headers=headers), timeout=connect) as reply:
         start, total = _extent(reply, have)
-        if total is not None and total > limit:
-            raise _Refused(f"it has {total} bytes, at most {limit} are allowed")
-        progress.update(task, completed=start, total=total)
+        if total is not None and total > size:
+            raise _Refused(f"it has {total} bytes, expected {size}")
+        progress.update(task, completed=start)
         with part.open("r+b" if have else "wb") as file:
             file.truncate(start)
             file.seek(start)
             while chunk := reply.read1(CHUNK):
-                if file.tell() + len(chunk) > limit:
+                if file.tell() + len(chunk) > size:
                     file.truncate(0)
-                    raise _Refused(f"it is longer than the {limit} bytes that are allowed")
-                if time.monotonic() > deadline:
-                    raise _Refused(f"it takes longer than {TOTAL_TIME:g} seconds; run again to go on")
+                    raise _Refused(f"it is longer than the expected {size} bytes")
                 file.write(chunk)
                 progress.advance(task, len(chunk))
     if total is not None and _size(part) < total:

@@ -1,4 +1,4 @@
-"""``zoo://NAME`` where the host asks for a checkpoint: ``load_from``, ``init_cfg``, ``pretrained``, ``checkpoint``."""
+"""``zoo://NAME`` where MMEngine asks for a checkpoint: ``load_from``, ``init_cfg``, ``pretrained``, ``checkpoint``."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """What the metafiles say: ``model-index.yml`` names them, each lists collections and models (OpenMIM's schema).
 
 Two keys mean more here than to OpenMIM. ``Weights`` is an address, or a path below ``MMVIDEOIQ_ZOO`` and, for what is
-shipped, below the folder of ``model-index.yml``; a path that ends in ``manifest.json`` is a bundle. With it goes
-``Metadata: SHA256``, 64 hexadecimal digits, of that very file, and where given ``Metadata: Size``, its bytes; a
-bundle's manifest holds the checksums of its other files.
+shipped, below the folder of ``model-index.yml``; a path that ends in ``manifest.json`` is a bundle. With it go
+``Metadata: SHA256``, 64 hexadecimal digits, of that very file, and ``Metadata: Size``, its bytes; a bundle's manifest
+holds both of its other files.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class ZooModel:
         config: path below :func:`root`.
         weights: address or path, as in the metafile; None where nothing is published.
         sha256: of the file that ``weights`` names, lower case; "" without one.
-        size: bytes of that file; None where the metafile does not say.
+        size: bytes of that file; 0 without one.
         results: rows ``{"Task": .., "Dataset": .., "Metrics": {..}}``; none where nothing was measured.
     """
 
@@ -39,7 +39,7 @@ class ZooModel:
     config: str
     weights: str | None
     sha256: str
-    size: int | None = None
+    size: int
     results: tuple[Mapping[str, Any], ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
@@ -110,15 +110,15 @@ def _model(entry: Any, path: str) -> ZooModel:
     if not isinstance(results, list) or not all(_is_result(row) for row in results):
         raise ValueError(f"{where}: Results must be a list of Task, Dataset and Metrics (a mapping)")
     weights, sha256 = entry.get("Weights"), str(metadata.get("SHA256", "")).lower()
+    size = metadata.get("Size", 0)
     if weights is not None:
         weights = _text(entry, "Weights", where)
         if "://" in weights and not weights.startswith(("http://", "https://")):
             raise ValueError(f"{where}: Weights must be a path or an address of http or https, got {weights}")
         if not re.fullmatch("[0-9a-f]{64}", sha256):
             raise ValueError(f"{where}: Weights need Metadata SHA256, 64 hexadecimal digits, got {sha256!r}")
-    size = metadata.get("Size")
-    if size is not None and (type(size) is not int or size <= 0):
-        raise ValueError(f"{where}: Metadata Size must be a number of bytes, got {size!r}")
+        if type(size) is not int or size <= 0:
+            raise ValueError(f"{where}: Weights need Metadata Size, their bytes, got {size!r}")
     return ZooModel(
         name=name,
         collection=_text(entry, "In Collection", where),

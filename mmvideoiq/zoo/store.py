@@ -1,4 +1,4 @@
-"""The files of zoo models on this machine: shipped with the package, or in the cache, each with its checksum.
+"""The files of zoo models on this machine: shipped with the package, or in the cache, each checked.
 
 The cache holds a folder per model, named by its checksum; ``.part`` at its end means that files are still missing::
 
@@ -41,29 +41,29 @@ def state(model: ZooModel) -> str:
 
 
 def local(model: ZooModel) -> Path:
-    """The file, or a bundle's folder, whole; downloaded where it is not there. Of several processes one downloads.
+    """The file, or a bundle's folder, complete; downloaded where it is not there. Of several processes one downloads.
 
     Raises:
-        ValueError: nothing published, no address, a checksum that does not fit.
+        ValueError: nothing published, no address, another checksum.
         OSError: the server cannot be reached; FileNotFoundError in offline mode.
     """
     if model.weights is None:
         raise ValueError(f"{model.name} has no published weights: train it with {model.config}")
     first = _shipped(model)
     if first is not None:
-        if not _is_whole(model, first):
+        if not _is_complete(model, first):
             raise ValueError(
-                f"{first} does not fit the SHA-256 of {model.name}: restore it from the repository"
+                f"{first} does not have the SHA-256 of {model.name}: restore it from the repository"
             )
     else:
         first = _cached(model)
-        if not _is_whole(model, first):
+        if not _is_complete(model, first):
             _fill_cache(model, first)
     return first.parent if model.is_bundle else first
 
 
 def _fill_cache(model: ZooModel, first: Path) -> None:
-    """Fetch a model's files beside their folder, then rename it: what stands in the cache is whole."""
+    """Fetch a model's files beside their folder, then rename it: what is in the cache is complete."""
     folder = home() / model.sha256[:16]
     if offline():
         raise FileNotFoundError(
@@ -73,20 +73,15 @@ def _fill_cache(model: ZooModel, first: Path) -> None:
     address = _address(model)
     home().mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
-        if _is_whole(model, first):  # another process was faster
+        if _is_complete(model, first):  # another process was faster
             return
         shutil.rmtree(folder, ignore_errors=True)
         part = folder.with_name(f"{folder.name}.part")
         coming = part / first.relative_to(folder)
         coming.parent.mkdir(parents=True, exist_ok=True)
-        for name, sha256 in _files(model, coming):
+        for name, sha256, size in _files(model, coming):
             source = address if name == first.name else urljoin(address, quote(name))
-            fetch(
-                source,
-                coming.with_name(name),
-                sha256=sha256,
-                size=model.size if name == first.name else None,
-            )
+            fetch(source, coming.with_name(name), sha256=sha256, size=size)
         part.rename(folder)
 
 
@@ -103,16 +98,16 @@ def _address(model: ZooModel) -> str:
     return f"{base.rstrip('/')}/{quote(weights)}"
 
 
-def _files(model: ZooModel, first: Path) -> Iterator[tuple[str, str]]:
-    """Names and checksums of a model's files; a bundle's manifest, there by then, names those after it."""
-    yield first.name, model.sha256
+def _files(model: ZooModel, first: Path) -> Iterator[tuple[str, str, int]]:
+    """Names, checksums and sizes of a model's files; a bundle's manifest, there by then, names those after it."""
+    yield first.name, model.sha256, model.size
     if model.is_bundle:
         for name, entry in json.loads(first.read_text(encoding="utf-8"))["files"].items():
-            yield Path(name).name, entry["sha256"]
+            yield Path(name).name, entry["sha256"], entry["bytes"]
 
 
-def _is_whole(model: ZooModel, first: Path) -> bool:
-    for name, sha256 in _files(model, first):
+def _is_complete(model: ZooModel, first: Path) -> bool:
+    for name, sha256, _ in _files(model, first):
         file = first.with_name(name)
         if not file.is_file() or sha256_of(file) != sha256:
             return False

@@ -24,7 +24,7 @@ def zoo(tmp_path, monkeypatch):
     def row(dataset: str, **metrics) -> dict:
         return dict(Task="Action Recognition", Dataset=dataset, Metrics=metrics)
 
-    sha = {"SHA256": "0" * 64}
+    sha = {"SHA256": "0" * 64, "Size": 1}
     models = [
         model(
             "a", "toy/a", Weights="weights/a.pth", Metadata=sha, Results=[row("x", Top=9.5), row("y", Cost=1)]

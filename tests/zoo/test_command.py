@@ -1,0 +1,107 @@
+"""``python -m mmvideoiq.zoo``, and the tools that take or make what the zoo publishes."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from mmvideoiq import zoo
+from mmvideoiq.zoo import __main__ as command
+from tests.zoo.server import entry, files, sha256
+
+
+def test_list(shelf, capsys):
+    metrics = {"Top 1 Accuracy": 99.5, "Cost": 0.1}
+    rows = [dict(Task="Action Recognition", Dataset="synthetic", Metrics=metrics)]
+    shelf.publish(entry("a_videoiq"), entry("demo_float", "toy.pth", Results=rows), entry("demo_videoiq"))
+
+    def shown(*args: str) -> list[str]:
+        assert command.main(["list", *args]) == 0
+        return capsys.readouterr().out.splitlines()[1:]
+
+    measured = "synthetic: Top 1 Accuracy 99.5, Cost 0.1"
+    row, caption = shown()
+    assert row.startswith("demo_float ") and measured in row
+    assert caption.strip() == "2 without published weights: add --all"
+    first, second = shown("demo*", "--all")
+    assert first.startswith("demo_float ") and measured in first
+    assert second.split() == ["demo_videoiq", "checkpoint", "nothing", "yet", "unpublished"]
+    assert len(shown("*float")) == 1
+
+
+def test_download_command(weights, server, capsys):
+    assert command.main(["download", "toy", "tyo"]) == 2 and server.asked == []
+    assert capsys.readouterr().err == "zoo: error: no model 'tyo' in the zoo; closest: toy\n"
+    assert command.main(["download", "toy"]) == 0
+    assert capsys.readouterr().out == f"{weights}\n"
+
+
+def test_the_command_needs_no_torch(repo):
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(('torch', 'numpy', 'mmengine', 'mmaction', 'mmcv')));"
+        "from mmvideoiq.zoo.__main__ import main; sys.exit(main(['list']))"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=repo, check=True)
+
+
+def test_root_command(repo, capsys):
+    assert command.main(["root"]) == 0
+    assert capsys.readouterr().out == f"{repo}\n"
+
+
+def test_infer_takes_zoo_names(shelf, bundle, tiny_videos, load_tool, capsys):
+    """A published bundle is fetched and run; anything else is one line."""
+    pytest.importorskip("openvino")
+    shelf.publish(bundle, entry("toy"))
+    tool = load_tool("infer.py")
+
+    def infer(name: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            tool.main([f"zoo://{name}", str(tiny_videos / "0.mp4"), "--threads", "1"])
+        return ended.value.code, *capsys.readouterr()
+
+    code, out, _ = infer("toy_bundle")
+    assert code == 0 and str(tiny_videos / "0.mp4") in out
+    for name, message in [
+        ("toy_bundel", "no model 'toy_bundel' in the zoo; closest: toy_bundle"),
+        ("toy", "toy is not a bundle; published are toy_bundle, and tools/export.py makes one"),
+    ]:
+        code, _, err = infer(name)
+        assert code == 2 and err.count("\n") == 1 and f"error: {message}" in err
+
+
+def test_stopped(weights, monkeypatch, capsys):
+    def stop(_: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(zoo, "download", stop)
+    assert command.main(["download", "toy"]) == 130
+    assert capsys.readouterr().err == "zoo: stopped; what was downloaded is kept, run again to go on\n"
+
+
+def test_publish(load_tool, tmp_path, capsys):
+    """Of a training's checkpoint weights and classes stay, always in the same bytes; nothing of the machine."""
+    tool = load_tool("publish_model.py")
+    state = dict(weight=torch.rand(3))
+    meta = dict(epoch=2, cfg=f"work_dir = '{tmp_path}'", dataset_meta=dict(classes=["a"]), time="now")
+    torch.save(
+        dict(state_dict=state, meta=meta, optimizer=dict(state={0: torch.zeros(3)})), tmp_path / "in.pth"
+    )
+    (tmp_path / "out").mkdir()
+    digests = []
+    for folder in (tmp_path, tmp_path / "out"):
+        tool.main([str(tmp_path / "in.pth"), str(folder / "toy.pth"), "--no-strict"])
+        digests.append(sha256((folder / "toy.pth").read_bytes()))
+        assert f"SHA256: {digests[-1]}\n" in capsys.readouterr().out
+        assert str(tmp_path).encode() not in (folder / "toy.pth").read_bytes()
+    assert digests[0] == digests[1]
+    published = torch.load(tmp_path / "toy.pth", weights_only=True)
+    assert published["meta"] == dict(epoch=2, dataset_meta=dict(classes=["a"]))
+    assert published.keys() == {"state_dict", "meta"} and torch.equal(
+        published["state_dict"]["weight"], state["weight"]
+    )
+    assert files(tmp_path / "out") == ["toy.pth"]
+    with pytest.raises(SystemExit, match="2"):
+        tool.main([str(tmp_path / "in.pth"), str(tmp_path / "toy.bin")])
+    assert "must end in .pth" in capsys.readouterr().err

@@ -1,0 +1,126 @@
+"""The cache: one download for all, nothing in it that is not checked, bundles of several files."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from mmengine.runner.checkpoint import CheckpointLoader
+
+from mmvideoiq import zoo
+from mmvideoiq.deploy.bundle.bundle import Bundle
+from mmvideoiq.zoo import index, store
+from tests.zoo.server import DATA, entry, files, sha256
+
+
+def test_download_once(weights, server):
+    assert store.state(index.find("toy")) == "online"
+    assert zoo.download("toy") == weights and weights.read_bytes() == DATA
+    assert zoo.download("toy") == weights and server.asked == [("/zoo/weights/toy.pth", None)]
+    assert store.state(index.find("toy")) == "cached" and files(weights.parents[1]) == ["toy.pth"]
+
+
+def test_full_addresses_need_no_base(shelf, server, monkeypatch):
+    monkeypatch.delenv("MMVIDEOIQ_ZOO")
+    server.files["/else%20where/toy.pth?v=2"] = DATA
+    whole = entry("toy", f"{server.address}/else%20where/toy.pth?v=2")
+    whole["Metadata"]["SHA256"] = sha256(DATA).upper()
+    shelf.publish(whole, entry("below", "weights/toy.pth", b"other"))
+    assert zoo.download("toy").name == "toy.pth"
+    with pytest.raises(ValueError, match=r"below lies at weights/toy\.pth below MMVIDEOIQ_ZOO, which is ''"):
+        zoo.download("below")
+
+
+def test_resumed_in_a_later_call(weights, server):
+    server.tempers = ["breaks", "missing"]
+    with pytest.raises(OSError, match=r"toy.pth cannot be fetched: HTTP status 404 Not Found"):
+        zoo.download("toy")
+    assert not weights.exists() and store.state(index.find("toy")) == "online"
+    server.tempers, server.asked = ["ranges"], []
+    assert zoo.download("toy").read_bytes() == DATA
+    assert server.asked == [("/zoo/weights/toy.pth", "bytes=1000-")]
+
+
+@pytest.mark.parametrize("served", [DATA[:-1], DATA[:-1] + b"!", b""], ids=["truncated", "changed", "empty"])
+def test_another_file_is_removed_and_never_used(weights, server, served, monkeypatch):
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("it was loaded"))
+    server.files["/zoo/weights/toy.pth"] = served
+    for use in (zoo.download, zoo.load, lambda name: CheckpointLoader.load_checkpoint(f"zoo://{name}")):
+        with pytest.raises(ValueError, match=f"SHA-256 {sha256(served)}, expected {sha256(DATA)}: removed"):
+            use("toy")
+    assert files(weights.parents[1]) == []
+
+
+def test_damage_in_the_cache_is_repaired(weights, server):
+    zoo.download("toy").write_bytes(DATA[:-1])
+    assert zoo.download("toy").read_bytes() == DATA and len(server.asked) == 2
+
+
+def test_offline(weights, server, monkeypatch):
+    monkeypatch.setenv("MMVIDEOIQ_OFFLINE", "1")
+    with pytest.raises(FileNotFoundError, match="MMVIDEOIQ_OFFLINE forbids to fetch it"):
+        zoo.download("toy")
+    assert server.asked == []
+    monkeypatch.setenv("MMVIDEOIQ_OFFLINE", "0")
+    zoo.download("toy")
+    monkeypatch.setenv("MMVIDEOIQ_OFFLINE", "1")
+    assert zoo.download("toy") == weights and len(server.asked) == 1
+    weights.write_bytes(b"damaged")
+    with pytest.raises(FileNotFoundError, match="or damaged there"):
+        zoo.download("toy")
+
+
+def test_several_at_once_download_once(weights, server):
+    server.tempers = ["slow"]
+    with ThreadPoolExecutor(3) as pool:
+        assert set(pool.map(zoo.download, ["toy"] * 3)) == {weights}
+    assert len(server.asked) == 1
+
+
+def test_what_is_shipped_is_used_from_there(shelf, weights, server):
+    file = shelf.root / "weights/toy.pth"
+    file.parent.mkdir()
+    file.write_bytes(DATA)
+    assert zoo.download("toy") == file and store.state(index.find("toy")) == "shipped"
+    file.write_bytes(DATA[1:])
+    with pytest.raises(ValueError, match="does not have the SHA-256 of toy: restore it from the repository"):
+        zoo.download("toy")
+    assert file.exists() and server.asked == []
+
+
+def test_without_weights(shelf):
+    shelf.publish(entry("toy"))
+    with pytest.raises(ValueError, match=r"toy has no published weights: train it with configs/toy/toy\.py"):
+        zoo.load("toy")
+
+
+def test_bundles(bundle, server, tmp_path):
+    tensors = server.files["/zoo/toy_bundle/recognition.safetensors"]
+    server.files["/zoo/toy_bundle/recognition.safetensors"] = tensors[:-1] + b"!"
+    with pytest.raises(ValueError, match=r"recognition\.safetensors has the SHA-256"):
+        zoo.download("toy_bundle")
+    assert store.state(index.find("toy_bundle")) == "online"
+
+    server.files["/zoo/toy_bundle/recognition.safetensors"] = tensors
+    server.asked = []
+    path = zoo.download("toy_bundle")
+    assert (
+        path.name == "toy_bundle"
+        and Bundle.open(path).manifest == Bundle.open(tmp_path / "toy_bundle").manifest
+    )
+    assert len(server.asked) == 1  # the other files were complete
+    (path / "graphs.json").unlink()
+    assert Bundle.open(zoo.download("toy_bundle"))
+    with pytest.raises(ValueError, match="toy_bundle is a bundle, which runs without PyTorch"):
+        zoo.load("toy_bundle")
+
+
+def test_a_bundle_s_other_files_have_the_sizes_of_its_manifest(bundle, server, tmp_path):
+    server.tempers = ["ranges", "endless"]
+    with pytest.raises(
+        OSError, match=r"cannot be fetched: it is longer than the expected \d+ bytes$"
+    ) as error:
+        zoo.download("toy_bundle")
+    name = str(error.value).partition(" ")[0].rpartition("/")[2]
+    size = (tmp_path / "toy_bundle" / name).stat().st_size
+    assert f"expected {size} bytes" in str(error.value)
+    assert name != "manifest.json"

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and what is read back of them."""
+"""Files written atomically, and reading them back."""
 
 import hashlib
 import json
@@ -13,15 +13,15 @@ from typing import Any
 
 
 class DamagedFile(ValueError):
-    """A file is empty, cut short or of another kind; the message says which and what to do."""
+    """A file is empty, cut short or of another kind; the message names it and what to do."""
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A place beside ``path`` to write to. It becomes ``path`` at the end of the block, and vanishes with an error.
+    """A file beside ``path`` to write to. It becomes ``path`` at the end of the block, and is removed after an error.
 
     Readers see the old file or the new one, never a part, also after a loss of power. The folder is made where there
-    is none; the place ends as ``path`` does, for writers that go by it.
+    is none; the suffix is that of ``path``, for writers that depend on it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
@@ -89,13 +89,13 @@ def find_checkpoint(folder: Path) -> Path:
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint, from which an interrupted stage goes on; None where it has to begin again."""
+    """The newest complete checkpoint, from which an interrupted stage resumes; None where it has to begin again."""
     pointer = folder / "last_checkpoint"
     saved = [path for path in folder.glob("*.pth") if re.fullmatch(r"(epoch|iter)_\d+", path.stem)]
     saved.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
     if pointer.is_file() and (name := pointer.read_text().strip()):
         saved.insert(0, Path(name))
-    return next((path for path in saved if is_whole_checkpoint(path)), None)
+    return next((path for path in saved if is_complete_checkpoint(path)), None)
 
 
 def sha256_of(path: Path) -> str:
@@ -118,8 +118,8 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def is_whole_checkpoint(checkpoint: Path) -> bool:
-    """Whether a file of torch has its end, where its table of contents stands, and all checksums are right."""
+def is_complete_checkpoint(checkpoint: Path) -> bool:
+    """Whether a file of torch has its table of contents, which is at the end, and all checksums match."""
     try:
         with zipfile.ZipFile(checkpoint) as file:
             return file.testzip() is None

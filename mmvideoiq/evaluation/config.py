@@ -1,4 +1,4 @@
-"""The rows of a comparison: which trained model is tested in which way, read from a file and checked.
+"""The rows of a comparison: which trained model is tested with which override, read from a file and checked.
 
 A comparison is a Python config file:
 
@@ -10,15 +10,16 @@ A comparison is a Python config file:
         dict(name="early exit", config=..., checkpoint=..., threshold=[0.5, 0.7, 0.9]),
         dict(name="videoiq", config=..., checkpoint=[...], bundle="work_dirs/demo/bundle"),
     ]
-    metric = "acc/top1"  # optional: the figure of the host's evaluator that is compared
+    metric = "acc/top1"  # optional: the metric of MMAction2's evaluator that is compared
     engine = "openvino"  # optional: of the bundles
     timed_clips = 60  # optional
 
 ``config`` is relative to the file, other paths to the current folder. ``checkpoint`` is a file, an address, or the
 folder of a training, of which the best checkpoint is taken, else the last; with several, the row is their mean.
-A row may say one of ``precision``, ``threshold``, ``budget`` (a mean cost, measured on the val list) and ``usage_of``
-(random actions as often as another row's). A list of thresholds or budgets makes a row of each, drawn as a curve.
-``cfg_options`` are merged into the config. Milliseconds are measured where rows have a ``bundle``.
+A row may have one override: ``precision``, ``threshold``, ``budget`` (a mean cost, measured on the val list) or
+``usage_of`` (random actions with the usage of another row). A list of thresholds or budgets makes a row
+of each, drawn as a curve. ``cfg_options`` are merged into the config. Milliseconds are measured where rows have a
+``bundle``.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from torch import nn
 from mmvideoiq.actions import ActionSpace
 from mmvideoiq.fileio import find_checkpoint
 
-WAYS = ("precision", "threshold", "budget", "usage_of")
+OVERRIDES = ("precision", "threshold", "budget", "usage_of")
 CURVES = ("threshold", "budget")
 NEEDS = {
     "precision": "set_fixed_action",
@@ -46,31 +47,31 @@ NEEDS = {
     "budget": "policy",
     "usage_of": "chooser",
 }
-# recognizers whose predictions do not say what they cost -> the same with costs; checkpoints fit both
+# recognizers whose predictions have no cost -> the same with costs; checkpoints fit both
 WITH_COSTS = {"Recognizer2D": "UniformRecognizer", "AnyPrecisionRecognizer": "FixedPrecisionRecognizer"}
 PLUGIN = "mmvideoiq.plugin"
 
 
 class RowError(ValueError):
-    """A comparison, or one of its rows, cannot be used; the message says which and why."""
+    """A comparison, or one of its rows, is invalid; the message names it and the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A tested model: a config, checkpoints of it, and what to run in place of what the config says.
+    """A tested model: a config, its checkpoints, and what overrides the config.
 
     Attributes:
-        curve: the name it stands under in a drawing.
-        way, value: one of :data:`WAYS`, or None, and its setting.
+        curve: its name in the legend of a drawing.
+        override, value: one of :data:`OVERRIDES`, or None, and its setting.
         draws: tests of each checkpoint, for random actions.
-        traced: also write what was done with each frame.
+        traced: also write the action of each frame.
     """
 
     name: str
     curve: str
     config: Path
     checkpoints: tuple[str, ...]
-    way: str | None = None
+    override: str | None = None
     value: Any = None
     draws: int = 1
     traced: bool = False
@@ -80,7 +81,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What a file of rows says."""
+    """The content of a file of rows."""
 
     name: str
     rows: tuple[Row, ...]
@@ -89,7 +90,7 @@ class Comparison:
     timed_clips: int = 60
 
     def with_rows(self, more: tuple[Row, ...]) -> Comparison:
-        """The same with ``more`` rows; RowError where a name stands twice."""
+        """The same with ``more`` rows; RowError where a name is repeated."""
         _check_names([*self.rows, *more])
         return replace(self, rows=(*self.rows, *more))
 
@@ -122,8 +123,8 @@ def make_rows(entries: Sequence[Mapping[str, Any]], *, folder: Path) -> tuple[Ro
     """The rows that ``entries`` describe, one per threshold or budget.
 
     Raises:
-        RowError: none at all, a missing or unknown key, two ways at once, a repeated name, a file that is missing, or
-            ``usage_of`` that names no other row.
+        RowError: none at all, a missing or unknown key, two overrides at once, a repeated name, a missing file, or
+            ``usage_of`` of what is not another row.
     """
     if not entries:
         raise RowError("there are no rows to compare")
@@ -132,9 +133,9 @@ def make_rows(entries: Sequence[Mapping[str, Any]], *, folder: Path) -> tuple[Ro
         rows += _expand(entry, folder)
     _check_names(rows)
     for row in rows:
-        known = [other.name for other in rows if other.way != "usage_of"]
-        if row.way == "usage_of" and row.value not in known:
-            raise RowError(f"row '{row.name}': usage_of='{row.value}' names no other row; known: {known}")
+        known = [other.name for other in rows if other.override != "usage_of"]
+        if row.override == "usage_of" and row.value not in known:
+            raise RowError(f"row '{row.name}': usage_of='{row.value}' is not another row; known: {known}")
     return tuple(rows)
 
 
@@ -142,19 +143,19 @@ def _check_names(rows: Sequence[Row]) -> None:
     names = [row.name for row in rows]
     for name in names:
         if names.count(name) > 1:
-            raise RowError(f"row '{name}': the name stands twice; every row needs its own")
+            raise RowError(f"row '{name}': the name is used twice; every row needs its own")
 
 
 def _expand(entry: Mapping[str, Any], folder: Path) -> list[Row]:
     where = f"row '{entry.get('name', '?')}'"
     for missing in sorted({"name", "config", "checkpoint"} - set(entry)):
         raise RowError(f"{where}: '{missing}' is missing")
-    allowed = {"name", "config", "checkpoint", "draws", "bundle", "cfg_options", *WAYS}
+    allowed = {"name", "config", "checkpoint", "draws", "bundle", "cfg_options", *OVERRIDES}
     for unknown in sorted(set(entry) - allowed):
         raise RowError(f"{where}: unknown key '{unknown}'; allowed: {sorted(allowed)}")
-    ways = [way for way in WAYS if entry.get(way) is not None]
-    if len(ways) > 1:
-        raise RowError(f"{where}: {' and '.join(ways)} exclude one another")
+    overrides = [key for key in OVERRIDES if entry.get(key) is not None]
+    if len(overrides) > 1:
+        raise RowError(f"{where}: {' and '.join(overrides)} exclude one another")
     config = folder / entry["config"]
     if not config.is_file():
         raise RowError(f"{where}: config {entry['config']} does not exist")
@@ -164,7 +165,7 @@ def _expand(entry: Mapping[str, Any], folder: Path) -> list[Row]:
     bundle = entry.get("bundle")
     if bundle is not None and not (Path(bundle) / "manifest.json").is_file():
         raise RowError(
-            f"{where}: {bundle} is no bundle (no manifest.json in it); make one with tools/export.py"
+            f"{where}: {bundle} is not a bundle (no manifest.json in it); make one with tools/export.py"
         )
     common = dict(
         curve=entry["name"],
@@ -174,17 +175,18 @@ def _expand(entry: Mapping[str, Any], folder: Path) -> list[Row]:
         bundle=None if bundle is None else Path(bundle),
         cfg_options=entry.get("cfg_options") or {},
     )
-    way = ways[0] if ways else None
-    value = entry[way] if way else None
+    override = overrides[0] if overrides else None
+    value = entry[override] if override else None
+    common |= dict(override=override)
     if isinstance(value, list | tuple):
-        if way not in CURVES or not value:
-            raise RowError(f"{where}: {way}={value} must be a single value")
-        return [Row(name=f"{entry['name']}@{item:g}", way=way, value=item, **common) for item in value]
-    return [Row(name=entry["name"], way=way, value=value, **common)]
+        if override not in CURVES or not value:
+            raise RowError(f"{where}: {override}={value} must be a single value")
+        return [Row(name=f"{entry['name']}@{item:g}", value=item, **common) for item in value]
+    return [Row(name=entry["name"], value=value, **common)]
 
 
 def _checkpoint(where: str, path: str) -> str:
-    """The file that a row's checkpoint means."""
+    """The file of a row's checkpoint, which may be given as a folder."""
     if "://" in path:
         return path
     if Path(path).is_dir():
@@ -213,7 +215,7 @@ def read_config(row: Row) -> Config:
 
 
 def row_config(row: Row) -> Config:
-    """:func:`read_config`, its recognizer one that says what it costs.
+    """:func:`read_config`, with a recognizer that reports costs.
 
     Raises:
         RowError: as there, or it has no model or no test list.
@@ -222,7 +224,7 @@ def row_config(row: Row) -> Config:
     if "model" not in config:
         raise RowError(f"{where}: config {row.config.name} has no model")
     config.model.type = WITH_COSTS.get(config.model.type, config.model.type)
-    if row.way == "threshold":
+    if row.override == "threshold":
         config.model.threshold = row.value
     imports = list((config.get("custom_imports") or {}).get("imports", []))
     if PLUGIN not in imports:
@@ -238,7 +240,7 @@ def find_test_list(row: Row, config: Config) -> str:
         if not config.get(key):
             raise RowError(f"{where}: config {row.config.name} has no {key}, so there is nothing to test on")
     dataset = config.test_dataloader.dataset
-    while "dataset" in dataset:  # a wrapper of the host
+    while "dataset" in dataset:  # a wrapper such as RepeatDataset
         dataset = dataset.dataset
     path = dataset.get("ann_file") or ""
     places = [path, os.path.join(dataset.get("data_root") or "", path)]
@@ -254,8 +256,8 @@ def check_rows(rows: Sequence[Row]) -> dict[str, Config]:
     Each config gets a ``ComputeCostMetric`` over its model's actions where it has none.
 
     Raises:
-        RowError: names the row, and what does not fit: the config, a checkpoint without some of the model's weights or
-            with others, the way it is tested, another number of classes or another test list than the first row's.
+        RowError: names the row, and what does not match: the config, a checkpoint without some of the model's weights,
+            the override, another number of classes or another test list than the first row's.
     """
     configs: dict[str, Config] = {}
     models: dict[str, nn.Module] = {}
@@ -265,12 +267,12 @@ def check_rows(rows: Sequence[Row]) -> dict[str, Config]:
         config = row_config(row)
         key = config.dump()
         model = models.get(key) or _build(row, config)
-        models = {key: model}  # rows of one config stand together; no more than one model is held
+        models = {key: model}  # rows of one config are neighbours; no more than one model is held
         for checkpoint in row.checkpoints:
             if (key, checkpoint) not in loaded:
                 _load(row, model, checkpoint)
                 loaded.add((key, checkpoint))
-        _check_way(row, model)
+        _check_override(row, model)
         found = (row, int(model.cls_head.num_classes), find_test_list(row, config))
         first = first or found
         if found[1] != first[1]:
@@ -292,7 +294,7 @@ def _build(row: Row, config: Config) -> nn.Module:
         ) from error
     if not isinstance(getattr(model, "actions", None), ActionSpace):
         raise RowError(
-            f"row '{row.name}': a {config.model.type} does not say what its predictions cost; "
+            f"row '{row.name}': a {config.model.type} does not report the cost of its predictions; "
             f"known: {', '.join([*WITH_COSTS, *WITH_COSTS.values()])}, EarlyExitRecognizer, PrecisionEnsemble, "
             "VideoIQRecognizer"
         )
@@ -317,13 +319,13 @@ def _load(row: Row, model: nn.Module, checkpoint: str) -> None:
         )
 
 
-def _check_way(row: Row, model: nn.Module) -> None:
-    if row.way is None:
+def _check_override(row: Row, model: nn.Module) -> None:
+    if row.override is None:
         return
-    where = f"row '{row.name}': {row.way}={row.value!r}"
-    if not hasattr(model, NEEDS[row.way]):
-        raise RowError(f"{where} is nothing for a {type(model).__name__}")
-    if row.way == "precision":
+    where = f"row '{row.name}': {row.override}={row.value!r}"
+    if not hasattr(model, NEEDS[row.override]):
+        raise RowError(f"{where} does not apply to a {type(model).__name__}")
+    if row.override == "precision":
         try:
             model.set_fixed_action(bits=row.value)
         except ValueError as error:

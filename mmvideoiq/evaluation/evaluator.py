@@ -1,4 +1,4 @@
-"""Tests rows in MMAction2's test loop, on the test list and evaluator of their configs; see ``rows.py``."""
+"""Tests rows in MMAction2's test loop, on the test list and evaluator of their configs; see ``config.py``."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ FIGURES = ("top1", "cost", "gflops", "bitops")
 
 
 def test_rows(job: Mapping[str, Any], progress: Callable[..., None]) -> dict[str, Any]:
-    """Test each row, writing its result as soon as it is there.
+    """Test each row, writing each result at once.
 
     Args:
-        job: ``rows``, each with ``name``, ``config`` (with costs, see ``rows.py``), ``checkpoints``, ``way``,
+        job: ``rows``, each with ``name``, ``config`` (with costs, see ``config.py``), ``checkpoints``, ``override``,
             ``value``, ``draws``, ``traces`` (files to write, one per checkpoint, or none), ``out`` (the file to write)
             and, for random actions, ``usage``: shares by action name, one mapping per checkpoint; or ``usage_of``, a
             row of this job that is tested before. ``folder`` for logs, ``metric``.
@@ -49,7 +49,7 @@ def test_rows(job: Mapping[str, Any], progress: Callable[..., None]) -> dict[str
             for draw in range(row["draws"]):
                 _show_progress(tester, progress, row["name"], passed, total)
                 usage = given[number % len(given)] if given else {}
-                tester.choose(row["way"], row["value"], usage, seed=1000 * number + draw)
+                tester.override(row["override"], row["value"], usage, seed=1000 * number + draw)
                 runs.append(tester.test())
                 passed += 1
         result = _row(row["name"], runs)
@@ -90,27 +90,27 @@ class _Tester:
         self.multiplier = getattr(getattr(self.model, "policy", None), "cost_multiplier", 0.0)
 
     def load(self, checkpoint: str, *, trace: str | None) -> None:
-        """Test with these weights from now on, writing what is done with each frame to ``trace``."""
+        """Test with these weights from now on, writing the action of each frame to ``trace``."""
         self.runner.load_checkpoint(checkpoint)
         for metric in self.runner.test_evaluator.metrics:
             if hasattr(metric, "trace_file"):
                 metric.trace_file = trace
 
-    def choose(self, way: str | None, value: Any, usage: Mapping[str, float], *, seed: int) -> None:
-        """Test as ``way`` says (see ``rows.py``), or as the config does, whatever was chosen before."""
+    def override(self, name: str | None, value: Any, usage: Mapping[str, float], *, seed: int) -> None:
+        """Test with the override ``name`` (see ``config.py``), None for none, instead of the one before."""
         if hasattr(self.model, "policy"):
             self.model.chooser, self.model.policy.cost_multiplier = None, self.multiplier
         elif hasattr(self.model, "fixed_bits"):
             self.model.set_fixed_action(bits=self.bits)
-        if way == "precision":
+        if name == "precision":
             self.model.set_fixed_action(bits=value)
-        elif way == "usage_of":
+        elif name == "usage_of":
             actions, never_empty = self.model.actions, self.model.all_skip == "likeliest"
             shares = [usage.get(name, 0.0) for name in actions.names]
             self.model.chooser = RandomActions(
                 actions=actions, usage=shares, seed=seed, never_empty=never_empty
             )
-        elif way == "budget":
+        elif name == "budget":
             batches = self.runner.build_dataloader(self.runner.cfg.val_dataloader)
             set_budget(self.model.eval(), str(value), batches)
 
@@ -148,7 +148,7 @@ def _show_progress(
 
 
 class _TestProgress(Hook):
-    """Tells ``show`` which share of the test batches is done."""
+    """Calls ``show`` with the share of the test batches that is done."""
 
     def __init__(self) -> None:
         self.show: Callable[[float], None] = lambda share: None

@@ -1,4 +1,4 @@
-"""Runs a comparison: tests the rows that have no result yet, then measures milliseconds; see ``rows.py``."""
+"""Runs a comparison: tests the rows that have no result yet, then measures milliseconds; see ``config.py``."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ TEST, TIME = "mmvideoiq.evaluation.evaluator.test_rows", "mmvideoiq.latency.rows
 def run_comparison(
     comparison: Comparison, work_dir: Path, *, timed: bool, console: Console
 ) -> dict[str, Any]:
-    """Check, test and time the rows; finished ones are taken from ``work_dir`` as they are.
+    """Check, test and time the rows; finished ones are read from ``work_dir``.
 
-    Returns: ``name``, ``metric`` and what :class:`Evaluation` knows of the rows.
+    Returns: ``name``, ``metric`` ``rows`` and ``source`` of :class:`Evaluation`.
 
     Raises:
         RowError: before anything is tested, also where another process has ``work_dir``.
@@ -44,12 +44,12 @@ class Evaluation:
 
     Attributes:
         rows: as in ``summary.json``, after :meth:`test`; :meth:`time` adds ``ms_per_clip`` and ``ms_of`` ('bundle' or
-            'PyTorch') to those that can run for real.
+            'PyTorch') to those that can be timed.
         source: versions and counts.
-        traces: files that say what was done with each frame, one per checkpoint of each traced row.
+        traces: files with the action of each frame, one per checkpoint of each traced row.
 
     Raises:
-        RowError: a row does not fit.
+        RowError: a row is invalid.
     """
 
     def __init__(self, comparison: Comparison, work_dir: Path, *, console: Console) -> None:
@@ -61,26 +61,26 @@ class Evaluation:
 
     def test(self) -> None:
         """Test the rows that have no result."""
-        left = []
+        pending = []
         for name, job in self._jobs.items():
             if cache.load(Path(job["out"]), job["hash"]) and all(map(os.path.isfile, job["traces"])):
                 log(self.console, f"[dim]{name}: finished before[/]")
             else:
-                left.append(job)
-        for job in left:
-            if job["way"] == "usage_of" and all(other["name"] != job["value"] for other in left):
+                pending.append(job)
+        for job in pending:
+            if job["override"] == "usage_of" and all(other["name"] != job["value"] for other in pending):
                 job["usage"] = self._result(job["value"])["usages"]
-        if left:
-            log(self.console, f"[bold]testing[/]  {', '.join(job['name'] for job in left)}")
-            job = dict(rows=left, metric=self.comparison.metric, folder=str(self.work_dir / "logs"))
+        if pending:
+            log(self.console, f"[bold]testing[/]  {', '.join(job['name'] for job in pending)}")
+            job = dict(rows=pending, metric=self.comparison.metric, folder=str(self.work_dir / "logs"))
             began = time.monotonic()
             run_process(TEST, {"job": job}, self.work_dir / "testing", self.console)
-            finished(self.console, f"{len(left)} rows", time.monotonic() - began, "")
+            finished(self.console, f"{len(pending)} rows", time.monotonic() - began, "")
         self.rows = [self._result(row.name)["row"] for row in self.comparison.rows]
         self.source = self._result(self.comparison.rows[0].name)["source"]
 
     def time(self) -> None:
-        """Measure the milliseconds of the rows that can run for real, in turn on the same clips."""
+        """Measure the milliseconds of the rows that have a bundle or a float network, in turn on the same clips."""
         contenders = {row.name: self._contender(row) for row in self.comparison.rows}
         task = dict(
             rows={name: contender for name, contender in contenders.items() if contender},
@@ -109,7 +109,7 @@ class Evaluation:
         return read_json(Path(self._jobs[name]["out"]))
 
     def _contender(self, row: Row) -> dict[str, Any] | None:
-        """How the row runs for real: its bundle, or a float network as MMAction2 runs it; None if it only simulates."""
+        """What is timed: the row's bundle, or a float network in MMAction2; None for a simulated network."""
         if row.bundle is None:
             config = read_config(row)
             if "AnyPrecision" in config.model.backbone.type:
@@ -118,20 +118,20 @@ class Evaluation:
             config.dump(path)
             return dict(config=str(path), checkpoint=row.checkpoints[0])
         spec: dict[str, Any] = dict(bundle=str(row.bundle))
-        if row.way == "precision":
+        if row.override == "precision":
             spec["usage"] = {str(row.value): 1.0}
-        elif row.way == "usage_of":
+        elif row.override == "usage_of":
             spec["usage"] = self._result(row.value)["row"]["usage"]
-        elif row.way == "budget":
+        elif row.override == "budget":
             spec["budget"] = f"{row.value:g}"
         return spec
 
 
 def _write_jobs(comparison: Comparison, work_dir: Path) -> dict[str, dict[str, Any]]:
-    """What the testing process is told of each row, by name; its config is written to the row's folder."""
+    """The testing process's input for each row, by name; its config is written to the row's folder."""
     configs = check_rows(comparison.rows)
     jobs: dict[str, dict[str, Any]] = {}
-    for row in sorted(comparison.rows, key=lambda row: row.way == "usage_of"):
+    for row in sorted(comparison.rows, key=lambda row: row.override == "usage_of"):
         folder = work_dir / "rows" / re.sub(r"[^\w.@-]+", "_", row.name)
         folder.mkdir(parents=True, exist_ok=True)
         config = folder / "config.py"
@@ -140,7 +140,7 @@ def _write_jobs(comparison: Comparison, work_dir: Path) -> dict[str, dict[str, A
             name=row.name,
             config=str(config),
             checkpoints=list(row.checkpoints),
-            way=row.way,
+            override=row.override,
             value=row.value,
             draws=row.draws,
             traces=[str(folder / f"trace_{n}.json") for n in range(len(row.checkpoints))]
@@ -148,15 +148,15 @@ def _write_jobs(comparison: Comparison, work_dir: Path) -> dict[str, dict[str, A
             else [],
             out=str(folder / "result.json"),
         )
-        borrowed = jobs[row.value]["hash"] if row.way == "usage_of" else None
-        known = [config.read_text(), row.way, row.value, row.draws, comparison.metric, borrowed]
+        borrowed = jobs[row.value]["hash"] if row.override == "usage_of" else None
+        known = [config.read_text(), row.override, row.value, row.draws, comparison.metric, borrowed]
         job["hash"] = cache.hash_of(known, [_stamp(path) for path in row.checkpoints])
         jobs[row.name] = job
     return jobs
 
 
 def _stamp(path: str) -> list[Any]:
-    """What tells one version of a file from the next."""
+    """What changes with the content of a file."""
     if "://" in path:
         return [path]
     facts = Path(path).stat()

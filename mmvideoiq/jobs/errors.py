@@ -1,4 +1,4 @@
-"""Errors of the user: every command ends on one with one line on stderr. Needs the standard library alone."""
+"""Mistakes of the user: every command ends on one with a single line on stderr. Needs the standard library alone."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pathlib import Path
 from mmvideoiq.jobs.signals import exit_code
 
 TRACEBACK = "MMVIDEOIQ_TRACEBACK"  # environment: keep the traceback
-SAID = "LAUNCH_SAID"  # environment: the file that the first process of a launch to print an error creates
+REPORTED = "LAUNCH_SAID"  # environment: the file that the first process of a launch to print an error creates
 USER_ERRORS = (
-    AssertionError,  # MMAction2 states wrong settings so
+    AssertionError,  # MMAction2 raises it for wrong settings
     EOFError,
     ImportError,
     LookupError,
@@ -35,13 +35,13 @@ class RunStopped(RuntimeError):
 
 @dataclass
 class Begun:
-    """Whether the run itself has begun: from then on an error is not the user's."""
+    """Whether the run itself has begun: from then on errors keep their traceback."""
 
     happened: bool = False
 
 
 def traceback_wanted() -> bool:
-    """Whether the environment asks commands to keep the traceback of a user's mistake; ask inside ``except``."""
+    """Whether the environment asks commands to keep the traceback of a user's mistake."""
     return bool(os.environ.get(TRACEBACK))
 
 
@@ -54,11 +54,11 @@ def write_any_text() -> None:
 
 @contextmanager
 def one_line_errors(prog: str | None = None) -> Iterator[Begun]:
-    """Until the run has begun, end on an error of the user with one line on stderr and exit code 2.
+    """Until the run has begun, end on a user's mistake with one line on stderr and exit code 2.
 
-    Gives what notes the beginning. From then on errors keep their traceback, but for ``RunStopped`` and a full disk:
-    one line and exit code 1. The environment variable MMVIDEOIQ_TRACEBACK keeps it everywhere. Ctrl-C ends with 130,
-    SIGTERM (after ``restore_signals``) with 143.
+    Yields the record of the beginning. From then on errors keep their traceback, except ``RunStopped`` and a full
+    disk: one line and exit code 1. The environment variable MMVIDEOIQ_TRACEBACK keeps it everywhere. Ctrl-C ends with
+    130, SIGTERM (after ``restore_signals``) with 143.
 
     Args:
         prog: name of the command; None takes that of the script.
@@ -85,7 +85,7 @@ def print_error(error: BaseException, prog: str | None = None) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an error as one line; an ImportError also tells what it came from."""
+    """The message of an error as one line; an ImportError includes its cause."""
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     if isinstance(error, ImportError):
         while error.__context__ is not None:
@@ -98,10 +98,10 @@ def one_line(error: BaseException) -> str:
 
 def first_to_print() -> bool:
     """Whether no other process of this launch has printed an error; they meet the same ones. True without a launch."""
-    if SAID not in os.environ:
+    if REPORTED not in os.environ:
         return True
     try:
-        os.close(os.open(os.environ[SAID], os.O_CREAT | os.O_EXCL))
+        os.close(os.open(os.environ[REPORTED], os.O_CREAT | os.O_EXCL))
     except FileExistsError:
         return False
     return True

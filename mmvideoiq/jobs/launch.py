@@ -1,7 +1,7 @@
 """Start a command once per device: ``python -m mmvideoiq.jobs.launch GPUS SCRIPT [ARGUMENTS...]``; what dist_*.sh call.
 
-torchrun does the work. NNODES, NODE_RANK, MASTER_ADDR and PORT of the environment say which machines take part; one
-machine needs none of them. What is wrong with them is said in one line before any process starts.
+torchrun does the work. NNODES, NODE_RANK, MASTER_ADDR and PORT of the environment describe the machines; one machine
+needs none of them. Errors in them are reported in one line before any process starts.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import tempfile
 from pathlib import Path
 
 from mmvideoiq.jobs.environment import thread_limits, usable_cpus
-from mmvideoiq.jobs.errors import SAID, one_line_errors, traceback_wanted, write_any_text
+from mmvideoiq.jobs.errors import REPORTED, one_line_errors, traceback_wanted, write_any_text
 from mmvideoiq.jobs.signals import exit_code, restore_signals
 
-PORT = 29500  # of the first of several machines, unless PORT says otherwise
+PORT = 29500  # of the first of several machines, unless PORT is set
 
 
 def whole_number(name: str, value: str, low: int, high: int | None = None) -> int:
@@ -45,7 +45,7 @@ def torchrun_flags(gpus: str) -> list[str]:
     """What torchrun needs to know for ``gpus`` processes on this machine, from the environment.
 
     Raises:
-        ValueError: a number or address does not fit; more processes than GPUs; the port is taken.
+        ValueError: a number or address is invalid; more processes than GPUs; the port is taken.
     """
     processes = whole_number("GPUS", gpus, 1)
     nodes = whole_number("NNODES", os.environ.get("NNODES", "1"), 1)
@@ -86,7 +86,7 @@ def taken(port: int) -> bool:
 
 
 def share_cores(processes: int) -> None:
-    """Give each process its share of the cores, where the environment says nothing else."""
+    """Give each process its share of the cores, where the environment does not set it."""
     for name, threads in thread_limits(max(1, usable_cpus() // processes)).items():
         os.environ.setdefault(name, threads)
 
@@ -97,16 +97,16 @@ def launch(flags: list[str], command: list[str]) -> int:
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    logging.disable(logging.ERROR)  # of torchrun: a failed process has said itself what was wrong
+    logging.disable(logging.ERROR)  # of torchrun: a failed process has reported its error itself
     try:
         with tempfile.TemporaryDirectory() as folder:
-            os.environ[SAID] = str(Path(folder, "said"))
+            os.environ[REPORTED] = str(Path(folder, "reported"))
             run.run(run.parse_args([*flags, *command]))
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         if failure.exitcode < 0:
             print(f"launch: process {rank} was ended by {failure.signal_name()}", file=sys.stderr)
-        elif failure.exitcode != 2:  # 2: an error of the user, said in one line
+        elif failure.exitcode != 2:  # 2: a user's mistake, already reported in one line
             print(f"launch: process {rank} ended with status {failure.exitcode}", file=sys.stderr)
         return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
     except SignalException as error:

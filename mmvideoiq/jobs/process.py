@@ -49,7 +49,7 @@ def run_process(
         function: its dotted name.
         kwargs: its arguments, which JSON can hold.
         reports: it also takes ``progress``, a :class:`mmvideoiq.jobs.worker.Progress`.
-        checks: it begins with checks, whose errors are the user's, and calls ``progress.begin()`` after them.
+        checks: it begins with checks of what the user gave, and calls ``progress.begin()`` after them.
 
     Returns: its result, if that is a dict or a list.
 
@@ -62,11 +62,11 @@ def run_process(
         path.unlink(missing_ok=True)
     job = dict(function=function, kwargs=kwargs, reports=reports, checks=checks)
     write_json(folder / "job.json", job | {key: str(path) for key, path in paths.items()})
-    log = folder / "log.txt"
-    ends, held = os.pipe()  # the process ends when this one is gone and with it the end that it holds
+    log_file = folder / "log.txt"
+    ends, held = os.pipe()  # the process ends when this one, which holds the other end, has ended
     command = [sys.executable, "-m", "mmvideoiq.jobs.worker", str(folder / "job.json"), str(ends)]
     try:
-        with log.open("a") as output:
+        with log_file.open("a") as output:
             process = subprocess.Popen(
                 command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=child_environment(),
                 start_new_session=True, pass_fds=[ends],
@@ -81,7 +81,7 @@ def run_process(
     if process.returncode == os.EX_IOERR:
         raise StageFailed(f"no space left for {os.path.relpath(folder)}: free some, then go on with --resume")
     if process.returncode:
-        raise StageFailed(_end_of(log, process.returncode))
+        raise StageFailed(_end_of(log_file, process.returncode))
     return read_json(paths["result"])
 
 
@@ -125,10 +125,10 @@ def _follow(process: subprocess.Popen, path: Path, console: Console) -> None:
 
 
 def _end_of(log: Path, code: int) -> str:
-    """What a process said last: its one-line error, or the end of its log."""
+    """The last output of a process: its one-line error, or the end of its log."""
     lines = log.read_text(errors="replace").splitlines()
-    said = re.fullmatch(r"worker\.py: error: (.*)", lines[-1]) if lines else None
-    if said:
-        return f"{said[1]} ({os.path.relpath(log)})"
+    error = re.fullmatch(r"\S+: error: (.*)", lines[-1]) if lines else None
+    if error:
+        return f"{error[1]} ({os.path.relpath(log)})"
     tail = "\n".join("  " + line for line in lines[-LOG_LINES:])
     return f"exit code {code}; the end of {os.path.relpath(log)}:\n{tail}"

@@ -39,7 +39,7 @@ class Progress:
         self.path, self._begun = path, begun
 
     def begin(self) -> None:
-        """The checks are over: from now on an error is not the user's and keeps its traceback."""
+        """The checks are over: from now on errors keep their traceback."""
         self._begun.happened = True
 
     def __call__(self, text: str, done: float | None = None, *, log: bool = True) -> None:
@@ -77,7 +77,7 @@ def main() -> None:
         cause = error.__context__ if isinstance(error, SystemExit) else error
         if cause is None or not disk_full(cause):
             raise
-        os._exit(os.EX_IOERR)  # the log may lie on the full disk, so the parent says it
+        os._exit(os.EX_IOERR)  # the log may be on the full disk, so the parent reports it
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a user could run, ours included: each in a process of its own, told what to do next line by line.
+"""The contenders of a benchmark, mmvideoiq and its peers, each in a process of its own that reads tasks line by line.
 
 ``python -m mmvideoiq.latency.contenders SPEC.json`` answers every line on standard input, the name of a task, with
 one line of JSON. A process of its own gives each contender its own peak memory, and lets the caller interleave them.
@@ -24,13 +24,13 @@ import numpy as np
 from mmvideoiq.video.preprocessing import Preprocessing
 from mmvideoiq.video.reader import read_frames
 
-MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of the host's configs
+MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of MMAction2's configs
 MIXED_CLIPS = 5  # over which a given usage is spread
 Recognize = Callable[[np.ndarray], int]
 
 
 class Contender:
-    """Recognizes the spec's clip or videos; every task returns what is written as its answer.
+    """Recognizes the spec's clip or videos; the result of a task is its answer.
 
     Args:
         recognize: frames uint8 (T, H, W, 3) -> label.
@@ -59,7 +59,7 @@ class Contender:
         self.turns = dict(model=0, total=0)
 
     def model(self) -> dict[str, Any]:
-        """The next clip, decoded before; one before it, not timed, for the caches were another contender's."""
+        """The next clip, already decoded; after a run that is not timed, because others have used the caches since."""
         self.recognize(self.clip)
         clip = self.next("model", self.clips)
         began = time.perf_counter()
@@ -74,7 +74,7 @@ class Contender:
         return dict(seconds=time.perf_counter() - began, label=label)
 
     def next(self, task: str, of: Sequence[Any]) -> Any:
-        """One after the other, in a circle."""
+        """The next of them, in a circle."""
         self.turns[task] += 1
         return of[(self.turns[task] - 1) % len(of)]
 
@@ -89,7 +89,7 @@ class Contender:
         return dict(seconds=seconds, labels=labels)
 
     def size(self) -> dict[str, Any]:
-        """Bytes of the model's files, and of this process at its largest."""
+        """Bytes of the model's files, and peak memory of this process."""
         paths = [
             inner for path in map(Path, self.files) for inner in (path.iterdir() if path.is_dir() else [path])
         ]
@@ -100,7 +100,7 @@ class Ours(Contender):
     """A bundle in a session.
 
     ``usage`` (a share per action) replaces what the policy would choose, after it has run, or instead of it where
-    ``policy`` is false; ``budget`` turns the dial.
+    ``policy`` is false; ``budget`` sets the cost multiplier.
     """
 
     def __init__(self, spec: Mapping[str, Any]) -> None:
@@ -163,8 +163,8 @@ class Ours(Contender):
             zeros = {
                 name: np.zeros(shape, np.float32) for name, shape in policy.inputs.items() if name != "frames"
             }
-            look = engine.load(bundle, "policy", 32)
-            self._runs["policy"] = lambda frames: look({"frames": frames, **zeros})
+            run_policy = engine.load(bundle, "policy", 32)
+            self._runs["policy"] = lambda frames: run_policy({"frames": frames, **zeros})
             for action in self.session.actions:
                 if not action.is_skip:
                     run = engine.load(bundle, "recognition", action.bits)
@@ -181,7 +181,7 @@ class Ours(Contender):
 
 
 def peak_rss() -> int:
-    """Bytes of this process at its largest. ``getrusage`` would count its parent, from which it was forked."""
+    """Peak memory of this process in bytes. ``getrusage`` would include its parent, from which it was forked."""
     status = Path("/proc/self/status")
     if status.is_file():
         return (
@@ -197,12 +197,12 @@ def spread(shares: Sequence[float], clips: int, frames: int) -> np.ndarray:
     actions = np.searchsorted(bounds, (np.arange(total) + 0.5) / total, side="right").clip(
         max=len(shares) - 1
     )
-    dealt = actions.reshape(frames, clips).T  # as cards are: each clip gets one of each so many
+    dealt = actions.reshape(frames, clips).T  # like cards: each clip gets every so many-th action
     return np.random.default_rng(0).permuted(dealt, axis=1)
 
 
 def mmaction2(spec: Mapping[str, Any]) -> Contender:
-    """The host's recognizer with its own pipeline; ``compile`` puts its backbone through ``torch.compile``."""
+    """MMAction2's recognizer with its own pipeline; ``compile`` puts its backbone through ``torch.compile``."""
     import torch
 
     from mmvideoiq import compat

@@ -1,4 +1,4 @@
-"""Measuring several things in turn, so that whatever else the machine does weighs on all of them."""
+"""Measuring several things in turn, so that other load on the machine affects all of them alike."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Milliseconds of a comparison's rows, all measured in turn on the same decoded clips; see ``rows.py``."""
+"""Milliseconds of a comparison's rows, all measured in turn on the same decoded clips; see ``evaluation/config.py``."""
 
 from __future__ import annotations
 

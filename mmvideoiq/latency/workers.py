@@ -1,4 +1,4 @@
-"""Contenders' processes, started together and asked in turn."""
+"""The processes of contenders, which are started together and measured in turn."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mmvideoiq.jobs.environment import child_environment
 
 
 class Worker:
-    """A contender's process: :meth:`ask` it to do a task, it answers."""
+    """A contender's process, which does the tasks that :meth:`ask` sends."""
 
     def __init__(self, name: str, spec: Mapping[str, Any], folder: Path) -> None:
         self.name = name

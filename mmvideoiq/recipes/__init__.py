@@ -1,1 +1,1 @@
-"""The stages of one training as one thing."""
+"""Trainings of several stages."""

@@ -1,4 +1,4 @@
-"""The stages of one training as one thing: their order, the hand-over of checkpoints, resume.
+"""A recipe: the stages of one training, their order, the checkpoints they pass on, and how to resume.
 
 A recipe is a Python config file:
 
@@ -8,16 +8,16 @@ A recipe is a Python config file:
         dict(name="policy", config="demo_videoiq.py", cfg_options=dict(load_from="{float}"), seeds=[0, 1, 2]),
     ]
     data = dict(function="mmvideoiq.data.synthetic.generate", kwargs=dict(root="{work_dir}/data"))  # optional
-    evaluate = dict(float="float", videoiq="policy", engine="openvino")  # optional: comparison.py, delivery.py
+    evaluate = dict(float="float", videoiq="policy", engine="openvino")  # optional: evaluation.py
     fast = dict(cfg_options={"train_cfg.max_epochs": 1}, seeds=[0])  # optional, what --fast changes
 
 ``stages`` may be a dict by name instead, which recipes can inherit and change: ``dict(float=dict(config=...), ...)``.
 ``config`` is relative to the recipe. In any string of ``cfg_options``, ``{float}`` stands for the checkpoint
-of the earlier stage ``float`` (the best one where the stage saves a best one, else the last), and
-``{work_dir}`` for the work directory. A stage with ``seeds`` is trained once per seed, handing nothing over.
+of the earlier stage ``float`` (its best one where there is one, else its last), and
+``{work_dir}`` for the work directory. A stage with ``seeds`` is trained once per seed and passes nothing on.
 
-Every stage is trained in a process of its own, from a config written to its folder (``recipe_runner.py``).
-Its ``state.json`` says whether it has finished; the ``hash`` in it covers its config and what it builds on.
+Every stage is trained in a process of its own, from a config written to its folder (``runner.py``).
+Its ``state.json`` records whether it has finished; the ``hash`` in it covers its config and the stages before it.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from mmvideoiq.fileio import last_checkpoint, read_json
 from mmvideoiq.jobs.cache import changed, hash_of
 
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
-ENVIRONMENT = re.compile(r"\{\{['\"]?\s*\$(\w+)\s*:\s*(\S*?)\s*['\"]?\}\}")  # as the host reads it
+ENVIRONMENT = re.compile(r"\{\{['\"]?\s*\$(\w+)\s*:\s*(\S*?)\s*['\"]?\}\}")  # MMAction2's syntax
 
 
 class RecipeError(ValueError):
-    """The recipe, one of its configs or the work directory cannot be used; the message says what to do."""
+    """The recipe, one of its configs or the work directory is invalid; the message says what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What a recipe file says, ``--fast`` already applied."""
+    """The content of a recipe file, ``--fast`` already applied."""
 
     name: str
     path: Path
@@ -67,7 +67,7 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One stage at one seed: what is trained, where, and the hash that says whether it is already done."""
+    """One stage at one seed: what is trained, where, and the hash by which a finished run is recognized."""
 
     stage: Stage
     seed: int | None
@@ -82,12 +82,12 @@ class Run:
 
     @property
     def started(self) -> dict | None:
-        """What the run wrote down when it began; None where it never did."""
+        """The record of a run that has begun; None where it has not."""
         return read_json(self.folder / "state.json", keys=("hash",))
 
     @property
     def state(self) -> dict | None:
-        """What the finished run left behind: checkpoint, seconds, metrics; None where it has not finished."""
+        """The record of a finished run: checkpoint, seconds, metrics; None where it has not finished."""
         state = self.started
         return state if state and "checkpoint" in state else None
 
@@ -104,7 +104,7 @@ def read_recipe(path: str | Path, *, fast: bool = False) -> Recipe:
 
     Raises:
         RecipeError: no such file, no stages, a missing or unknown key, a repeated name, a missing config, a
-            placeholder that names no earlier stage, or a stage with several seeds.
+            placeholder for what is not an earlier stage, or for a stage with several seeds.
     """
     path = Path(path).resolve()
     if not path.is_file():
@@ -162,11 +162,9 @@ def _check_placeholders(where: str, stage: Stage, earlier: Mapping[str, Stage]) 
         raise RecipeError(f"{where}: the name must be one word that no other stage or folder of the run has")
     for name in _placeholders(stage.cfg_options):
         if name not in {*earlier, "work_dir"}:
-            raise RecipeError(f"{where}: '{{{name}}}' names no earlier stage; known: {sorted(earlier)}")
+            raise RecipeError(f"{where}: '{{{name}}}' is not an earlier stage; known: {sorted(earlier)}")
         if name in earlier and earlier[name].seeds is not None:
-            raise RecipeError(
-                f"{where}: '{{{name}}}' has several seeds, so no single checkpoint to hand over"
-            )
+            raise RecipeError(f"{where}: '{{{name}}}' has several seeds, so no single checkpoint to pass on")
 
 
 def _make_fast(recipe: Recipe, fast: Mapping[str, Any] | None) -> Recipe:
@@ -206,11 +204,11 @@ def _placeholders(value: Any) -> Iterator[str]:
 
 
 def fill(value: Any, known: Mapping[str, str | None]) -> Any:
-    """Replace ``{name}`` in all strings of a nested value; a string which is nothing else may become None."""
+    """Replace ``{name}`` in all strings of a nested value; a string of a placeholder alone may become None."""
     if isinstance(value, str):
-        whole = PLACEHOLDER.fullmatch(value)
-        if whole and whole[1] in known:
-            return known[whole[1]]
+        alone = PLACEHOLDER.fullmatch(value)
+        if alone and alone[1] in known:
+            return known[alone[1]]
         return PLACEHOLDER.sub(lambda match: str(known.get(match[1], match[0])), value)
     if isinstance(value, Mapping):
         return {key: fill(item, known) for key, item in value.items()}
@@ -220,7 +218,7 @@ def fill(value: Any, known: Mapping[str, str | None]) -> Any:
 
 
 def _stage_config(stage: Stage, seed: int | None, folder: Path) -> Config:
-    """The stage's own config with its options merged; placeholders still stand in it."""
+    """The stage's own config with its options merged; placeholders are not filled yet."""
     try:
         config = Config.fromfile(stage.config)
         config.merge_from_dict(dict(stage.cfg_options))
@@ -261,7 +259,7 @@ def check_work_dir(recipe: Recipe, runs: list[Run], work_dir: Path, *, resume: b
 
     Raises:
         RecipeError: the folder holds a training that has begun and ``resume`` is False, or it holds another one; or
-            what a finished stage left behind is gone or has changed.
+            a file of a finished stage is missing or has changed.
     """
     marker = read_json(work_dir / "recipe.json", keys=("name", "fast"))
     held = "stages of an unknown recipe"
@@ -282,7 +280,7 @@ def check_work_dir(recipe: Recipe, runs: list[Run], work_dir: Path, *, resume: b
                 "recipe's: choose another --work-dir or delete that folder"
             )
         if run.state and (name := changed(run.state.get("files", {}))):
-            what = "has changed" if Path(name).is_file() else "is gone"
+            what = "has changed" if Path(name).is_file() else "is missing"
             raise RecipeError(
                 f"stage '{run.name}' has finished, but its {Path(name).name} {what}: put it back, or delete "
                 f"{run.folder} to train the stage again"
@@ -290,10 +288,10 @@ def check_work_dir(recipe: Recipe, runs: list[Run], work_dir: Path, *, resume: b
 
 
 def check_runs(runs: list[Run], work_dir: Path) -> None:
-    """Build every stage's model and look for every stage's files before anything is trained.
+    """Build every stage's model and check that its files exist before anything is trained.
 
     Raises:
-        RecipeError: names the stage, and the file or what the model says.
+        RecipeError: names the stage, and the file or the model's own message.
     """
     names = {run.stage.name: None for run in runs} | {"work_dir": str(work_dir)}
     seen: set[str] = set()
@@ -317,7 +315,7 @@ def check_runs(runs: list[Run], work_dir: Path) -> None:
 
 
 def _weight_files(value: Any) -> Iterator[tuple[str, str]]:
-    """Name and path of every file of weights that a config asks for."""
+    """Name and path of every file of weights in a config."""
     for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
         if key in ("load_from", "checkpoint", "pretrained") and isinstance(item, str):
             yield key, item
@@ -326,7 +324,7 @@ def _weight_files(value: Any) -> Iterator[tuple[str, str]]:
 
 
 def _missing_list(loader: Mapping | None) -> str | None:
-    """The path of a loader's list, if it has one that is not there."""
+    """The path of a loader's list, if it does not exist."""
     dataset = (loader or {}).get("dataset", {})
     while "dataset" in dataset:  # a wrapper such as RepeatDataset
         dataset = dataset["dataset"]
@@ -336,7 +334,7 @@ def _missing_list(loader: Mapping | None) -> str | None:
 
 
 def _missing(run: Run, key: str, path: str) -> RecipeError:
-    """What is missing, and which environment variable names it, by the config's text."""
+    """The error for a missing file, with the environment variable that sets it, found in the config's text."""
     for name, default in ENVIRONMENT.findall(run.config.text):
         value = os.environ.get(name, default)
         if value and path.startswith(value):
@@ -347,7 +345,7 @@ def _missing(run: Run, key: str, path: str) -> RecipeError:
 
 
 def write_stage_config(run: Run, checkpoints: Mapping[str, str], work_dir: Path) -> Path:
-    """Write what a stage's process runs: placeholders filled, resumed where there is a checkpoint."""
+    """Write the config that a stage's process runs: placeholders filled, resumed where there is a checkpoint."""
     config = Config(fill(run.config.to_dict(), {**checkpoints, "work_dir": str(work_dir)}))
     last = last_checkpoint(run.folder)
     if last is not None:

@@ -1,4 +1,4 @@
-"""What a recipe's trainings are worth: its rows, tested and timed as ``tools/compare.py`` does it, and its bundle."""
+"""The evaluation of a recipe: its rows, tested and timed as in ``tools/compare.py``, and its bundle."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from mmvideoiq.jobs import cache
 from mmvideoiq.jobs.process import finished, log, run_process
 from mmvideoiq.recipes.config import Recipe, Run, fill
 
-DELIVER = "mmvideoiq.recipes.export_stage.deliver"
+EXPORT = "mmvideoiq.recipes.export_stage.export_and_verify"
 LEARNED = "videoiq"  # the row of the trained policy
 
 
 def evaluate(recipe: Recipe, runs: Sequence[Run], work_dir: Path, console: Console) -> dict[str, Any]:
     """Test the rows, and where the recipe names an ``engine`` also export a bundle, run and time it.
 
-    Returns: ``rows``, ``traces`` (files, one per policy seed), ``source``, and where they belong ``kinds`` and
+    Returns: ``rows``, ``traces`` (files, one per policy seed), ``source``, and where there are any ``kinds`` and
         ``bundle``, as in ``summary.json``.
 
     Raises:
@@ -55,7 +55,7 @@ def evaluate(recipe: Recipe, runs: Sequence[Run], work_dir: Path, console: Conso
 
 
 def make_rows(recipe: Recipe, runs: Sequence[Run], bundle: Path | None) -> tuple[Row, ...]:
-    """Float, each fixed precision, random actions as often as the policy's, and the policy, which comes last.
+    """Float, each fixed precision, random actions with the usage of the policy, and the policy, which comes last.
 
     Fixed precisions of a frozen network are those of the first policy seed: the others' network is the same.
     """
@@ -83,8 +83,8 @@ def make_rows(recipe: Recipe, runs: Sequence[Run], bundle: Path | None) -> tuple
     ][:1]
     once = dict(checkpoints=checkpoints[:1]) if frozen else {}
     for bits in ActionSpace.from_cfg(model.actions).precisions:
-        rows.append(row(f"fixed-{bits}", way="precision", value=bits, **once))
-    rows.append(row("random", way="usage_of", value=LEARNED, draws=settings.get("random_draws", 3)))
+        rows.append(row(f"fixed-{bits}", override="precision", value=bits, **once))
+    rows.append(row("random", override="usage_of", value=LEARNED, draws=settings.get("random_draws", 3)))
     return (*rows, row(LEARNED, traced=True))
 
 
@@ -105,7 +105,7 @@ def _export(policy: Row, bundle: Path, engine: str, folder: Path, console: Conso
         shutil.rmtree(bundle, ignore_errors=True)
     log(console, "[bold]bundle[/]  export, and a run of the test list without PyTorch")
     started = time.monotonic()
-    result = run_process(DELIVER, {"job": job}, folder, console)
+    result = run_process(EXPORT, {"job": job}, folder, console)
     files = cache.digests(path for path in bundle.rglob("*") if path.is_file())
     cache.store(state, hash, result=result, files=files)
     finished(console, "bundle", time.monotonic() - started, "")

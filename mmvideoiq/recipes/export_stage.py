@@ -1,4 +1,4 @@
-"""The last step of a recipe: one trained policy becomes a bundle, which runs the test list.
+"""The last step of a recipe: a trained policy is exported as a bundle, which runs the test list.
 
 Labels and decisions are compared with MMAction2's own testing of the same model.
 """
@@ -18,14 +18,14 @@ from mmvideoiq.deploy.export.from_config import export_from_config
 from mmvideoiq.deploy.session import Result, VideoSession
 
 
-def deliver(job: Mapping[str, Any], progress: Callable[..., None]) -> dict[str, Any]:
-    """Export, and run the test list.
+def export_and_verify(job: Mapping[str, Any], progress: Callable[..., None]) -> dict[str, Any]:
+    """Export a policy, run its bundle on the test list and compare with MMAction2's results.
 
     Args:
         job: ``config`` and ``checkpoint`` of a trained policy, ``out``, ``engine``.
         progress: called with a text and the share done.
 
-    Returns: what the bundle is, and what it reached on the test list.
+    Returns: what ``summary.json`` holds as ``bundle``: path, size, accuracy, agreement.
     """
     config = Config.fromfile(job["config"])
     progress("export", 0.0)
@@ -38,9 +38,9 @@ def deliver(job: Mapping[str, Any], progress: Callable[..., None]) -> dict[str, 
         got = list(session.run_many(path for path, _ in clips))
         bundle = session.bundle
     found = [
-        (clip, host, ours)
-        for clip, host, ours in zip(clips, want, got, strict=True)
-        if isinstance(ours, Result)
+        (clip, simulated, result)
+        for clip, simulated, result in zip(clips, want, got, strict=True)
+        if isinstance(result, Result)
     ]
     return dict(
         path=str(job["out"]),
@@ -49,17 +49,19 @@ def deliver(job: Mapping[str, Any], progress: Callable[..., None]) -> dict[str, 
         file_mb=sum(bundle.file_bytes().values()) / 1e6,
         clips=len(clips),
         unreadable=len(clips) - len(found),
-        top1=float(np.mean([ours.label == label for (_, label), _, ours in found])),
-        simulated_top1=float(np.mean([host[0] == label for (_, label), host, _ in found])),
-        same_labels=float(np.mean([host[0] == ours.label for _, host, ours in found])),
-        same_actions=float(np.mean([np.mean(host[1] == ours.actions) for _, host, ours in found])),
-        cost=float(np.mean([ours.cost for _, _, ours in found])),
+        top1=float(np.mean([result.label == label for (_, label), _, result in found])),
+        simulated_top1=float(np.mean([simulated[0] == label for (_, label), simulated, _ in found])),
+        same_labels=float(np.mean([simulated[0] == result.label for _, simulated, result in found])),
+        same_actions=float(
+            np.mean([np.mean(simulated[1] == result.actions) for _, simulated, result in found])
+        ),
+        cost=float(np.mean([result.cost for _, _, result in found])),
     )
 
 
 @torch.inference_mode()
 def _simulate(config: Config, checkpoint: str) -> tuple[list[tuple[str, int]], list[tuple[int, np.ndarray]]]:
-    """The test list (path, label), and what the host's testing makes of it: label and actions (T,) of each."""
+    """The test list (path, label), and MMAction2's prediction of each clip: label and actions (T,)."""
     model = init_recognizer(config, checkpoint, device="cpu")
     loader = Runner.build_dataloader(config.test_dataloader, seed=0)
     infos = [loader.dataset.get_data_info(index) for index in range(len(loader.dataset))]

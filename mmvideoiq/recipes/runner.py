@@ -1,4 +1,4 @@
-"""Runs a recipe: each stage in its own process; finished ones are left alone, interrupted ones go on."""
+"""Runs a recipe: each stage in its own process; finished ones are skipped, interrupted ones resumed."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ TRAIN = "mmvideoiq.recipes.train_stage.train"
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C; the message says where and how to go on."""
+    """Ctrl-C; the message says where and how to resume."""
 
 
 def run_recipe(
     recipe: Recipe, work_dir: Path, *, resume: bool = False, console: Console | None = None
 ) -> dict:
-    """Prepare the data, train all stages in order, compare; returns the summary (see ``comparison.py``).
+    """Prepare the data, train all stages in order, compare; returns the summary (see ``evaluation.py``).
 
     Raises:
-        RecipeError: before training, where recipe, configs or work directory cannot be used.
+        RecipeError: before training, the recipe, a config or the work directory is invalid.
         StageFailed: a stage's process failed.
         Interrupted: Ctrl-C or SIGTERM.
     """
@@ -52,7 +52,7 @@ def run_recipe(
 
 
 def _run(recipe: Recipe, runs: list[Run], work_dir: Path, console: Console) -> dict:
-    go_on = f"{shlex.join(_command(recipe, work_dir))} --resume"
+    resume = f"{shlex.join(_command(recipe, work_dir))} --resume"
     where = "the checks"
     try:
         if recipe.data:
@@ -78,7 +78,7 @@ def _run(recipe: Recipe, runs: list[Run], work_dir: Path, console: Console) -> d
             where = "the evaluation"
             summary |= evaluate(recipe, runs, work_dir, console)
     except KeyboardInterrupt as stop:
-        raise Interrupted(f"Interrupted in {where}. Go on with: {go_on}") from stop
+        raise Interrupted(f"Interrupted in {where}. Go on with: {resume}") from stop
     return summary
 
 
@@ -131,8 +131,8 @@ def _train(run: Run, runs: list[Run], work_dir: Path, count: str, console: Conso
     )
     config = write_stage_config(run, checkpoints, work_dir)
     last = last_checkpoint(run.folder)
-    going_on = f" (going on from its last checkpoint, {last.name})" if last else ""
-    log(console, f"[bold]{count} {run.name}[/]  {os.path.relpath(run.stage.config)}{going_on}")
+    resumed = f" (resumed from its last checkpoint, {last.name})" if last else ""
+    log(console, f"[bold]{count} {run.name}[/]  {os.path.relpath(run.stage.config)}{resumed}")
     started = time.monotonic()
     try:
         metrics = run_process(TRAIN, {"config": str(config)}, run.folder, console, checks=True)

@@ -1,4 +1,4 @@
-"""What trains a stage: MMAction2's runner on the stage's config, in a process of its own."""
+"""Trains a stage: MMAction2's runner on the stage's config, in a process of its own."""
 
 from __future__ import annotations
 

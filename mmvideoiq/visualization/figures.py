@@ -13,7 +13,7 @@ from matplotlib.patches import FancyBboxPatch, Patch, Rectangle
 
 INK, FAINT, SKIP = "#1d2733", "#7b8794", "#b8c0ca"
 PRECISIONS = LinearSegmentedColormap.from_list("precisions", ["#43206f", "#1f6fb2", "#2fb58a"])
-"""From the dearest precision to the cheapest; dark to light, so that it also reads without colours."""
+"""From the most expensive precision to the cheapest; dark to light, so that it is readable without colours."""
 MAX_CLIPS, MAX_FRAMES = 6, 16
 
 
@@ -38,7 +38,7 @@ def _choose_clips(trace: Sequence[Mapping[str, Any]], kinds: Sequence[Sequence[s
 
 
 def _read_frames(clip: Mapping[str, Any], places: Sequence[int]) -> np.ndarray | None:
-    """The clip's frames (T, H, W, 3); None where the file is gone or broken."""
+    """The clip's frames (T, H, W, 3); None where the file is missing or damaged."""
     try:
         return (
             decord.VideoReader(clip["filename"]).get_batch([clip["frame_inds"][i] for i in places]).asnumpy()
@@ -140,19 +140,19 @@ def draw_tradeoff(rows: Sequence[Mapping[str, Any]]) -> Figure:
     figure = Figure(figsize=(6.4, 4.0), dpi=130, facecolor="white")
     axes = figure.add_subplot()
     for row in rows:
-        ours = row["name"] == "videoiq"
-        colour = "#c2410c" if ours else (FAINT if row["name"] == "random" else "#1f6fb2")
+        own = row["name"] == "videoiq"
+        colour = "#c2410c" if own else (FAINT if row["name"] == "random" else "#1f6fb2")
         axes.errorbar(
             row["cost"], 100 * row["top1"], yerr=100 * row.get("top1_std", 0), xerr=row.get("cost_std", 0),
-            fmt="*" if ours else "o", markersize=15 if ours else 7, color=colour, capsize=3,
-            zorder=3 if ours else 2,
+            fmt="*" if own else "o", markersize=15 if own else 7, color=colour, capsize=3,
+            zorder=3 if own else 2,
         )  # fmt: skip
         left = row["cost"] > 0.8
         below = row["name"] == "float"
         axes.annotate(
             row["name"], (row["cost"], 100 * row["top1"]), xytext=(-8 if left else 10, -13 if below else 5),
             textcoords="offset points", ha="right" if left else "left", fontsize=9, color=colour,
-            weight="bold" if ours else "normal",
+            weight="bold" if own else "normal",
         )  # fmt: skip
     axes.set(
         xlabel="mean cost per frame (32 bits = 1, skipped = 0)",
@@ -171,7 +171,7 @@ CURVES = LinearSegmentedColormap.from_list("curves", ["#43206f", "#1f6fb2", "#2f
 
 
 def draw_comparison(rows: Sequence[Mapping[str, Any]], figure_of: str, label: str, accuracy: str) -> Figure:
-    """Accuracy against another figure; rows of one ``curve`` are joined by a line, ours is a star.
+    """Accuracy against another figure; rows of one ``curve`` are joined by a line, those of videoiq are stars.
 
     Args:
         rows: with ``name``, ``curve``, ``top1`` and, where the row has one, its figure and the ``_std`` of both.
@@ -187,16 +187,16 @@ def draw_comparison(rows: Sequence[Mapping[str, Any]], figure_of: str, label: st
     axes = figure.add_subplot()
     for name, points in curves.items():
         points = sorted(points, key=lambda row: row[figure_of])
-        ours = name not in shades
+        own = name not in shades
         axes.errorbar(
             [row[figure_of] for row in points],
             [100 * row["top1"] for row in points],
             xerr=[row.get(f"{figure_of}_std", 0) for row in points],
             yerr=[100 * row.get("top1_std", 0) for row in points],
-            fmt="*" if ours else MARKERS[others.index(name) % len(MARKERS)],
+            fmt="*" if own else MARKERS[others.index(name) % len(MARKERS)],
             linestyle="-" if len(points) > 1 else "none",
-            color="#c2410c" if ours else shades[name], alpha=0.9,
-            markersize=15 if ours else 7, capsize=3, linewidth=1.2, zorder=4 if ours else 3, label=name,
+            color="#c2410c" if own else shades[name], alpha=0.9,
+            markersize=15 if own else 7, capsize=3, linewidth=1.2, zorder=4 if own else 3, label=name,
         )  # fmt: skip
         for row in points if len(points) > 1 else ():
             text = row["name"].rpartition("@")[2]

@@ -1,4 +1,4 @@
-"""What a training came to: a table, ``summary.json``, ``timeline.png`` and the page ``report.html``."""
+"""The result of a recipe: a table, ``summary.json``, ``timeline.png`` and the page ``report.html``."""
 
 from __future__ import annotations
 
@@ -11,22 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
 
 from mmvideoiq.data.synthetic import kinds_of_trace
 from mmvideoiq.evaluation.policy_quality import mean_quality
-from mmvideoiq.fileio import finite, replace_file
+from mmvideoiq.fileio import finite
 from mmvideoiq.visualization.figures import draw_timeline, draw_tradeoff
-from mmvideoiq.visualization.tables import _clock, _html_table, png, table_columns
+from mmvideoiq.visualization.tables import clock, html_table, png, table_columns, terminal_table, write_files
 
 
 def write_all(summary: dict[str, Any], work_dir: Path, *, console: Console | None = None) -> None:
     """Print the table and write ``summary.json``, ``timeline.png`` and ``report.html`` into ``work_dir``.
 
     Args:
-        summary: of ``recipe_runner.run_recipe``. ``traces`` and ``kinds`` in it name files; with
+        summary: of ``recipes.runner.run_recipe``. ``traces`` and ``kinds`` in it name files; with
             ``kinds``, a synthetic set's folder, ``policy_quality`` is added (mean over the policy seeds).
     """
     console = console or Console()
@@ -36,19 +34,13 @@ def write_all(summary: dict[str, Any], work_dir: Path, *, console: Console | Non
     if summary.get("kinds") and traces:
         kinds = kinds_of_trace(traces[0], summary["kinds"])
         summary = summary | {"policy_quality": mean_quality(traces, summary["kinds"], names)}
-    work_dir.mkdir(parents=True, exist_ok=True)
-    replace_file(work_dir / "summary.json", json.dumps(finite(_relative(summary)), indent=1).encode())
     timeline = draw_timeline(traces[0], names, kinds=kinds) if traces else None
+    files: dict[str, bytes | str] = {"summary.json": json.dumps(finite(_relative(summary)), indent=1)}
     if timeline is not None:
-        replace_file(work_dir / "timeline.png", png(timeline))
-    replace_file(work_dir / "report.html", make_page(summary, timeline).encode())
+        files["timeline.png"] = png(timeline)
+    files["report.html"] = make_page(summary, timeline)
     print_table(summary, console)
-    files = [name for name in ("summary.json", "timeline.png", "report.html") if (work_dir / name).is_file()]
-    console.print(
-        f"wrote {', '.join(os.path.relpath(work_dir / name) for name in files)}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    write_files(work_dir, files, console)
 
 
 def _relative(summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,20 +67,11 @@ def print_table(summary: Mapping[str, Any], console: Console) -> None:
         )
         if any(title == "ms/clip" for title, *_ in columns):
             caption += "\nms/clip: measured; float as MMAction2 runs it, the others in the bundle."
-        table = Table(title=f"{summary['recipe']}: {_counts(summary)}", caption=caption, box=SIMPLE)
-        for title, *_ in columns:
-            table.add_column(title, justify="right" if title else "left", no_wrap=True)
-        for cells in zip(*(column[1:] for column in columns), strict=True):
-            table.add_row(*cells, style="bold" if cells[0] == "videoiq" else None)
-        console.print(table)
-    for line in (*quality_lines(summary), *bundle_lines(summary)):
+        title = f"{summary['recipe']}: {_counts(summary)}"
+        console.print(terminal_table(columns, title=title, caption=caption))
+    stages = (f"[dim]{s['name']}: {clock(s['seconds'])}  {s['checkpoint']}[/]" for s in summary["stages"])
+    for line in (*quality_lines(summary), *bundle_lines(summary), *stages):
         console.print(line, highlight=False, soft_wrap=True)
-    for stage in summary["stages"]:
-        console.print(
-            f"[dim]{stage['name']}: {_clock(stage['seconds'])}  {stage['checkpoint']}[/]",
-            highlight=False,
-            soft_wrap=True,
-        )
 
 
 def quality_lines(summary: Mapping[str, Any]) -> list[str]:
@@ -104,14 +87,14 @@ def quality_lines(summary: Mapping[str, Any]) -> list[str]:
 
 
 def bundle_lines(summary: Mapping[str, Any]) -> list[str]:
-    """What the bundle is and does, in sentences; empty where there is none."""
+    """The bundle in sentences; empty where there is none."""
     bundle = summary.get("bundle")
     if not bundle:
         return []
     return [
         f"bundle {os.path.relpath(bundle['path'])}: {bundle['file_mb']:.1f} MB; on {bundle['engine']}, no PyTorch: "
         f"top-1 {100 * bundle['top1']:.1f} % at cost {bundle['cost']:.3f} on {bundle['clips']} clips "
-        f"(the same policy in the host's testing: {100 * bundle['simulated_top1']:.1f} %)",
+        f"(the same policy tested in MMAction2: {100 * bundle['simulated_top1']:.1f} %)",
         f"same label for {100 * bundle['same_labels']:.1f} % of the clips, "
         f"same precision for {100 * bundle['same_actions']:.1f} % of the frames",
     ]
@@ -128,17 +111,17 @@ body { max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
 h1 { margin-bottom: 0 } h2 { margin-top: 2.2rem } p.sub, small { color: #5c6875 }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; display: block; overflow-x: auto }
 th, td { padding: .35rem .8rem; text-align: right; border-bottom: 1px solid #e4e8ed; white-space: nowrap }
-th:first-child, td:first-child { text-align: left } tr.ours { background: #fff3ea; font-weight: 600 }
+th:first-child, td:first-child { text-align: left } tr.own { background: #fff3ea; font-weight: 600 }
 img { max-width: 100%; height: auto } pre { background: #f4f6f8; padding: .8rem; overflow-x: auto }
 """
 
 
 NOTE = """
-Mean ± sample standard deviation over the row's runs; the host's test loop on the test list. Cost: mean over
+Mean ± sample standard deviation over the row's runs; MMAction2's test loop on the test list. Cost: mean over
 frames of min(bits, 8)² / 64, 0 for a skipped one. GFLOPs: the paper's formula (arXiv:2108.10394), in
 multiply-accumulates per clip. BitOPs: MACs × weight bits × activation bits per clip, float layers 32 × 32.
-Random: actions drawn with videoiq's own usage, no clip skipped as a whole; it runs no policy network, so none is
-in its GFLOPs.
+Random: actions drawn with videoiq's own usage, no clip skipped as a whole; it runs no policy network, so
+its GFLOPs include none.
 """
 
 
@@ -155,26 +138,30 @@ def make_page(summary: Mapping[str, Any], timeline: Figure | None) -> str:
     if summary["rows"]:
         parts += [
             "<h2>Accuracy and cost</h2>",
-            _html_table(table_columns(summary["rows"])),
+            html_table(table_columns(summary["rows"])),
             f"<p><small>{NOTE}</small></p>",
             _image(draw_tradeoff(summary["rows"]), "accuracy against cost"),
         ]
     if quality_lines(summary):
-        items = "".join(f"<li>{html.escape(line)}</li>" for line in quality_lines(summary))
-        parts.append(f"<h2>Against the right policy</h2><ul>{items}</ul>{_quality_table(summary)}")
+        parts.append(
+            f"<h2>Against the right policy</h2>{_items(quality_lines(summary))}{_quality_table(summary)}"
+        )
     if bundle_lines(summary):
-        items = "".join(f"<li>{html.escape(line)}</li>" for line in bundle_lines(summary))
-        parts.append(f"<h2>The bundle</h2><ul>{items}</ul><p><small>{TIMES}</small></p>")
+        parts.append(f"<h2>The bundle</h2>{_items(bundle_lines(summary))}<p><small>{TIMES}</small></p>")
     if timeline is not None:
         parts += ["<h2>Frames and their precision</h2>", _image(timeline, "frames with the precision chosen")]
-    parts += ["<h2>Stages</h2>", _html_table(_stage_columns(summary["stages"]))]
-    parts += ["<h2>Again</h2>", f"<pre>{html.escape(summary['command'])}</pre>"]
+    parts += ["<h2>Stages</h2>", html_table(_stage_columns(summary["stages"]))]
+    parts += ["<h2>To run it again</h2>", f"<pre>{html.escape(summary['command'])}</pre>"]
     source = ", ".join(f"{key} {value}" for key, value in summary.get("source", {}).items())
     parts.append(f"<p><small>{html.escape(source)}</small></p>")
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>'
     body = "\n".join(parts)
     head += f"<style>{STYLE}</style>"
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{body}\n</body></html>\n'
+
+
+def _items(lines: Sequence[str]) -> str:
+    return f"<ul>{''.join(f'<li>{html.escape(line)}</li>' for line in lines)}</ul>"
 
 
 def _counts(summary: Mapping[str, Any]) -> str:
@@ -194,13 +181,13 @@ def _quality_table(summary: Mapping[str, Any]) -> str:
     names = list(next(iter(usage.values())))
     columns = [["frames", *usage]]
     columns += [[f"{name} %", *(f"{100 * shares[name]:.1f}" for shares in usage.values())] for name in names]
-    return _html_table(columns)
+    return html_table(columns)
 
 
 def _stage_columns(stages: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     return [
         ["stage", *(stage["name"] for stage in stages)],
-        ["time", *(_clock(stage["seconds"]) for stage in stages)],
+        ["time", *(clock(stage["seconds"]) for stage in stages)],
         ["top-1 %", *("" if stage["top1"] is None else f"{100 * stage['top1']:.1f}" for stage in stages)],
         ["config", *(stage["config"] for stage in stages)],
         ["checkpoint", *(stage["checkpoint"] for stage in stages)],

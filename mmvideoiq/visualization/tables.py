@@ -1,15 +1,23 @@
-"""Rows as the columns of a table, for the terminal, Markdown and HTML."""
+"""Tables of rows, made column by column, for the terminal, Markdown and HTML."""
 
 from __future__ import annotations
 
 import html
 import io
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
 
 from mmvideoiq.actions import action_of
+from mmvideoiq.fileio import replace_file
+
+Columns = Sequence[Sequence[str]]  # of each column the title, then a cell per line
 
 
 def action_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -26,17 +34,14 @@ def action_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def table_columns(rows: Sequence[Mapping[str, Any]], accuracy: str = "top-1 %") -> list[list[str]]:
     """The table column by column: title, then a cell per row; ``accuracy`` is the title of the first figure."""
     names = action_names(rows)
+    timed = any("ms_per_clip" in row for row in rows)
     return [
         ["", *(row["name"] for row in rows)],
         [accuracy, *(_percent(row) for row in rows)],
         ["cost", *(f"{row['cost']:.3f}" for row in rows)],
         ["GFLOPs", *(f"{row['gflops']:.2g}" for row in rows)],
         ["GBitOPs", *(f"{row['bitops'] / 1e9:.2g}" for row in rows)],
-        *(
-            [["ms/clip", *(_milliseconds(row) for row in rows)]]
-            if any("ms_per_clip" in row for row in rows)
-            else []
-        ),
+        *([["ms/clip", *(_milliseconds(row) for row in rows)]] if timed else []),
         [
             f"{'/'.join(names)} %",
             *("/".join(f"{100 * row['usage'].get(name, 0):.0f}" for name in names) for row in rows),
@@ -54,7 +59,8 @@ def _percent(row: Mapping[str, Any]) -> str:
     return text if row.get("runs", 1) < 2 else f"{text} ± {100 * row['top1_std']:.1f}"
 
 
-def _clock(seconds: float | None) -> str:
+def clock(seconds: float | None) -> str:
+    """Minutes and seconds."""
     return "?" if seconds is None else f"{seconds // 60:.0f}:{seconds % 60:02.0f}"
 
 
@@ -64,10 +70,44 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _html_table(columns: Sequence[Sequence[str]]) -> str:
+def _lines(columns: Columns) -> Iterator[tuple[tuple[str, ...], bool]]:
+    """Below the titles: the cells of each line, and whether it is the method's own."""
+    for cells in zip(*(column[1:] for column in columns), strict=True):
+        yield cells, cells[0].startswith("videoiq")
+
+
+def terminal_table(columns: Columns, *, title: str, caption: str) -> Table:
+    table = Table(title=title, caption=caption, box=SIMPLE)
+    for name, *_ in columns:
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+    for cells, own in _lines(columns):
+        table.add_row(*cells, style="bold" if own else None)
+    return table
+
+
+def markdown_table(columns: Columns) -> str:
+    def line(cells: Iterable[str]) -> str:
+        return f"| {' | '.join(cell.strip().replace('|', escaped) for cell in cells)} |"
+
+    escaped = "\\|"
+    head = "|" + "|".join(["---"] + ["---:"] * (len(columns) - 1)) + "|"
+    return "\n".join(
+        [line(column[0] for column in columns), head, *(line(cells) for cells, _ in _lines(columns))]
+    )
+
+
+def html_table(columns: Columns) -> str:
     head = "".join(f"<th>{html.escape(column[0])}</th>" for column in columns)
     lines = [f"<tr>{head}</tr>"]
-    for cells in zip(*(column[1:] for column in columns), strict=True):
-        mark = ' class="ours"' if cells[0] == "videoiq" else ""
+    for cells, own in _lines(columns):
+        mark = ' class="own"' if own else ""
         lines.append(f"<tr{mark}>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
     return f"<table>{''.join(lines)}</table>"
+
+
+def write_files(folder: Path, files: Mapping[str, bytes | str], console: Console) -> None:
+    """Write each file by an atomic rename, and print their names."""
+    for name, content in files.items():
+        replace_file(folder / name, content if isinstance(content, bytes) else content.encode())
+    names = ", ".join(os.path.relpath(folder / name) for name in files)
+    console.print(f"wrote {names}", highlight=False, soft_wrap=True)

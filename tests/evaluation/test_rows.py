@@ -180,13 +180,13 @@ BAD_ROWS = [
     (dict(checkpoint="."), "row 'x': no checkpoint in the folder ."),
     (dict(checkpoint=[]), "there is no checkpoint"),
     (dict(config="gone.py"), "row 'x': config gone.py does not exist"),
-    (dict(bundle="gone"), "row 'x': gone is no bundle"),
+    (dict(bundle="gone"), "row 'x': gone is not a bundle"),
     (dict(speed=3), "unknown key 'speed'"),
     (dict(precision=4, budget=0.3), "precision and budget exclude one another"),
     (dict(precision=[4, 2]), "must be a single value"),
     (dict(threshold=[]), "must be a single value"),
-    (dict(usage_of="y"), "usage_of='y' names no other row"),
-    (dict(usage_of="x"), "usage_of='x' names no other row"),
+    (dict(usage_of="y"), "usage_of='y' is not another row"),
+    (dict(usage_of="x"), "usage_of='x' is not another row"),
 ]
 
 
@@ -201,7 +201,7 @@ def test_rows_that_cannot_be_read(trained, change, message, monkeypatch, tmp_pat
 
 def test_names_are_unique_and_there_are_rows(trained):
     twice = [entry(trained, "x", "float"), entry(trained, "x", "exit")]
-    with pytest.raises(RowError, match="row 'x': the name stands twice"):
+    with pytest.raises(RowError, match="row 'x': the name is used twice"):
         make_rows(twice, folder=trained)
     with pytest.raises(RowError, match="no rows"):
         make_rows([], folder=trained)
@@ -222,19 +222,23 @@ def test_names_are_unique_and_there_are_rows(trained):
         ),
         ("float", dict(cfg_options={"model.backbone.stage_blocks": (1, 2)}), "lacks 10 of the weights"),
         ("float", dict(cfg_options={"model.backbone.type": "Nowhere"}), "the model cannot be built"),
-        ("float", dict(cfg_options={"model.type": "Recognizer3D"}), "does not say what its predictions cost"),
+        (
+            "float",
+            dict(cfg_options={"model.type": "Recognizer3D"}),
+            "does not report the cost of its predictions",
+        ),
         (
             "float",
             dict(cfg_options={"test_dataloader.dataset.ann_file": "gone.txt"}),
             "test list not found: gone.txt",
         ),
         ("float", dict(cfg_options={"test_evaluator": None}), "has no test_evaluator"),
-        ("float", dict(precision=4), "precision=4 is nothing for a UniformRecognizer"),
+        ("float", dict(precision=4), "precision=4 does not apply to a UniformRecognizer"),
         ("float", dict(threshold=0.5), "the model cannot be built"),
         ("any", dict(precision=8), "precision=8: precision 8 is not one of"),
         ("videoiq", dict(precision=8), "precision=8: no action 8"),
         ("ensemble", dict(precision=4), "runs all its precisions"),
-        ("any", dict(budget=0.2), "budget=0.2 is nothing for a FixedPrecisionRecognizer"),
+        ("any", dict(budget=0.2), "budget=0.2 does not apply to a FixedPrecisionRecognizer"),
     ],
 )
 def test_rows_that_do_not_fit(trained, model, more, message):
@@ -356,7 +360,7 @@ def test_mistakes_are_one_line(compare, trained, capsys):
         (["--row", "a", given[0], "gone.pth"], "row 'a': checkpoint not found: gone.pth"),
         (
             ["--row", "a", *given, "--row", "a", *given],
-            "row 'a': the name stands twice; every row needs its own",
+            "row 'a': the name is used twice; every row needs its own",
         ),
     ]:
         assert compare.main(argv) == 2

@@ -142,7 +142,7 @@ def write_recipe(toy: Path, text: str) -> Path:
         ("name = 'x'\nstages = [dict(name='a', config='stage.py')] * 2", "no other stage or folder"),
         (
             "name = 'x'\nstages = [dict(name='a', config='stage.py', cfg_options=dict(load_from='{b}'))]",
-            "'{b}' names no earlier stage",
+            "'{b}' is not an earlier stage",
         ),
         (
             "name = 'x'\nstages = [dict(name='a', config='stage.py', seeds=[0, 1]),"
@@ -336,7 +336,7 @@ def test_what_a_finished_stage_left_behind_must_be_whole(toy, tmp_path, in_proce
         path = work / "first" / name
         whole = path.read_bytes()
         damage(path)
-        what = "has changed" if path.is_file() else "is gone"
+        what = "has changed" if path.is_file() else "is missing"
         with pytest.raises(
             RecipeError, match=rf"stage 'first' has finished, but its {name} {what}: put it back"
         ):
@@ -529,7 +529,7 @@ def test_ctrl_c_and_resume_on_the_command_line(toy, tmp_path):
 
     resumed = subprocess.run([*command, "--resume"], **options, timeout=120)
     assert resumed.returncode == 0, resumed.stderr
-    assert "going on from its last checkpoint, epoch_" in resumed.stdout
+    assert "resumed from its last checkpoint, epoch_" in resumed.stdout
     assert (work / "first/state.json").stat().st_mtime_ns == first
     assert len(json.loads((work / "summary.json").read_text())["stages"]) == 3
 

@@ -1,1 +1,1 @@
-"""What our parts cost beside the plain network and beside what a user would pick instead."""
+"""Training and inference compared with the float network and with other tools."""

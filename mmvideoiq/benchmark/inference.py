@@ -1,4 +1,4 @@
-"""What inference costs: ours beside what a user would pick instead, interleaved in one run.
+"""The cost of inference: mmvideoiq beside its peers, interleaved in one run.
 
 Every contender, made in ``prepared.py``, has a process of its own (``contenders.py``), of which one computes at a time.
 All take the same frames, uint8 (T, H, W, 3), to a label, or a video file to a label.
@@ -37,8 +37,8 @@ def measure_inference(
 
     Args:
         folder: for the contenders' files and logs.
-        log: told what is prepared.
-        begin: told a label and a number of steps, gives what to call after each.
+        log: called with what is being prepared.
+        begin: called with a label and a number of steps; returns what is called after each.
     """
     specs = prepared(settings, folder, log)
     specs = {name: spec for name, spec in specs.items() if name in (settings.only or specs)}
@@ -53,20 +53,20 @@ def measure_inference(
             for task, label in (("model", "frames to label"), ("total", "file to label"))
         }
         sizes = {name: worker.ask("size") for name, worker in workers.items()}
-        ours = {name: workers[name] for name in MIXES if name in workers}
-        advance = begin("parts of ours", (settings.warmup + settings.repeats) * len(ours))
-        parts = measure_parts(ours, settings, advance)
-        usages = {name: worker.ask("usage") for name, worker in ours.items()}
+        own = {name: workers[name] for name in MIXES if name in workers}
+        advance = begin("parts of mmvideoiq", (settings.warmup + settings.repeats) * len(own))
+        parts = measure_parts(own, settings, advance)
+        usages = {name: worker.ask("usage") for name, worker in own.items()}
     rows = [make_row(name, rounds, sizes[name]) for name in specs]
     for row in rows:
-        if row["name"] in ours:
+        if row["name"] in own:
             name = row["name"]
             row |= usages[name] | predicted_latency(
                 usages[name]["usage"], parts[name], row["ms_per_clip_model"], settings.frames
             )
     return dict(
         rows=rows,
-        times_faster={name: times_faster(name, rounds["model"]) for name in ours},
+        times_faster={name: times_faster(name, rounds["model"]) for name in own},
         settings={key: getattr(settings, key) for key in settings.__dataclass_fields__},
         usage=dict(zip(("high", "middle", "low", "skip"), USAGE, strict=True)),
         **environment(),
@@ -98,7 +98,7 @@ def times_faster(name: str, seconds: Mapping[str, Sequence[float]]) -> dict[str,
 def measure_parts(
     workers: Mapping[str, Worker], settings: InferSettings, advance: Callable[[], None]
 ) -> dict[str, dict[str, Any]]:
-    """Medians of ``parts`` and ``push`` of our contenders."""
+    """Medians of ``parts`` and ``push`` of mmvideoiq's contenders."""
     runs = {name: lambda w=worker: w.ask("parts") | w.ask("push") for name, worker in workers.items()}
     found = interleave(runs, warmup=settings.warmup, repeats=settings.repeats, advance=advance)
     return {
@@ -116,21 +116,21 @@ def measure_parts(
 def predicted_latency(
     usage: Mapping[str, float], parts: Mapping[str, Any], measured: float, frames: int
 ) -> dict[str, Any]:
-    """What the engine's own times per frame promise for this usage, beside what was measured.
+    """The latency predicted from the engine's own times per frame for this usage, beside what was measured.
 
     Returns: ``ms_per_frame`` of each network; ``promised_ms`` of a clip without the policy and with it;
         ``overhead``, what policy, grouping, dispatch and averaging add to the former, as a share of it;
-        ``share_of_promise``, the gain that is left of what the times with the policy promise;
+        ``share_of_promise``, the prediction with the policy over what was measured;
         ``push_overhead``, what ``push`` adds to the networks' own time for the same frames one by one.
     """
     per_frame = {name: ms / frames for name, ms in parts["ms"].items()}
-    promised = sum(share * frames * per_frame.get(name, 0.0) for name, share in usage.items())
-    with_policy = promised + parts["ms"]["policy"]
+    predicted = sum(share * frames * per_frame.get(name, 0.0) for name, share in usage.items())
+    with_policy = predicted + parts["ms"]["policy"]
     return dict(
         ms_per_frame=per_frame,
-        promised_ms=promised,
+        promised_ms=predicted,
         promised_ms_with_policy=with_policy,
-        overhead=measured / promised - 1,
+        overhead=measured / predicted - 1,
         share_of_promise=with_policy / measured,
         push_overhead=parts["push"] - 1,
     )
@@ -166,7 +166,7 @@ def measure_trained(
     threads: int,
     begin: Callable[[str, int], Callable[[], None]] = lambda label, total: lambda: None,
 ) -> list[dict[str, Any]]:
-    """Accuracy against time of exported models: as trained, and along the budget dial.
+    """Accuracy against time of exported models: as trained, and at several budgets.
 
     Args:
         bundles: name -> path.
@@ -212,7 +212,7 @@ def measure_trained(
 
 
 def budgets(curve: Sequence[Mapping[str, Any]] | None, count: int = 5) -> list[float]:
-    """Mean costs spread evenly over what a bundle's dial can reach; none where it has no curve."""
+    """Mean costs spread evenly over the range of a bundle's budget curve; none where it has no curve."""
     if not curve:
         return []
     return [float(cost) for cost in np.linspace(curve[-1]["cost"], curve[0]["cost"], count)]

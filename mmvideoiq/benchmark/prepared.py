@@ -1,6 +1,6 @@
 """The contenders of the inference benchmark: settings, files, and the specs that ``contenders.py`` runs.
 
-All are one network with random weights of one seed: the host's, its exports, and ours as bundles.
+All are one network with random weights of one seed: MMAction2's, its exports, and mmvideoiq's bundles.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class InferSettings:
     weight: str = "nested"
     per_channel: bool = False  # nested and lsq: a weight scale for each output channel, not one for the layer
     float_stem: bool = False  # as in the paper: the frame and the first convolution stay float
-    only: Sequence[str] = ()  # of the contenders; none named: all
+    only: Sequence[str] = ()  # of the contenders; empty for all
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.only) - {*PEERS, *MIXES})
@@ -76,15 +76,15 @@ def prepared(settings: InferSettings, folder: Path, log: Callable[[str], None]) 
             log(f"contenders of an earlier run: {folder}")
             return found["specs"]
         file.unlink()
-    with quiet_host():
+    with quiet():
         specs = prepare(settings, folder, log)
     write_text(file, json.dumps(dict(settings=wanted, specs=specs)))
     return specs
 
 
 @contextmanager
-def quiet_host() -> Iterator[None]:
-    """Without what the host logs of every parameter it fills, and what exporters print and warn of."""
+def quiet() -> Iterator[None]:
+    """Silence MMAction2's log of each initialized parameter, and the output and warnings of exporters."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -198,7 +198,7 @@ def _channels(depth: int) -> int:
 
 
 def write_peers(settings: InferSettings, folder: Path, frames: np.ndarray) -> dict[str, str]:
-    """The host's TSN with random weights: config, checkpoint, ONNX, OpenVINO, OpenVINO after static quantization."""
+    """MMAction2's TSN with random weights: config, checkpoint, ONNX, OpenVINO, OpenVINO after static quantization."""
     import nncf
     import openvino as ov
     import torch
@@ -229,7 +229,7 @@ def write_peers(settings: InferSettings, folder: Path, frames: np.ndarray) -> di
     model.eval()
     torch.save({"state_dict": model.state_dict()}, files["checkpoint"])
 
-    class Whole(torch.nn.Module):
+    class EndToEnd(torch.nn.Module):
         """Frames to probabilities: what the engines are given."""
 
         def __init__(self) -> None:
@@ -242,9 +242,11 @@ def write_peers(settings: InferSettings, folder: Path, frames: np.ndarray) -> di
             x = ((frames.float() - self.mean) / self.std).permute(0, 3, 1, 2)
             return self.classifier(self.backbone(x).mean((2, 3)).mean(0, keepdim=True)).softmax(-1)
 
-    whole, sample = Whole().eval(), torch.from_numpy(frames)
-    torch.onnx.export(whole, (sample,), files["onnx"], dynamo=False)
-    converted = ov.convert_model(whole, example_input=sample, input=[ov.PartialShape(list(sample.shape))])
+    end_to_end, sample = EndToEnd().eval(), torch.from_numpy(frames)
+    torch.onnx.export(end_to_end, (sample,), files["onnx"], dynamo=False)
+    converted = ov.convert_model(
+        end_to_end, example_input=sample, input=[ov.PartialShape(list(sample.shape))]
+    )
     ov.save_model(converted, files["openvino"], compress_to_fp16=False)
     nncf.set_log_level(logging.ERROR)
     noise = np.random.default_rng(1).integers(-20, 21, (CALIBRATION_CLIPS, *frames.shape))
@@ -255,7 +257,7 @@ def write_peers(settings: InferSettings, folder: Path, frames: np.ndarray) -> di
 
 
 def write_bundle(settings: InferSettings, path: Path, precisions: Sequence[int], frames: np.ndarray) -> None:
-    """Ours with random weights: the same backbone, clips fitted to the frames, a MobileNetV2 policy."""
+    """A bundle with random weights: the same backbone, clips fitted to the frames, a MobileNetV2 policy."""
     import torch
     from mmaction.registry import MODELS
 

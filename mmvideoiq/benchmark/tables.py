@@ -1,4 +1,4 @@
-"""What was measured, as tables for the terminal and as a drawing."""
+"""Measurements as tables for the terminal and as a drawing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def show_training(result: Mapping[str, Any], console: Console) -> None:
 
 
 def show_inference(result: Mapping[str, Any], console: Console) -> None:
-    """The rows of ``measure_inference`` and ``measure_trained``, then how many times faster ours are."""
+    """The rows of ``measure_inference`` and ``measure_trained``, then how many times faster mmvideoiq is."""
     title = None
     if "settings" in result:
         title = "ResNet-{depth}, {frames} frames at {size}, {threads} threads pinned".format(
@@ -63,7 +63,7 @@ def show_inference(result: Mapping[str, Any], console: Console) -> None:
     if any(result.get("times_faster", {}).values()):
         console.print(faster(result["times_faster"]))
     if any("promised_ms" in row for row in result["rows"]):
-        console.print(promises(result["rows"]))
+        console.print(predictions(result["rows"]))
         console.print(
             "promised: usage x the engine's own times per frame; overhead: what policy, grouping, dispatch and "
             "averaging add to it;\nshare: of the gain promised, the policy's time included; push: what it adds to "
@@ -72,7 +72,7 @@ def show_inference(result: Mapping[str, Any], console: Console) -> None:
 
 
 def faster(times: Mapping[str, Mapping[str, Any]]) -> Table:
-    """How many times faster ours are, in the middle of the rounds and in its quartiles."""
+    """How many times faster mmvideoiq is: medians and quartiles of the rounds."""
     bases = list(next(iter(times.values())))
     table = Table("times faster than", *bases, box=SIMPLE)
     for name, ratios in times.items():
@@ -81,8 +81,8 @@ def faster(times: Mapping[str, Mapping[str, Any]]) -> Table:
     return table
 
 
-def promises(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Milliseconds per frame of each of our networks, and what is left of their promise."""
+def predictions(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Milliseconds per frame of each network, and predicted beside measured latency."""
     table = Table(
         "", "ms per frame", "promised ms", "with policy", "overhead %", "share %", "push %", box=SIMPLE
     )

@@ -1,7 +1,7 @@
-"""Measure training and simulated evaluation beside the plain float network they are made of.
+"""Measures training and simulated evaluation beside the float network that they are made of.
 
-Ratios are of pairs measured in one round, so that whatever else the machine does weighs on both sides. Beside
-the clock stands the processor time, which other programs disturb less.
+Ratios are of pairs measured in one round, so that other load on the machine affects both sides. The
+processor time, which other programs disturb less, is given beside the clock.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mmvideoiq.latency.environment import describe_environment
 from mmvideoiq.latency.interleave import interleave
 from mmvideoiq.quant.quantizers import WEIGHT_QUANTIZERS
 
-# name -> config of the host's backbone, width of its features
+# name -> config of MMAction2's backbone, width of its features
 BACKBONES: dict[str, tuple[dict[str, Any], int]] = {
     "resnet18": (dict(type="ResNet", depth=18, pretrained=None), 512),
     "resnet50": (dict(type="ResNet", depth=50, pretrained=None), 2048),
@@ -76,12 +76,12 @@ class TrainSettings:
 
 
 def build_models(settings: TrainSettings) -> dict[str, nn.Module]:
-    """Of one backbone: the host's float recognizer; with a teacher, all precisions at once and VideoIQ."""
+    """Three recognizers of one backbone: MMAction2's float one and, with a teacher, any-precision and VideoIQ."""
     init_default_scope("mmaction")
     backbone, width = BACKBONES[settings.backbone]
     head = dict(num_classes=CLASSES, in_channels=width, topk=(1, 5), average_clips="prob")
     float_model = dict(type="Recognizer2D", backbone=backbone, cls_head=dict(type="TSNHead", **head))
-    ours = dict(
+    common = dict(
         backbone=dict(
             type="AnyPrecisionBackbone",
             backbone=backbone,
@@ -94,7 +94,7 @@ def build_models(settings: TrainSettings) -> dict[str, nn.Module]:
     )
     configs = {
         "float": float_model,
-        "any_precision": dict(type="AnyPrecisionRecognizer", cls_head=dict(type="TSNHead", **head), **ours),
+        "any_precision": dict(type="AnyPrecisionRecognizer", cls_head=dict(type="TSNHead", **head), **common),
         "policy": dict(
             type="VideoIQRecognizer",
             cls_head=dict(type="FrameAverageHead", **head),
@@ -106,14 +106,14 @@ def build_models(settings: TrainSettings) -> dict[str, nn.Module]:
             ),
             actions=[*(dict(bits=bits) for bits in PRECISIONS), dict(skip=1)],
             frozen=("backbone",),
-            **ours,
+            **common,
         ),
     }
     return {name: MODELS.build(cfg) for name, cfg in configs.items()}
 
 
 def make_train_step(model: nn.Module, clips: Tensor) -> Callable[[], None]:
-    """A step as the host's loop takes it, always on the same clips: forward, losses, backward, optimizer."""
+    """A step of MMAction2's training loop, always on the same clips: forward, losses, backward, optimizer."""
     model.train()
     samples = [ActionDataSample().set_gt_label(i % CLASSES) for i in range(len(clips))]
     learned = [p for p in model.parameters() if p.requires_grad]
@@ -127,7 +127,7 @@ def make_train_step(model: nn.Module, clips: Tensor) -> Callable[[], None]:
 
 
 def make_evaluation(model: nn.Module, clips: Tensor) -> Callable[[], None]:
-    """Predictions of ``clips`` as the host's test loop asks for them. Puts the model in eval mode."""
+    """Predictions of ``clips`` as in MMAction2's test loop. Puts the model in eval mode."""
     model.eval()
 
     @torch.no_grad()
@@ -190,9 +190,9 @@ def timed(run: Callable[[], None]) -> Times:
     return Times(time.perf_counter() - clock, time.process_time() - processor)
 
 
-def paired(ours: Sequence[float], base: Sequence[float]) -> dict[str, Any]:
+def paired(times: Sequence[float], base: Sequence[float]) -> dict[str, Any]:
     """Ratios of the pairs of each round: their median, quartiles, range, and all of them."""
-    pairs = [a / b for a, b in zip(ours, base, strict=True)]
+    pairs = [a / b for a, b in zip(times, base, strict=True)]
     low, middle, high = statistics.quantiles(pairs, method="inclusive") if len(pairs) > 1 else pairs * 3
     return dict(median=middle, quartiles=[low, high], range=[min(pairs), max(pairs)], pairs=pairs)
 

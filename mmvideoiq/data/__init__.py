@@ -1,4 +1,4 @@
-"""Clips: synthetic ones whose right policy is known, a user's own folder, published lists, a dataset with checks.
+"""Clips: synthetic ones with a known right policy, a user's own folder, published lists, datasets with checks.
 
-Importing the package is light; ``mmvideoiq.data.dataset`` registers the dataset with the host.
+Importing the package is light; ``mmvideoiq.data.dataset`` registers the dataset with MMAction2.
 """

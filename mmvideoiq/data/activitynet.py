@@ -43,10 +43,10 @@ def read_activitynet_json(path: str | Path, classes_file: str | Path | None = No
         except (KeyError, TypeError):
             raise ValueError(f"{where}: needs 'subset' and 'annotations' with a 'label' each") from None
         if subset not in subsets:
-            raise ValueError(f"{where}: subset {subset!r} is none of {', '.join(subsets)}")
+            raise ValueError(f"{where}: subset {subset!r} is not one of {', '.join(subsets)}")
         unknown = next((label for label in names if label not in numbers), None)
         if unknown is not None:
-            raise ValueError(f"{where}: {unknown!r} is none of the {len(classes)} classes")
+            raise ValueError(f"{where}: {unknown!r} is not one of the {len(classes)} classes")
         if subset != "testing" and not names:
             bare += 1
         else:

@@ -5,7 +5,7 @@ Two layouts are known, their columns split by a separator that differs from publ
     path frames label [label ...]          one line a video; AR-Net and those who follow it
     path start end label [label ...]       frames start..end, start 0 or 1; action-recognition-pytorch, AdaMML
 
-ActivityNet's own JSON is read in ``activitynet.py``. Every fault is a ValueError of one line that names file,
+ActivityNet's own JSON is read in ``activitynet.py``. Every error is a ValueError of one line that names file,
 line and value.
 """
 
@@ -25,10 +25,10 @@ SEPARATORS = {",": "','", ";": "';'", " ": "a space", "\t": "a tab"}
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What is fixed for one benchmark.
+    """The properties of one benchmark.
 
-    ``separator`` splits the columns of its published lists, ``delimiter`` path and labels in the lists we
-    write: the host's ``VideoDataset`` splits at every delimiter, so where names hold spaces it is ``;``.
+    ``separator`` splits the columns of its published lists, ``delimiter`` path and labels in the lists that
+    are written: MMAction2's ``VideoDataset`` splits at every delimiter, so it is ``;`` where names hold spaces.
     """
 
     title: str
@@ -56,8 +56,8 @@ BENCHMARKS = {
 class Clip:
     """One annotated video.
 
-    ``path``: as published, without a video's ending; ``labels``: without repeats, in order of first
-    appearance; ``frames``: None where the annotation does not tell; ``where``: file and line.
+    ``path``: as published, without a video's suffix; ``labels``: without repeats, in order of first
+    appearance; ``frames``: None where the annotation has no count; ``where``: file and line.
     """
 
     path: str
@@ -68,7 +68,7 @@ class Clip:
 
 @dataclass
 class Annotations:
-    """``splits``: {"train": clips, ...}; ``notes``: what a user should know, a sentence each."""
+    """``splits``: {"train": clips, ...}; ``notes``: remarks for the user, a sentence each."""
 
     classes: list[str]
     splits: dict[str, list[Clip]]
@@ -98,7 +98,7 @@ def read_classes(path: str | Path, benchmark: Benchmark) -> list[str]:
         if not name:
             raise ValueError(f"{path}, line {i}: empty; each line is the name of a class")
         if name in first:
-            raise ValueError(f"{path}, line {i}: class {name!r} stands in line {first[name]} as well")
+            raise ValueError(f"{path}, line {i}: class {name!r} is also in line {first[name]}")
         first[name] = i
     check_count(list(first), benchmark, where=str(path))
     return list(first)
@@ -133,7 +133,7 @@ def read_lists(
                 f"({shared[0].where}, {first[shared[0].path].where})"
             )
         first.update((clip.path, clip) for clip in clips if clip.path not in first)
-        found.notes += _odd_folders(clips, found.classes, benchmark)
+        found.notes += _folder_notes(clips, found.classes, benchmark)
     return found
 
 
@@ -146,8 +146,8 @@ def read_list(path: str | Path, benchmark: Benchmark, *, separator: str | None =
     Raises:
         FileNotFoundError: no such file.
         ValueError: the list is empty; a line has too few columns, another separator, a count or a label that
-        is not a number, an unknown class, several classes where one is allowed, or a path that stands in an
-        earlier line. The message names file, line and value.
+        is not a number, an unknown class, several classes where one is allowed, or a path of an earlier
+        line. The message names file, line and value.
     """
     separator = benchmark.separator if separator is None else separator
     if not separator:
@@ -171,7 +171,7 @@ def read_list(path: str | Path, benchmark: Benchmark, *, separator: str | None =
         labels = list(dict.fromkeys(labels))
         _check_labels(labels, benchmark, where=f"{where}: {line!r}")
         if name in clips:
-            raise ValueError(f"{where}: {name!r} stands in line {clips[name].where.split()[-1]} as well")
+            raise ValueError(f"{where}: {name!r} is also in line {clips[name].where.split()[-1]}")
         clips[name] = Clip(name, tuple(labels), frames, where)
     if not clips:
         raise ValueError(f"{path} is empty; it needs lines {_layout(separator)}")
@@ -179,7 +179,7 @@ def read_list(path: str | Path, benchmark: Benchmark, *, separator: str | None =
 
 
 def read_text(path: str | Path, what: str) -> str:
-    """The text of a file; ``what`` it holds stands in the error if there is none."""
+    """The text of a file; an error names ``what`` it should hold."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"no file {path} ({what})")
     try:
@@ -206,7 +206,7 @@ def _columns(line: str, benchmark: Benchmark, separator: str, *, where: str) -> 
     if other is not None:
         raise ValueError(
             f"{where}: {line!r} is separated by {SEPARATORS[other]}, not by "
-            f"{SEPARATORS.get(separator, repr(separator))}; say so with --separator {other!r}"
+            f"{SEPARATORS.get(separator, repr(separator))}; use --separator {other!r}"
         )
     needs = f"{benchmark.title} needs {_layout(separator)}"
     if len(texts) < 2 or not name:
@@ -252,8 +252,8 @@ def check_count(classes: Sequence[str], benchmark: Benchmark, *, where: str) -> 
         )
 
 
-def _odd_folders(clips: Sequence[Clip], classes: Sequence[str], benchmark: Benchmark) -> list[str]:
-    """Notes on folders that are named otherwise than their class; only where folders are classes."""
+def _folder_notes(clips: Sequence[Clip], classes: Sequence[str], benchmark: Benchmark) -> list[str]:
+    """Notes on folders with another name than their class; only where folders are classes."""
     if benchmark.multi_class:
         return []
     pairs = Counter((clip.path.split("/")[0], clip.labels[0]) for clip in clips if clip.path.count("/") == 1)

@@ -1,4 +1,4 @@
-"""Is every video of a list there, readable and long enough?"""
+"""Checks that every video of a list exists, is readable and long enough."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def check_list(
     resume: bool = False,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Look at every video of a list and say which to mend or drop.
+    """Check every video of a list and report which are to be repaired or dropped.
 
-    Lines are ``path label [label ...]`` with any one of ``;``, ``,``, space or tab between, told by the first
-    line; a path without an ending is an ``.mp4``, as for the host.
+    Lines are ``path label [label ...]`` with any one of ``;``, ``,``, space or tab between, as in the first
+    line; a path without a suffix is an ``.mp4``, as in MMAction2.
 
     Args:
         data_root: folder that the paths start from (a config's ``data_root`` and ``data_prefix``).
@@ -54,8 +54,8 @@ def check_list(
     Raises:
         FileNotFoundError: no such list. NotADirectoryError: no such folder.
         FileExistsError: a run was interrupted, and ``resume`` is False.
-        ValueError: a number out of range, an empty list, a line that is no path with labels, none of the
-        videos is there, ``resume`` without ``report``, a report of something else.
+        ValueError: a number out of range, an empty list, a line that is not a path with labels, none of the
+        videos exists, ``resume`` without ``report``, a report of something else.
     """
     workers = usable_cpus() if workers is None else workers
     for name, value in dict(min_frames=min_frames, workers=workers, timeout=timeout).items():
@@ -100,7 +100,7 @@ def read_paths(ann_file: str | Path) -> dict[str, list[int]]:
 
     Raises:
         FileNotFoundError: no such list.
-        ValueError: it is empty, or a line is no path with labels; names file and line.
+        ValueError: it is empty, or a line is not a path with labels; names file and line.
     """
     if not Path(ann_file).is_file():
         raise FileNotFoundError(f"list {ann_file} does not exist")
@@ -144,7 +144,7 @@ class _Journal:
             self.known = self._read()
         elif self._partial.exists():
             raise FileExistsError(
-                f"{self._partial} is there from an interrupted run; go on with --resume, or remove it"
+                f"{self._partial} is left from an interrupted run; go on with --resume, or remove it"
             )
         self._stream: TextIO | None = None
 
@@ -154,7 +154,9 @@ class _Journal:
             try:
                 known.update(json.loads(self._report.read_text(encoding="utf-8"))["checked"])
             except (ValueError, KeyError, TypeError):
-                raise ValueError(f"{self._report} is no report of this checker; name another file") from None
+                raise ValueError(
+                    f"{self._report} is not a report of this checker; name another file"
+                ) from None
         if self._partial.is_file():
             for line in self._partial.read_text(encoding="utf-8").splitlines():
                 try:

@@ -14,15 +14,15 @@ SPLITS = ("train", "val", "test")
 
 
 def convert(name: str, description: str | None, arguments: Sequence[str] | None = None) -> None:
-    """Read the annotations that the command line names, write the host's lists, print what was counted.
+    """Read the annotations that the command line names, write MMAction2's lists, print the counts.
 
     Args:
         name: of a benchmark in ``BENCHMARKS``.
         arguments: default: ``sys.argv``.
 
     Raises:
-        ValueError, OSError: what :mod:`annotations` and :mod:`lists` raise, or arguments that do not go
-        together.
+        ValueError, OSError: what :mod:`annotations` and :mod:`lists` raise, or arguments that exclude each
+        other.
     """
     benchmark = BENCHMARKS[name]
     parser = _parser(name, description)
@@ -85,7 +85,7 @@ def _parser(name: str, description: str | None) -> argparse.ArgumentParser:
     parser.add_argument(
         "--underscores", action="store_true", help="the files have _ where names have spaces (frames: always)"
     )
-    parser.add_argument("--media", metavar="DIR", help="where they lie; default OUT/videos or OUT/rawframes")
-    parser.add_argument("--existing", action="store_true", help="keep only what is there, count frames anew")
-    parser.add_argument("--overwrite", action="store_true", help="replace lists that are there")
+    parser.add_argument("--media", metavar="DIR", help="their folder; default OUT/videos or OUT/rawframes")
+    parser.add_argument("--existing", action="store_true", help="keep only existing files, count frames anew")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing lists")
     return parser

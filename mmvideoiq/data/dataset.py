@@ -22,15 +22,16 @@ from mmaction.registry import DATASETS
 from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
 from mmengine.logging import print_log
 
-from mmvideoiq.data.probe import find_unreadable, reason_of
+from mmvideoiq.data.probe import find_unreadable
 from mmvideoiq.jobs.environment import usable_cpus
+from mmvideoiq.video.reader import reason_of
 
-TELL_OTHERS_S = 60.0  # below every time limit of torch.distributed
+BROADCAST_EVERY_S = 60.0  # below every time limit of torch.distributed
 
 
 @DATASETS.register_module()
 class CheckedVideoDataset(VideoDataset):
-    """The host's ``VideoDataset`` with checks.
+    """MMAction2's ``VideoDataset`` with checks.
 
     When built: the list exists, is not empty, each line is ``path label`` and each label and video is there.
     The label is what follows the *last* delimiter, so that file names may hold spaces.
@@ -42,20 +43,20 @@ class CheckedVideoDataset(VideoDataset):
       fail are logged and left out: the number of clips in the figures is the length of the dataset. What
       was found is kept beside the list in ``.<list>.videos.json`` (in the user's cache if that folder is
       read-only), and only new or changed files are tried in the next run. With several processes the
-      first one looks, and all leave out the same.
+      first one checks, and all leave out the same.
     - A video that fails later in training is replaced by another one, drawn at random. The first failure of a
       video is logged with the running count; the video is not tried again in this run. Loader workers share
       the record.
-    - A video that fails later in testing is replaced by the next readable one, which counts twice; the log
-      says so.
+    - A video that fails later in testing is replaced by the next readable one, which counts twice, with a
+      warning in the log.
 
     Any other error of the pipeline is raised: a failure counts as the video's only if the decoder raised it.
-    Local videos are opened by their path; from memory, as the host does it, decord reads past the end of some
+    Local videos are opened by their path; from memory, as in MMAction2, decord reads past the end of some
     damaged files.
 
     Args:
         ann_file: lines ``path label`` (``path label label ...`` with ``multi_class``), local.
-        pipeline: the host's transforms.
+        pipeline: MMAction2's transforms.
         num_classes: labels are in [0, num_classes).
         data_root: folder before ``ann_file`` and ``data_prefix["video"]`` where these are relative.
         data_prefix: ``video`` is the folder before each path.
@@ -112,7 +113,7 @@ class CheckedVideoDataset(VideoDataset):
         for transform in self.pipeline.transforms:
             if type(transform) is DecordInit and transform.io_backend in ("disk", "local"):
                 transform._get_video_reader = functools.partial(open_video, num_threads=transform.num_threads)
-        # one byte a clip, in shared memory: what one loader worker finds, all know
+        # one byte per clip, in memory that all loader workers share
         self._failed = torch.zeros(len(self), dtype=torch.uint8).share_memory_()
 
     @property
@@ -150,7 +151,7 @@ class CheckedVideoDataset(VideoDataset):
     def filter_data(self) -> list[dict]:
         """The clips whose videos can be read."""
         indices, self._indices = self._indices, None
-        if indices is not None:  # before the check, not after it as the host does
+        if indices is not None:  # before the check, not after it as in MMAction2
             self.data_list = self._get_unserialized_subset(indices)
         if not self.check_videos:
             return self.data_list
@@ -171,7 +172,7 @@ class CheckedVideoDataset(VideoDataset):
 
     @property
     def _record(self) -> Path:
-        """Beside the list; for a folder that is not to be written in the user's cache."""
+        """Beside the list; in the user's cache if that folder is read-only."""
         ann_file = Path(self.ann_file).absolute()
         folder = ann_file.parent
         if folder.stat().st_mode & 0o222 and os.access(folder, os.W_OK):
@@ -190,7 +191,7 @@ class CheckedVideoDataset(VideoDataset):
         return find_unreadable(paths, cache=self._record, progress=sys.stderr.isatty())
 
     def prepare_data(self, idx: int) -> dict | None:
-        """The prepared clip; None, which makes the host draw another, for an unreadable one in training."""
+        """The prepared clip; None, which makes MMAction2 draw another, for an unreadable one in training."""
         if not self.test_mode:
             return self._prepare(idx)
         for step in range(len(self)):
@@ -210,7 +211,7 @@ class CheckedVideoDataset(VideoDataset):
         try:
             data = super().prepare_data(idx)
         except Exception as error:
-            if not _is_the_decoders(error):
+            if not _raised_by_decoder(error):
                 raise
             self._failed[idx] = 1
             path = self.get_data_info(idx)["filename"]
@@ -242,11 +243,11 @@ def open_video(path: str, *, num_threads: int = 1) -> decord.VideoReader:
     """
     reader = decord.VideoReader(path, num_threads=num_threads)
     if len(reader) == 0:
-        raise decord.DECORDError("it has no frames")
+        raise decord.DECORDError("has no frames")
     return reader
 
 
-def _is_the_decoders(error: Exception) -> bool:
+def _raised_by_decoder(error: Exception) -> bool:
     if isinstance(error, decord.DECORDError):
         return True
     frames = traceback.walk_tb(error.__traceback__)
@@ -256,14 +257,14 @@ def _is_the_decoders(error: Exception) -> bool:
 
 
 def _by_the_first_process(find: Callable[[], dict[int, str]]) -> dict[int, str]:
-    """What the first process finds, in all of them; they hear of it often enough not to run into a time limit."""
+    """The first process's result, in all of them; broadcasts in between keep the others from timing out."""
     if get_world_size() == 1:
         return find()
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(find) if is_main_process() else None
         while True:
             answer: list[Any] = [None]
-            if future is not None and wait([future], timeout=TELL_OTHERS_S).done:
+            if future is not None and wait([future], timeout=BROADCAST_EVERY_S).done:
                 answer[0] = future.exception() or future.result()
             broadcast_object_list(answer)
             if isinstance(answer[0], BaseException):
@@ -296,7 +297,7 @@ def parse_labels(
     """The label, or with ``multi_class`` the labels, of one line.
 
     Raises:
-        ValueError: none, one that is no number, or one outside [0, num_classes); names ``line`` and ``where``.
+        ValueError: none, one that is not a number, or one outside [0, num_classes); names ``line`` and ``where``.
     """
     try:
         numbers = [int(text) for text in texts]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def make_lists(
 
     Each class is split by itself: shares ``val`` and ``test`` of its videos, rounded, at least one each where
     the class has enough, and always at least one to train. Classes are numbered in the order of their names;
-    lines are ``path label``, paths relative to ``folder``. Each file appears whole or not at all.
+    lines are ``path label``, paths relative to ``folder``. Files are written atomically.
 
     Args:
         val, test: shares in (0, 1) and [0, 1), together below 1.
@@ -53,7 +53,7 @@ def make_lists(
         NotADirectoryError: no such folder.
         ValueError: a share is out of range, fewer than two class folders with videos, a name that a list
         cannot hold.
-        FileExistsError: other lists are there, and ``overwrite`` is False.
+        FileExistsError: other lists exist, and ``overwrite`` is False.
     """
     if not 0 < val < 1 or not 0 <= test < 1 or val + test >= 1:
         raise ValueError(
@@ -85,7 +85,10 @@ def make_lists(
             lists.splits[split] += [(path, label) for path in sorted(part)]
     if not lists.splits["val"]:
         raise ValueError(f"no class of {folder} has two videos, so that none is left to validate on")
-    _write(folder, lists, with_test=test > 0, overwrite=overwrite)
+    texts = {folder / "classes.txt": "".join(f"{name}\n" for name in lists.classes)}
+    for split in ("train", "val", "test")[: 2 + (test > 0)]:
+        texts[folder / f"{split}.txt"] = "".join(f"{path} {label}\n" for path, label in lists.splits[split])
+    write_texts(texts, overwrite=overwrite)
     return lists
 
 
@@ -97,7 +100,7 @@ def _find_videos(folder: Path) -> dict[str, list[str]]:
     if not any(found.values()):
         here = sum(_is_video(p) for p in folder.iterdir())
         hint = (
-            f"; {here} videos lie in {folder} itself, put them into a folder for each class" if here else ""
+            f"; {here} videos are in {folder} itself, put them into a folder for each class" if here else ""
         )
         raise ValueError(
             f"no videos in {folder}/<class>/, {len(found)} folders; endings {' '.join(EXTENSIONS)}{hint}"
@@ -122,15 +125,16 @@ def _split(paths: Sequence[str], *, val: float, test: float) -> dict[str, Sequen
     return dict(val=paths[:n_val], test=paths[n_val : n_val + n_test], train=paths[n_val + n_test :])
 
 
-def _write(folder: Path, lists: FolderLists, *, with_test: bool, overwrite: bool) -> None:
-    texts = {"classes.txt": "".join(f"{name}\n" for name in lists.classes)}
-    for split in ("train", "val", "test")[: 2 + with_test]:
-        texts[f"{split}.txt"] = "".join(f"{path} {label}\n" for path, label in lists.splits[split])
-    for name, text in texts.items():
-        path = folder / name
+def write_texts(texts: Mapping[Path, str], *, overwrite: bool) -> None:
+    """Write text files, each by an atomic rename.
+
+    Raises:
+        FileExistsError: one exists with other lines, and ``overwrite`` is False; none is written.
+    """
+    for path, text in texts.items():
         if path.exists() and not overwrite and path.read_text(encoding="utf-8") != text:
             raise FileExistsError(
-                f"{path} is there with other lines; remove it, or overwrite it with --overwrite"
+                f"{path} exists with other lines; remove it, or overwrite it with --overwrite"
             )
-    for name, text in texts.items():
-        write_text(folder / name, text)
+    for path, text in texts.items():
+        write_text(path, text)

@@ -1,4 +1,4 @@
-"""Clips of a benchmark to the host's lists, for videos and for extracted frames."""
+"""Writes the clips of a benchmark as MMAction2's lists, of videos or of extracted frames."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from rich.progress import track
 
 from mmvideoiq.data.annotations import Annotations, Benchmark, Clip
-from mmvideoiq.fileio import write_text
+from mmvideoiq.data.folder import write_texts
 
 PATTERN_FIELDS = ("path", "id", "class")
 IMAGES = (".jpg", ".jpeg", ".png")
@@ -43,23 +43,23 @@ def write_lists(
     """Write ``train.txt``, ... (or ``train_rawframes.txt``, ...) and ``classes.txt`` into ``out``.
 
     Videos: ``path label [label ...]`` with the benchmark's delimiter. Frames: ``folder frames label ...``
-    with spaces, as the host's ``RawframeDataset`` reads; spaces in names become ``_``. Paths are relative to
-    ``media``. Each file appears whole or not at all.
+    with spaces, for MMAction2's ``RawframeDataset``; spaces in names become ``_``. Paths are relative to
+    ``media``. Files are written atomically.
 
     Args:
         pattern: the name of a video or frame folder, with ``{path}`` as published, ``{id}`` its last part,
             ``{class}`` its first class; default ``{path}.mp4``, of frames ``{path}``. With ``existing``, ``*``
-            may stand for folders and for the ending: ``*/v_{id}.*``; of several files the first counts.
+            may replace folders and the suffix: ``*/v_{id}.*``; of several files the first is taken.
         media: the folder of the videos or frame folders; default ``out/videos``, ``out/rawframes``.
-        existing: keep only what is there; the frames of a folder are counted.
+        existing: keep only what exists; the frames of a folder are counted.
         underscores: your files have ``_`` where the annotation has a space.
         overwrite: replace lists that differ from these.
 
     Raises:
-        ValueError: a pattern that does not fit, a name that the list cannot hold, two clips of one name, no
-        file found, frame counts that nobody knows.
-        NotADirectoryError: ``existing``, and ``media`` is no folder.
-        FileExistsError: other lists are there, and ``overwrite`` is False.
+        ValueError: an invalid pattern, a name that the list cannot hold, two clips of one name, no
+        file found, unknown frame counts.
+        NotADirectoryError: ``existing``, and ``media`` is not a folder.
+        FileExistsError: other lists exist, and ``overwrite`` is False.
     """
     out = Path(out)
     pattern = pattern or ("{path}" if rawframes else "{path}.mp4")
@@ -96,8 +96,8 @@ def write_lists(
             _check_name(name, delimiter, clip, rawframes=rawframes)
             if name in first:
                 raise ValueError(
-                    f"{clip.where}: {name!r} is the name of {first[name].path!r} ({first[name].where}) as well; "
-                    f"pattern {pattern!r} must tell them apart"
+                    f"{clip.where}: {name!r} is also the name of {first[name].path!r} ({first[name].where}); "
+                    f"pattern {pattern!r} must distinguish them"
                 )
             first[name] = clip
             result.several_labels += len(clip.labels) > 1
@@ -106,25 +106,25 @@ def write_lists(
         if not lines:
             example = _name(clips[0], pattern, annotations.classes, underscores=underscores or rawframes)
             raise ValueError(
-                f"none of the {len(clips):,} clips of {split} is there, for example {folder / example}; "
+                f"none of the {len(clips):,} clips of {split} exists, for example {folder / example}; "
                 "check --media and --pattern"
             )
         result.names = list(lines)
         written[split] = result
         texts[result.file] = "".join(f"{line}\n" for line in lines.values())
-    _write(texts, overwrite=overwrite)
+    write_texts(texts, overwrite=overwrite)
     return written
 
 
 class _Files:
-    """What lies in a folder: videos, or folders of frames."""
+    """The content of a folder: videos, or folders of frames."""
 
     def __init__(self, folder: Path, pattern: str, *, rawframes: bool) -> None:
         if not folder.is_dir():
             raise NotADirectoryError(f"{folder} is not a folder; name the one with the files with --media")
         stem = PurePosixPath(pattern).name if rawframes else PurePosixPath(pattern).stem
         if "*" in stem:
-            raise ValueError(f"pattern {pattern!r}: '*' may stand for folders and for the ending")
+            raise ValueError(f"pattern {pattern!r}: '*' may replace folders and the suffix")
         self._folder = folder
         self._rawframes = rawframes
         self._by_stem: dict[str, list[str]] | None = self._index() if "*" in pattern else None
@@ -175,16 +175,6 @@ def _check_name(name: str, delimiter: str, clip: Clip, *, rawframes: bool) -> No
     ):
         remedy = "" if rawframes else " or --underscores"
         raise ValueError(
-            f"{clip.where}: {name!r} cannot stand in a list with {delimiter!r} between path and labels; "
+            f"{clip.where}: {name!r} cannot be in a list with {delimiter!r} between path and labels; "
             f"rename it{remedy}"
         )
-
-
-def _write(texts: dict[Path, str], *, overwrite: bool) -> None:
-    for path, text in texts.items():
-        if path.exists() and not overwrite and path.read_text(encoding="utf-8") != text:
-            raise FileExistsError(
-                f"{path} is there with other lines; remove it, or overwrite it with --overwrite"
-            )
-    for path, text in texts.items():
-        write_text(path, text)

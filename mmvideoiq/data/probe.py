@@ -1,4 +1,4 @@
-"""Can a video be read? Tried in worker processes: a decoder that crashes or hangs costs its file, not the run."""
+"""Finds videos that cannot be read, in worker processes: a crash or hang of the decoder is an error of one file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import faulthandler
 import json
 import multiprocessing
 import os
-import re
 import signal
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -22,6 +21,7 @@ from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
 from mmvideoiq.fileio import write_text
 from mmvideoiq.jobs.environment import usable_cpus
+from mmvideoiq.video.reader import reason_of
 
 FRAMES = 16  # decoded of each video, evenly spread from the first to the last
 TIMEOUT_S = 60.0  # for one video
@@ -47,7 +47,7 @@ def probe(path: str, *, frames: int = FRAMES) -> dict[str, Any]:
             reader.get_batch(np.unique(np.linspace(0, count - 1, frames).round().astype(int)))
     except Exception as error:  # decord raises DECORDError, RuntimeError and more; each means the same here
         return {"reason": reason_of(error)}
-    return {"frames": count} if count else {"reason": "it has no frames"}
+    return {"frames": count} if count else {"reason": "has no frames"}
 
 
 def probe_all(
@@ -124,7 +124,7 @@ def find_unreadable(
 
     Args:
         cache: JSON file of earlier findings; files of unchanged size and time are not tried again. Updated
-            each minute and at the end; a cache that cannot be read or written is done without.
+            each minute and at the end; a cache that cannot be read or written is ignored.
         workers: processes; default: one for each CPU.
         timeout: seconds that a video may take.
         progress: show a bar on stderr.
@@ -135,7 +135,7 @@ def find_unreadable(
     identities = [identity(Path(name)) for name in names]
     for i, (name, there) in enumerate(zip(names, identities, strict=True)):
         if there is None:
-            found[i] = "there is no such file"
+            found[i] = "does not exist"
         elif (entry := known.get(name)) and tuple(entry[:2]) == there:
             found[i] = entry[2]
     todo = [i for i in range(len(names)) if i not in found]
@@ -186,23 +186,6 @@ def with_bar(
                 bar.refresh()
                 drawn = time.monotonic()
             yield item
-
-
-def reason_of(error: Exception) -> str:
-    """A decoder's error in one line: without time and place in its source, and in words where it is known."""
-    if isinstance(error, UnicodeDecodeError):  # decord quotes the file's bytes in its message
-        return "no video that decord knows"
-    text = re.sub(r"\[[\d:]+\] \S+?:\d+: ", "", next(iter(str(error).strip().splitlines()), ""))
-    known = {
-        "Error reading": "no video that decord knows",
-        "cannot find video stream": "no video stream that decord can decode: only sound, or a codec such as AV1",
-        "av_read_frame failed": "cut off or damaged",
-        "Error sending packet": "damaged: a frame does not decode",
-    }
-    return next(
-        (words for key, words in known.items() if key in text),
-        f"{type(error).__name__}: {text[:160]}" if text else type(error).__name__,
-    )
 
 
 def _prepare_worker() -> None:

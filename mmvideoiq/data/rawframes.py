@@ -1,4 +1,4 @@
-"""The host's dataset of extracted frames, which checks its lists before training."""
+"""MMAction2's dataset of extracted frames, which checks its lists before training."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from mmvideoiq.data.dataset import parse_labels, read_lines
 
 @DATASETS.register_module()
 class CheckedRawframeDataset(RawframeDataset):
-    """The host's ``RawframeDataset`` with checks when it is built: each line is ``folder frames label``, each label
-    is a class, each folder is there.
+    """MMAction2's ``RawframeDataset`` with checks when it is built: each line is ``folder frames label``, each label
+    is a class, each folder exists.
 
     Args:
         ann_file: lines ``folder frames label`` (``folder frames label label ...`` with ``multi_class``), split at
             white space, local.
-        pipeline: the host's transforms; ``RawFrameDecode`` reads the frames.
+        pipeline: MMAction2's transforms; ``RawFrameDecode`` reads the frames.
         num_classes: labels are in [0, num_classes).
         data_root: folder before ``ann_file`` and ``data_prefix["img"]`` where these are relative.
         data_prefix: ``img`` is the folder before each frame folder.
@@ -28,7 +28,7 @@ class CheckedRawframeDataset(RawframeDataset):
         multi_class: several labels a clip, packed as 0/1 over the classes.
         metainfo: e.g. ``classes``, the names or a file with one a line.
         indices: use the first ``indices`` clips, or these.
-        check_folders: whether the folders must be there; False for frames in an LMDB.
+        check_folders: whether the folders must exist; False for frames in an LMDB.
 
     Raises:
         FileNotFoundError: the list or a folder is missing.

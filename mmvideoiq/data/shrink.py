@@ -1,4 +1,4 @@
-"""Small copies of videos, which decode many times faster: decoding can take most of a training."""
+"""Small copies of videos, which decode many times faster; decoding can take most of the time of a training."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from av.video.reformatter import Interpolation
 from rich.progress import track
 
 from mmvideoiq.data.folder import EXTENSIONS
-from mmvideoiq.data.probe import reason_of
 from mmvideoiq.jobs.environment import usable_cpus
+from mmvideoiq.video.reader import reason_of
 
 KEYFRAME_EVERY = 12
 
@@ -27,9 +27,9 @@ def shrink_folder(
     """Copy a folder with its videos scaled down; every path stays the same, so that its lists fit the copy.
 
     H.264 in an MP4 container whatever the file's ending (readers look at the content), no sound, a key frame
-    every 12 frames. Videos that are not larger than asked, are to be shown rotated or do not decode are
-    copied as they are, and so are all other files. Each file appears whole or not at all; what is there
-    already is not done again.
+    every 12 frames. Videos that are not larger than asked, are displayed rotated or do not decode are
+    copied as they are, and so are all other files. Files are written atomically; existing ones
+    are not made again.
 
     Args:
         short_side: the copy's height or width, whichever is smaller; even, >= 80: decord fails on some
@@ -51,7 +51,7 @@ def shrink_folder(
     if not 0 <= crf <= 51:
         raise ValueError(f"crf must be in 0..51, got {crf}")
     if out == source or source in out.parents:
-        raise ValueError(f"{out} lies in {source}; name a folder outside")
+        raise ValueError(f"{out} is inside {source}; name a folder outside")
     _claim(out, dict(source=str(source), short_side=short_side, crf=crf))
     files = sorted(p for p in source.rglob("*") if p.is_file() and not (out / p.relative_to(source)).exists())
 

@@ -1,15 +1,15 @@
-"""Synthetic clips whose right policy is known: precision matters, and for each frame one knows which.
+"""Synthetic clips with a known right policy: for each frame, the precision that it needs is known.
 
 A frame has grey level 1/3 (a level of both the 2-bit and the 4-bit grid on [0, 1]). An evidence frame carries
 a grating whose orientation is the class, at one of three contrasts; a blank one carries none. Rounded to b
-bits, a deviation from 1/3 below half a step is gone: half a step is 1/6 at 2 bits, 1/30 at 4 bits. So
+bits, a deviation from 1/3 below half a step is lost: half a step is 1/6 at 2 bits, 1/30 at 4 bits. So
 
     kind      contrast   2 bits (0.167)   4 bits (0.033)   more
     bold      0.3        readable         readable         readable
-    medium    0.06       gone             readable         readable
-    faint     0.012      gone             gone             readable (3 of 255 levels)
+    medium    0.06       lost             readable         readable
+    faint     0.012      lost             lost             readable (3 of 255 levels)
 
-and gone means gone, to the last pixel: contrast, jitter and noise are bounded, and their sum stays below half
+and lost means in every pixel: contrast, jitter and noise are bounded, and their sum stays below half
 a step. The distractors are opaque and flat, so that nothing shines through where a square lifts a pixel near
 a threshold.
 
@@ -53,7 +53,7 @@ VIDEOS = "videos"
 def make_frame(rng: Generator, *, label: int, kind: str, size: int = 40) -> NDArray[np.uint8]:
     """``1/3 + jitter + contrast * sin(2 pi (x cos a + y sin a) / period + phase) + noise``, then squares.
 
-    ``a = pi * label / 8``, ``period = size / 5``; the phase is random, so no single pixel tells the class.
+    ``a = pi * label / 8``, ``period = size / 5``; the phase is random, so that no single pixel depends on the class.
 
     Args:
         label: class in [0, 8).
@@ -169,7 +169,9 @@ def _exists_already(out: Path, manifest: Mapping[str, Any]) -> bool:
     try:
         found = json.loads((out / "manifest.json").read_text())
     except (OSError, ValueError):
-        raise FileExistsError(f"{out} exists and is no set of synthetic clips; name a new folder") from None
+        raise FileExistsError(
+            f"{out} exists and is not a set of synthetic clips; name a new folder"
+        ) from None
     if found != manifest:
         raise FileExistsError(
             f"{out} holds clips made with {found}, asked for {manifest}; remove it or name a new folder"

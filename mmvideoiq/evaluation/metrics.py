@@ -1,4 +1,4 @@
-"""What a tested model cost, and what its policy chose for every frame."""
+"""The cost of a tested model, and the action of its policy for every frame."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ComputeCostMetric(BaseMetric):
         actions: the action space of the model: a list of actions or ``dict(actions=[...], cost=...)``.
         collect_device: where ranks exchange results, ``"cpu"`` or ``"gpu"``.
         prefix: put before every name, as in ``cost/gflops``.
-        trace_file: a ``.json`` file to write, whole or not at all: one object per clip with ``filename``,
+        trace_file: a ``.json`` file to write, atomically: one object per clip with ``filename``,
             ``frame_inds``, ``actions`` (indices, length T), ``probs`` (T, A), ``pred_label``, ``pred_score``
             (of that label) and ``gt_label``; what a data sample lacks is null.
 

@@ -192,7 +192,7 @@ def peak_rss() -> int:
 
 
 def spread(shares: Sequence[float], clips: int, frames: int) -> np.ndarray:
-    """Actions (clips, frames): the shares as near as whole frames allow over all, every clip near them, shuffled."""
+    """Actions (clips, frames): the shares over all clips, rounded to frames, and nearly so in every clip; shuffled."""
     bounds, total = np.cumsum(shares) / np.sum(shares), clips * frames
     actions = np.searchsorted(bounds, (np.arange(total) + 0.5) / total, side="right").clip(
         max=len(shares) - 1

@@ -90,12 +90,7 @@ def make_rows(recipe: Recipe, runs: Sequence[Run], bundle: Path | None) -> tuple
 
 def _export(policy: Row, bundle: Path, engine: str, folder: Path, console: Console) -> dict[str, Any]:
     """The bundle's part of the summary."""
-    job = dict(
-        config=str(policy.config),
-        checkpoint=policy.checkpoints[0],
-        out=str(bundle),
-        engine=engine,
-    )
+    job = dict(config=str(policy.config), checkpoint=policy.checkpoints[0], out=str(bundle), engine=engine)
     hash, state = cache.hash_of(job, policy.config.read_text()), folder / "state.json"
     done = cache.load(state, hash)
     if done and done.get("files") and cache.changed(done["files"]) is None:

@@ -1,1 +1,1 @@
-"""From files, cameras and streams to frames."""
+"""Frames from files, cameras and streams."""

@@ -1,4 +1,4 @@
-"""Decoding in processes apart: what a video does to its decoder ends with it, and the next is read meanwhile."""
+"""Decoding in child processes: a crash of the decoder is an error of one video, and the next is read ahead."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from mmvideoiq.jobs.environment import child_environment
 from mmvideoiq.video.reader import Preprocessing, VideoError, read_frames, stream_frames
 
 CLIP_TIMEOUT_S = 300.0  # for one clip
-STREAM_TIMEOUT_S = 60.0  # between two frames of a stream, beside the time that lies between frames asked for
+STREAM_TIMEOUT_S = 60.0  # between two frames of a stream, in addition to the requested interval
 FRAMES_PER_S = 5.0  # that a stream is expected to give at least
 MAX_CLIPS_PER_WORKER = 500  # clips after which a decoder process is replaced
 
 
 class Decoder:
-    """Reads videos in a process of its own: its crash is one video's error, and the memory it keeps ends with it.
+    """Reads videos in a child process: its crash is an error of one video, and its memory is freed with it.
 
     The process starts at the first video and is replaced after ``renew`` clips. For one thread at a time.
 
@@ -114,7 +114,7 @@ class Decoder:
             self._process.stdin.write(json.dumps(request).encode() + b"\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            pass  # it ended just now: the answer says so
+            pass  # it has just ended: reading the answer reports it
         return self._process
 
     def _answer(
@@ -135,7 +135,7 @@ class Decoder:
         self.close()
         code = process.returncode
         how = f"by signal {-code}" if code < 0 else f"with code {code}"
-        raise VideoError(source, f"the decoder died of it ({how})")
+        raise VideoError(source, f"the decoder crashed ({how})")
 
     def _start(self) -> None:
         self._process = subprocess.Popen(
@@ -150,7 +150,7 @@ class Decoder:
 
 
 class _TimeLimit:
-    """Kills a process that works longer than ``seconds``; ``exceeded`` tells. Starts at once, and anew by ``start``."""
+    """Kills a process that works longer than ``seconds`` and sets ``exceeded``. Begins at once, anew by ``start``."""
 
     def __init__(self, process: subprocess.Popen[bytes], seconds: float) -> None:
         self.exceeded = False
@@ -194,7 +194,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def decode_ahead(
     paths: Iterator[str | os.PathLike[str]], preprocessing: Preprocessing, decoders: int
 ) -> Iterator[tuple[np.ndarray, float] | VideoError]:
-    """:meth:`Decoder.read` of each path, in order, while those that follow are read; in place of a bad one its error.
+    """:meth:`Decoder.read` of each path, in order, while the next ones are read; for a bad one its error.
 
     Args:
         paths: read as far as needed, so that they may be endless.
@@ -227,16 +227,16 @@ def decode_ahead(
 
 
 def serve() -> None:
-    """What the decoder process does: answer requests on stdin, one JSON line each, until it closes.
+    """The decoder process: answers requests on stdin, one JSON line each, until it closes.
 
     An answer is a JSON line, followed by the bytes of the frames where it has their ``shape``.
     """
     import cv2
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # its parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # its parent ends it
     cv2.setNumThreads(1)
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print does not belong among the answers
+    os.dup2(2, 1)  # keeps what libraries print out of the answers
     for line in sys.stdin.buffer:
         request = json.loads(line)
         preprocessing = Preprocessing(**request["preprocessing"])

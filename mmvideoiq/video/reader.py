@@ -1,7 +1,7 @@
-"""From a video to the frames that a model sees, exactly as the host's test pipeline makes them.
+"""The frames of a video that a model sees, exactly as MMAction2's test pipeline makes them.
 
 ``DecordInit, SampleFrames(clip_len=1, num_clips=T, test_mode=True), DecordDecode, Resize((-1, short_side)),
-CenterCrop(crop)`` of MMAction2 are :func:`read_frames` here. A video with fewer than T frames repeats some, in order;
+CenterCrop(crop)`` are :func:`read_frames` here. A video with fewer than T frames repeats some, in order;
 one with a display matrix is shown upright; frames are counted, so that a variable rate does not matter.
 
 Axes: T frames, H W.
@@ -25,7 +25,7 @@ NARROW = "is too narrow: decord misreads some videos of 72 pixels and less"
 
 
 class VideoError(ValueError):
-    """A video or camera gives no frames; one line: which one, and why."""
+    """A video or camera cannot be read; one line with its name and the reason."""
 
     def __init__(self, source: str | os.PathLike[str] | int, reason: str) -> None:
         self.source, self.reason = source, reason
@@ -57,7 +57,7 @@ def read_frames(path: str | os.PathLike[str], preprocessing: Preprocessing) -> n
     """The T frames of a video that are tested: uint8 (T, H, W, 3), RGB.
 
     Raises:
-        VideoError: no such file, no video, damaged, or without ``crop`` of another size than the model's.
+        VideoError: missing, not a video, damaged, or without ``crop`` of another size than the model's.
     """
     with _VideoErrors(path):
         reader = _open(path)
@@ -75,7 +75,7 @@ def stream_frames(
     """The frames of a file, or of a camera (by its index), one by one: uint8 (H, W, 3), RGB.
 
     Args:
-        every: give one of so many frames, >= 1.
+        every: give every so many-th frame, >= 1.
         fps: instead, give so many per second, at most all; of a file by its mean rate, of a camera by the clock.
 
     Raises:
@@ -134,15 +134,15 @@ def _open(path: str | os.PathLike[str]) -> Any:
     decord.logging.set_level(decord.logging.QUIET)
     file = Path(path)
     if not file.exists():
-        raise ValueError("there is no such file")
+        raise ValueError("does not exist")
     if not file.is_file():
-        raise ValueError("is a folder" if file.is_dir() else "is no regular file")
-    with file.open("rb") as stream:  # decord does not say why it cannot
+        raise ValueError("is a folder" if file.is_dir() else "is not a regular file")
+    with file.open("rb") as stream:  # decord does not report the reason
         if not stream.read(1):
             raise ValueError("is empty")
     reader = decord.VideoReader(os.path.abspath(path), num_threads=1)
     if len(reader) == 0:
-        raise ValueError("holds no frames")
+        raise ValueError("has no frames")
     return reader
 
 
@@ -163,20 +163,20 @@ class _VideoErrors:
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, Exception):
-            raise VideoError(self.source, _reason(error)) from None
+            raise VideoError(self.source, reason_of(error)) from None
 
 
-def _reason(error: Exception) -> str:
-    """An exception in words; decord's own are places in its sources and stack traces."""
+def reason_of(error: Exception) -> str:
+    """An exception in one phrase; decord's own messages are source lines and stack traces."""
     if isinstance(error, UnicodeEncodeError):
         return "has a name that is not UTF-8; rename it"
     text = (str(error).splitlines() or [""])[0]
     if "cannot find video stream" in text:
-        return "holds no video, sound perhaps"
+        return "has no video stream that decord can decode: only sound, or a codec such as AV1"
     if text.startswith("Error reading") or isinstance(error, UnicodeDecodeError):
-        return "is no video, or cut off"
+        return "is not a video, or is cut off"
     if "from_size == to_size" in text:
         return NARROW
-    if type(error).__name__ == "DECORDError":
+    if type(error).__name__ == "DECORDError" and (not text or text.startswith("[")):  # a place in its sources
         return CUT
     return (error.strerror if isinstance(error, OSError) else None) or text or type(error).__name__

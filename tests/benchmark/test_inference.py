@@ -22,7 +22,7 @@ def test_a_usage_is_spread_over_clips():
     assert set(spread([0.0, 1.0, 0.0], 1, 7).ravel()) == {1}
 
 
-def test_what_the_engine_promises():
+def test_predicted_and_measured_latency():
     parts = dict(ms={"8": 160.0, "2": 80.0, "policy": 16.0}, push=1.01)
     row = predicted_latency({"8": 0.5, "2": 0.25, "skip": 0.25}, parts, measured=120.0, frames=16)
     assert row["ms_per_frame"] == {"8": 10.0, "2": 5.0, "policy": 1.0}
@@ -42,12 +42,12 @@ def test_rows_hold_medians_and_quartiles():
     assert (row["peak_rss_mb"], row["file_mb"], row["top1"]) == (2, 3, None)
 
 
-def test_budgets_span_what_the_dial_reaches():
+def test_budgets_span_the_range_of_the_curve():
     assert budgets(None) == [] and budgets([]) == []
     assert budgets([dict(cost=0.9), dict(cost=0.5), dict(cost=0.1)], 3) == pytest.approx([0.1, 0.5, 0.9])
 
 
-def test_times_faster_than_the_best_of_the_floats():
+def test_times_faster_than_the_best_float_engine():
     seconds = {
         "mmaction2-eager": [8.0, 8.0],
         "onnxruntime-fp32": [6.0, 6.0],

@@ -307,7 +307,7 @@ def test_a_video_in_two_splits_is_noted(tmp_path: Path, capsys):
             r"line 2: 'b,70,1,200': class 200 is unknown; .* classes 0..199",
         ),
         ("activitynet", "a,70,1\nb,70,-1\n", r"line 2: .*class -1 is unknown"),
-        ("activitynet", "a,70,1\nb,70,1\na,70,2\n", r"line 3: 'a' stands in line 1 as well"),
+        ("activitynet", "a,70,1\nb,70,1\na,70,2\n", r"line 3: 'a' is also in line 1"),
         (
             "activitynet",
             "a 70 1\n",
@@ -336,7 +336,7 @@ def test_bad_lists(tmp_path: Path, run, name, text, says):
     ("change", "says"),
     [
         (lambda names: names[:-1], r"fcvid_classes.txt: 238 classes, but FCVID has 239"),
-        (lambda names: ["class 1", *names[1:]], r"line 2: class 'class 1' stands in line 1 as well"),
+        (lambda names: ["class 1", *names[1:]], r"line 2: class 'class 1' is also in line 1"),
         (lambda names: ["", *names[1:]], r"line 1: empty"),
         (lambda names: [f"{i},{n}" for i, n in enumerate(names, 1)], r"line 1: class number 1, expected 0"),
     ],
@@ -363,8 +363,8 @@ def official(**changes) -> dict:
         (dict(database={}, taxonomy=[]), r"a.json has no 'taxonomy' .*--classes"),
         (dict(official(), taxonomy=official()["taxonomy"][:-1]), r"taxonomy of .*a.json: 199 classes"),
         (dict(official(), taxonomy=[dict(nodeName="x")]), r"each entry of 'taxonomy' needs nodeId"),
-        (official(subset="train"), r"video abc: subset 'train' is none of training, validation, testing"),
-        (official(annotations=[dict(label="Golf")]), r"video abc: 'Golf' is none of the 200 classes"),
+        (official(subset="train"), r"video abc: subset 'train' is not one of training, validation, testing"),
+        (official(annotations=[dict(label="Golf")]), r"video abc: 'Golf' is not one of the 200 classes"),
         (official(annotations=[dict(name="Golf")]), r"video abc: needs 'subset' and 'annotations'"),
         (official(annotations=[]), r"no annotated video"),
     ],
@@ -381,20 +381,12 @@ def test_bad_json(tmp_path: Path, content, says):
     ("options", "error", "says"),
     [
         (["--pattern", "{name}.mp4"], ValueError, r"pattern '{name}.mp4' may hold {path}, {id}, {class}"),
-        (
-            ["--pattern", "same.mp4"],
-            ValueError,
-            r"line 2: 'same.mp4' is the name of 'a' \(.*line 1\) as well",
-        ),
-        (["--pattern", "{class}.mp4"], ValueError, r"'class 1.mp4' cannot stand in a list .*--underscores"),
+        (["--pattern", "same.mp4"], ValueError, r"line 2: 'same.mp4' is also the name of 'a' \(.*line 1\)"),
+        (["--pattern", "{class}.mp4"], ValueError, r"'class 1.mp4' cannot be in a list .*--underscores"),
         (["--pattern", "{id}.*"], ValueError, r"needs --existing"),
         (["--existing"], NotADirectoryError, r"out/videos is not a folder; .*--media"),
-        (
-            ["--existing", "--media", "."],
-            ValueError,
-            r"none of the 2 clips of val is there, for example a.mp4",
-        ),
-        (["--existing", "--media", ".", "--pattern", "*.mp4"], ValueError, r"'\*' may stand for folders and"),
+        (["--existing", "--media", "."], ValueError, r"none of the 2 clips of val exists, for example a.mp4"),
+        (["--existing", "--media", ".", "--pattern", "*.mp4"], ValueError, r"'\*' may replace folders and"),
         (["--val", "gone.txt"], FileNotFoundError, r"no file gone.txt"),
     ],
 )

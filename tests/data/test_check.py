@@ -196,7 +196,7 @@ def test_an_interrupted_run_goes_on(eight: Path, looked: list[str], monkeypatch)
     assert not report.exists() and len(partial.read_text().split()) >= 3
     with partial.open("a") as stream:
         stream.write('{"4.mp4": {"si')  # cut in the middle of a line
-    with pytest.raises(FileExistsError, match=r"report.json.partial is there .* --resume"):
+    with pytest.raises(FileExistsError, match=r"report.json.partial is left .* --resume"):
         check_list(eight, eight.parent, report=report)
 
     looked.clear()
@@ -264,7 +264,7 @@ def test_bad_settings(eight: Path):
     with pytest.raises(NotADirectoryError, match="nowhere, the folder for the report"):
         check_list(eight, folder, report=folder / "nowhere/a.json")
     (folder / "other.json").write_text("[]")
-    with pytest.raises(ValueError, match=r"other.json is no report of this checker"):
+    with pytest.raises(ValueError, match=r"other.json is not a report of this checker"):
         check_list(eight, folder, report=folder / "other.json", resume=True)
     (folder / "videos").mkdir()
     (folder / "0.mp4").rename(folder / "videos/0.mp4")

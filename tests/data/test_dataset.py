@@ -85,12 +85,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def build(folder: Path, **changes) -> CheckedVideoDataset:
-    given = dict(
-        ann_file="list.txt",
-        data_root=str(folder),
-        pipeline=pipeline(test_mode=True),
-        num_classes=2,
-    )
+    given = dict(ann_file="list.txt", data_root=str(folder), pipeline=pipeline(test_mode=True), num_classes=2)
     return CheckedVideoDataset(**{**given, **changes})
 
 

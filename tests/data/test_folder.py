@@ -94,7 +94,7 @@ def test_bad_folders(tmp_path: Path):
     with pytest.raises(ValueError, match="no videos in"):
         make_lists(tmp_path)
     (tmp_path / "a.mp4").touch()
-    with pytest.raises(ValueError, match=r"1 videos lie in .* itself"):
+    with pytest.raises(ValueError, match=r"1 videos are in .* itself"):
         make_lists(tmp_path)
     fill(tmp_path, a=2)
     with pytest.raises(ValueError, match="1 class folders with videos, needs 2"):

@@ -78,7 +78,7 @@ def test_refusals(tmp_path: Path, source: Path):
         shrink_folder(source, tmp_path / "out", short_side=65)
     with pytest.raises(ValueError, match=r"crf must be in 0..51, got 60"):
         shrink_folder(source, tmp_path / "out", crf=60)
-    with pytest.raises(ValueError, match="lies in"):
+    with pytest.raises(ValueError, match="is inside"):
         shrink_folder(source, source / "out")
     with pytest.raises(FileExistsError, match="something else"):
         shrink_folder(source / "videos", source)

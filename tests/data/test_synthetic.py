@@ -161,7 +161,7 @@ def test_existing_set_is_kept_if_equal_and_never_overwritten(tmp_path: Path, cli
     with pytest.raises(FileExistsError, match=r"'seed': 5.*'seed': 6"):
         make_synthetic(clips, **sizes, seed=6)
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match="no set of synthetic clips"):
+    with pytest.raises(FileExistsError, match="not a set of synthetic clips"):
         make_synthetic(tmp_path, **sizes)
     assert (tmp_path / "notes.txt").read_text() == "mine"
 

@@ -115,13 +115,13 @@ def test_a_bad_video_beside_good_ones(infer, videos, tmp_path):
     assert code == 2
     lines = err.splitlines()
     assert [line.split(": error: ")[1] for line in lines] == [
-        f"{videos / 'text.mp4'}: is no video, or cut off",
-        f"{videos / 'gone.mp4'}: there is no such file",
+        f"{videos / 'text.mp4'}: is not a video, or is cut off",
+        f"{videos / 'gone.mp4'}: does not exist",
     ]
     entries = json.loads(file.read_text())
     assert [entry["video"] for entry in entries] == [str(path) for path in given]
     assert ["error" in entry for entry in entries] == [False, True, True, False]
-    assert entries[2] == dict(video=str(videos / "gone.mp4"), error="there is no such file")
+    assert entries[2] == dict(video=str(videos / "gone.mp4"), error="does not exist")
     assert "4 videos in" in out and out.endswith(", 2 of them bad\n")
 
 
@@ -223,7 +223,9 @@ def test_an_interrupted_stream_answers_too(infer, tmp_path, monkeypatch):
 
 def test_a_bad_stream(infer, videos):
     code, out, err = infer(videos / "text.mp4", "--stream")
-    assert code == 2 and err.endswith("text.mp4: is no video, or cut off\n") and len(out.splitlines()) == 2
+    assert (
+        code == 2 and err.endswith("text.mp4: is not a video, or is cut off\n") and len(out.splitlines()) == 2
+    )
 
 
 # --- the terminal ---------------------------------------------------------------------------------------------------
@@ -314,7 +316,7 @@ def test_the_runtime_alone_is_enough(bundle, videos, tmp_path):
         env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
     )
     assert done.returncode == 2, done.stderr
-    assert done.stderr == f"infer.py: error: {videos / 'text.mp4'}: is no video, or cut off\n"
+    assert done.stderr == f"infer.py: error: {videos / 'text.mp4'}: is not a video, or is cut off\n"
     assert "\x1b" not in done.stdout and done.stdout.splitlines()[-1].endswith("1 of them bad")
     assert len(json.loads((tmp_path / "out.json").read_text())) == 3
 

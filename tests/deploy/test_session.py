@@ -382,7 +382,7 @@ def test_many_videos_keep_their_order_and_bad_ones_their_place(session, videos, 
 def test_one_video(session, videos):
     with session:
         same(session.run_video(videos[0]), session.run(read_frames(videos[0], session.preprocessing)))
-        with pytest.raises(VideoError, match=r"text\.mp4: is no video"):
+        with pytest.raises(VideoError, match=r"text\.mp4: is not a video"):
             session.run_video(videos[2])
         same(session.run_video(str(videos[1])), session.run(read_frames(videos[1], session.preprocessing)))
     assert session.run_video(videos[0]).frames == FRAMES  # closed, it starts again

@@ -159,10 +159,7 @@ def test_a_row_is_tested_again_when_its_checkpoint_changes(trained, in_process, 
 
 def test_the_config_s_own_precision_comes_back_after_another_row(trained, in_process, tmp_path):
     own = dict(cfg_options={"model.bits": 2, "model.type": "FixedPrecisionRecognizer"})
-    rows = [
-        entry(trained, "four", "any", precision=4, **own),
-        entry(trained, "own", "any", **own),
-    ]
+    rows = [entry(trained, "four", "any", precision=4, **own), entry(trained, "own", "any", **own)]
     setting = Comparison(name="toy", rows=make_rows(rows, folder=trained))
     summary = run_comparison(setting, tmp_path, timed=False, console=quiet())
     assert [row["cost"] for row in summary["rows"]] == [0.25, 0.0625]

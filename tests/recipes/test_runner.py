@@ -186,11 +186,7 @@ def test_fast_changes_what_it_names_and_nothing_else(toy):
     slow, fast = read_recipe(toy), read_recipe(toy, fast=True)
     assert [stage.seeds for stage in fast.stages] == [None, (5,)]
     assert fast.stages[0].cfg_options == {"train_cfg.max_epochs": 1}
-    assert fast.stages[1].cfg_options == {
-        "load_from": "{first}",
-        "train_cfg.max_epochs": 1,
-        "model.width": 2,
-    }
+    assert fast.stages[1].cfg_options == {"load_from": "{first}", "train_cfg.max_epochs": 1, "model.width": 2}
     assert [stage.config for stage in fast.stages] == [stage.config for stage in slow.stages]
     assert not slow.fast and fast.fast
 

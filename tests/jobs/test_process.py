@@ -1,6 +1,41 @@
-"""What a child process reports back."""
+"""A child process: its progress, its end, and what it reports back."""
 
-from mmvideoiq.jobs.process import LOG_LINES, _end_of
+import io
+import os
+import signal
+import subprocess
+import sys
+from types import SimpleNamespace
+
+from rich.console import Console
+
+from mmvideoiq.jobs.errors import Begun
+from mmvideoiq.jobs.process import LOG_LINES, _end_of, _follow
+from mmvideoiq.jobs.worker import Progress
+from tests.conftest import ROOT
+
+
+def test_a_process_ends_with_its_parent_also_while_it_imports(tmp_path):
+    """With the other end of its pipe closed it does not come as far as missing its job."""
+    read, write = os.pipe()
+    os.close(write)
+    command = [sys.executable, "-m", "mmvideoiq.jobs.worker", str(tmp_path / "gone.json"), str(read)]
+    ended = subprocess.run(command, cwd=ROOT, pass_fds=[read], start_new_session=True, timeout=120)
+    os.close(read)
+    assert ended.returncode == -signal.SIGKILL
+
+
+def test_an_epoch_is_printed_once_where_there_is_no_terminal(tmp_path):
+    """A stage of one epoch: figures within it, at its end, and after its validation."""
+    progress = Progress(str(tmp_path / "progress.jsonl"), Begun())
+    for quarter in range(4):
+        progress("epoch 1/1  loss 2", quarter / 4, log=False)
+    progress("epoch 1/1  loss 1", 1.0)
+    progress("epoch 1/1  loss 1  top1 0.5", 1.0)
+    polls = iter([None, 0])
+    console = Console(file=io.StringIO())
+    _follow(SimpleNamespace(poll=lambda: next(polls)), tmp_path / "progress.jsonl", console)
+    assert console.file.getvalue() == "  epoch 1/1  loss 1  (0 s)\n"
 
 
 def test_a_failed_process_is_its_one_line_error_or_the_end_of_its_log(tmp_path, monkeypatch):

@@ -25,9 +25,10 @@ def recipe(stages: str) -> str:
         (recipe("[dict(name='a', config='stage.py', cfg_options=dict(x='{b}'))]"), "'{b}' is not an earlier"),
         (
             recipe(
-                "dict(a=dict(config='stage.py', seeds=[0, 1]), b=dict(config='stage.py', cfg_options=dict(m='{a}')))"
+                "[dict(name='s', config='stage.py', seeds=[0, 1]), "
+                "dict(name='a', config='stage.py', cfg_options=dict(m=[dict(c='{s}')]))]"
             ),
-            "'{a}' has several seeds",
+            "'{s}' has several seeds",
         ),
         (recipe("["), "cannot be read"),
         (recipe("dict(a='stage.py')"), "stage 'a' must be a dict, got 'stage.py'"),

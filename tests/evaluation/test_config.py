@@ -1,0 +1,114 @@
+"""Rows of comparisons: reading and checking them."""
+
+import re
+
+import pytest
+from mmengine.config import Config
+
+from mmvideoiq.evaluation.config import Comparison, RowError, check_rows, make_rows, read_comparison
+from tests.evaluation.conftest import build, entry, save
+
+BAD_ROWS = [
+    (dict(checkpoint="gone.pth"), "row 'x': checkpoint not found: gone.pth"),
+    (dict(checkpoint="."), "row 'x': no checkpoint in the folder ."),
+    (dict(checkpoint=[]), "there is no checkpoint"),
+    (dict(config="gone.py"), "row 'x': config gone.py does not exist"),
+    (dict(bundle="gone"), "row 'x': gone is not a bundle"),
+    (dict(speed=3), "unknown key 'speed'"),
+    (dict(precision=4, budget=0.3), "precision and budget exclude one another"),
+    (dict(precision=[4, 2]), "must be a single value"),
+    (dict(threshold=[]), "must be a single value"),
+    (dict(usage_of="y"), "usage_of='y' is not another row"),
+    (dict(usage_of="x"), "usage_of='x' is not another row"),
+]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"), BAD_ROWS, ids=[str(list(change.items())) for change, _ in BAD_ROWS]
+)
+def test_rows_that_cannot_be_read(trained, change, message, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RowError, match=re.escape(message)):
+        make_rows([entry(trained, "x", "float") | change], folder=trained)
+
+
+def test_names_are_unique_and_there_are_rows(trained):
+    twice = [entry(trained, "x", "float"), entry(trained, "x", "exit")]
+    with pytest.raises(RowError, match="row 'x': the name is used twice"):
+        make_rows(twice, folder=trained)
+    with pytest.raises(RowError, match="no rows"):
+        make_rows([], folder=trained)
+    with pytest.raises(RowError, match="'checkpoint' is missing"):
+        make_rows([dict(name="x", config="float.py")], folder=trained)
+    one = Comparison(name="toy", rows=make_rows(twice[:1], folder=trained))
+    with pytest.raises(RowError, match="twice"):
+        one.with_rows(one.rows)
+
+
+@pytest.mark.parametrize(
+    ("model", "more", "message"),
+    [
+        (
+            "float",
+            dict(cfg_options={"model.cls_head.num_classes": 3}),
+            "does not fit float.py: size mismatch",
+        ),
+        ("float", dict(cfg_options={"model.backbone.stage_blocks": (1, 2)}), "lacks 10 of the weights"),
+        ("float", dict(cfg_options={"model.backbone.type": "Nowhere"}), "the model cannot be built"),
+        (
+            "float",
+            dict(cfg_options={"model.type": "Recognizer3D"}),
+            "does not report the cost of its predictions",
+        ),
+        (
+            "float",
+            dict(cfg_options={"test_dataloader.dataset.ann_file": "gone.txt"}),
+            "test list not found: gone.txt",
+        ),
+        ("float", dict(cfg_options={"test_evaluator": None}), "has no test_evaluator"),
+        ("float", dict(precision=4), "precision=4 does not apply to a UniformRecognizer"),
+        ("float", dict(threshold=0.5), "the model cannot be built"),
+        ("any", dict(precision=8), "precision=8: precision 8 is not one of"),
+        ("videoiq", dict(precision=8), "precision=8: no action 8"),
+        ("ensemble", dict(precision=4), "runs all its precisions"),
+        ("any", dict(budget=0.2), "budget=0.2 does not apply to a FixedPrecisionRecognizer"),
+    ],
+)
+def test_rows_that_do_not_fit(trained, model, more, message):
+    rows = make_rows([entry(trained, "first", "float"), entry(trained, "x", model, **more)], folder=trained)
+    with pytest.raises(RowError, match=re.escape(message)) as caught:
+        check_rows(rows)
+    assert "row 'x'" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_rows_of_other_classes_or_other_lists_are_not_compared(trained, tmp_path):
+    options = {"model.cls_head.num_classes": 3}
+    config = Config.fromfile(trained / "float.py")
+    config.merge_from_dict(options)
+    save(build(config), tmp_path / "three.pth")
+    three = entry(trained, "x", "float", cfg_options=options) | dict(checkpoint=str(tmp_path / "three.pth"))
+    with pytest.raises(RowError, match="row 'x' has 3 classes, row 'first' has 2"):
+        check_rows(make_rows([entry(trained, "first", "float"), three], folder=trained))
+    (tmp_path / "other.txt").write_text("0.mp4 0\n")
+    other = {"test_dataloader.dataset.ann_file": str(tmp_path / "other.txt")}
+    rows = [entry(trained, "first", "float"), entry(trained, "x", "float", cfg_options=other)]
+    with pytest.raises(RowError, match=r"row 'x' is tested on .*other.txt, row 'first' on .*list.txt"):
+        check_rows(make_rows(rows, folder=trained))
+
+
+def test_a_file_of_rows(trained, tmp_path):
+    path = tmp_path / "table.py"
+    one = entry(trained, "a", "float", config=str(trained / "float.py"))
+    path.write_text(f"rows = [{one}]\nmetric = 'acc/top5'\n")
+    setting = read_comparison(path)
+    assert (setting.name, setting.metric, [row.name for row in setting.rows]) == ("table", "acc/top5", ["a"])
+    for text, message in (
+        ("rows = [", "cannot be read"),
+        ("rows = []\nspeed = 1", "unknown key 'speed'"),
+        ("x = 1", "unknown key"),
+    ):
+        path.write_text(text)
+        with pytest.raises(RowError, match=message):
+            read_comparison(path)
+    with pytest.raises(RowError, match="not found"):
+        read_comparison(tmp_path / "gone.py")

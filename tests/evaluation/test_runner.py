@@ -1,0 +1,126 @@
+"""Comparisons: testing rows, resuming, and the command."""
+
+import io
+
+import pytest
+from mmengine.config import Config
+from rich.console import Console
+
+from mmvideoiq.evaluation.config import Comparison, make_rows
+from mmvideoiq.evaluation.runner import run_comparison
+from tests.evaluation.conftest import build, entry, save
+
+
+@pytest.fixture
+def compare_rows(trained, in_process, tmp_path):
+    """Compare rows of ``trained``, tested in this process, in one folder; returns the summary."""
+
+    def run(*entries, **options):
+        setting = Comparison(name="toy", rows=make_rows(entries, folder=trained))
+        console = Console(file=io.StringIO(), width=200)
+        return run_comparison(setting, tmp_path / "out", console=console, **dict(timed=False) | options)
+
+    return run
+
+
+@pytest.mark.slow
+def test_every_override(trained, compare_rows):
+    entries = [
+        entry(trained, "random", "videoiq", usage_of="videoiq", draws=2),
+        entry(trained, "float", "float"),
+        entry(trained, "exit", "exit", threshold=[0, 0.8, 1]),
+        entry(trained, "ensemble", "ensemble"),
+        entry(trained, "fixed-4", "any", precision=4),
+        entry(trained, "fixed-2", "videoiq", precision=2),
+        entry(trained, "videoiq", "videoiq"),
+        entry(trained, "budget", "videoiq", budget=0.3),
+    ]
+    summary = compare_rows(*entries, timed=True)
+    rows = {row["name"]: row for row in summary["rows"]}
+    names = [
+        "random",
+        "float",
+        "exit@0",
+        "exit@0.8",
+        "exit@1",
+        "ensemble",
+        "fixed-4",
+        "fixed-2",
+        "videoiq",
+        "budget",
+    ]
+    assert list(rows) == names
+    for row in rows.values():
+        assert 0 <= row["top1"] <= 1 and sum(row["usage"].values()) == pytest.approx(1)
+    costs = {name: row["cost"] for name, row in rows.items()}
+    assert costs["float"] == costs["exit@1"] == 1 and costs["exit@0"] == 0.5 <= costs["exit@0.8"] <= 1
+    for figure in ("top1", "bitops"):
+        assert rows["float"][figure] == rows["exit@1"][figure]
+    assert costs["ensemble"] == 1.3125 and costs["fixed-4"] == 0.25 and costs["fixed-2"] == 0.0625
+    assert rows["fixed-4"]["gflops"] < rows["ensemble"]["gflops"]
+    assert rows["random"]["runs"] == 2 and rows["exit@0"]["curve"] == "exit"
+    assert summary["source"]["test_clips"] == 8 and summary["source"]["frames"] == 2
+    assert costs["budget"] <= max(costs["videoiq"], 0.3) + 1e-6
+
+
+@pytest.mark.slow
+def test_finished_rows_are_not_repeated(trained, compare_rows, in_process, tmp_path):
+    entries = [
+        entry(trained, "random", "videoiq", usage_of="videoiq", draws=2),
+        entry(trained, "exit", "exit", threshold=[0, 1]),
+        entry(trained, "videoiq", "videoiq"),
+    ]
+    first = compare_rows(*entries)
+    assert in_process == ["exit@0", "exit@1", "videoiq", "random"]
+    assert compare_rows(*entries) == first and len(in_process) == 4
+    (tmp_path / "out/rows/random/result.json").unlink()
+    assert compare_rows(*entries) == first
+    assert in_process[4:] == ["random"]
+
+
+def test_a_row_is_tested_again_when_its_checkpoint_changes(trained, compare_rows, in_process, tmp_path):
+    copy = tmp_path / "copy.pth"
+    copy.write_bytes((trained / "float.pth").read_bytes())
+    row = entry(trained, "float", "float") | dict(checkpoint=str(copy))
+    compare_rows(row)
+    compare_rows(row)
+    assert in_process == ["float"]
+    save(build(Config.fromfile(trained / "float.py")), copy)
+    compare_rows(row)
+    assert in_process == ["float", "float"]
+
+
+def test_the_config_s_own_precision_comes_back_after_another_row(trained, compare_rows):
+    own = dict(cfg_options={"model.bits": 2, "model.type": "FixedPrecisionRecognizer"})
+    rows = [entry(trained, "four", "any", precision=4, **own), entry(trained, "own", "any", **own)]
+    assert [row["cost"] for row in compare_rows(*rows)["rows"]] == [0.25, 0.0625]
+
+
+def test_a_row_of_several_checkpoints_is_their_mean(trained, compare_rows):
+    several = dict(checkpoint=[str(trained / "float.pth")] * 2)
+    [row] = compare_rows(entry(trained, "float", "float") | several)["rows"]
+    assert row["runs"] == 2 and row["top1_std"] == 0
+
+
+def test_the_command(load_tool, trained, in_process, tmp_path, capsys):
+    given = [str(trained / "float.py"), str(trained / "float.pth")]
+    argv = ["--row", "one", *given, "--row", "two", *given, "--work-dir", str(tmp_path / "out")]
+    assert load_tool("compare.py").main(argv) == 0
+    assert in_process == ["one", "two"] and (tmp_path / "out" / "comparison.md").is_file()
+    assert "one" in capsys.readouterr().out
+
+
+def test_mistakes_are_one_line(load_tool, trained, capsys):
+    compare = load_tool("compare.py")
+    given = [str(trained / "float.py"), str(trained / "float.pth")]
+    for argv, message in [
+        ([], "there are no rows to compare"),
+        (["gone.py"], "file of rows not found: gone.py"),
+        (["--row", "a", given[0], "gone.pth"], "row 'a': checkpoint not found: gone.pth"),
+        (
+            ["--row", "a", *given, "--row", "a", *given],
+            "row 'a': the name is used twice; every row needs its own",
+        ),
+    ]:
+        assert compare.main(argv) == 2
+        assert capsys.readouterr().err == f"compare.py: error: {message}\n"

@@ -1,0 +1,68 @@
+"""The report of a comparison: its files, its table and its drawing."""
+
+import io
+import json
+
+from PIL import Image
+from rich.console import Console
+
+from mmvideoiq.visualization.comparison_report import write_comparison
+from mmvideoiq.visualization.figures import draw_comparison
+
+
+def row(name, top1, cost, usage, curve=None, **more):
+    figures = dict(top1=top1, cost=cost, gflops=cost, bitops=1e9 * cost, top1_std=0.0, cost_std=0.0)
+    return dict(name=name, curve=curve or name, usage=usage, runs=1, **figures) | more
+
+
+ROWS = [
+    row("float", 1.0, 1.0, {"32": 1.0}, ms_per_clip=9.0, ms_of="PyTorch"),
+    row("exit@0.5", 0.6, 0.3, {"32": 0.3, "skip": 0.7}, curve="exit"),
+    row("exit@0.9", 0.9, 0.8, {"32": 0.8, "skip": 0.2}, curve="exit"),
+    row("ensemble", 0.95, 1.3125, {"32": 1 / 3, "4": 1 / 3, "2": 1 / 3}),
+    row(
+        "videoiq",
+        0.97,
+        0.1,
+        {"32": 0, "4": 0.3, "2": 0.1, "skip": 0.6},
+        ms_per_clip=2.5,
+        ms_of="bundle",
+        runs=3,
+        top1_std=0.01,
+    ),
+]
+
+
+def summary_of(rows):
+    return dict(name="toy", rows=rows, metric="acc/top1", source=dict(test_clips=8, frames=2))
+
+
+def test_what_is_written(tmp_path):
+    console = Console(file=io.StringIO(), width=200)
+    write_comparison(summary_of(ROWS), tmp_path, console=console)
+    names = ["accuracy_cost.png", "accuracy_ms.png", "comparison.json", "comparison.md"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    for name in names[:2]:
+        Image.open(tmp_path / name).verify()
+    assert json.loads((tmp_path / "comparison.json").read_text())["rows"] == ROWS
+    markdown = (tmp_path / "comparison.md").read_text()
+    assert "| videoiq | 97.0 ± 1.0 | 0.100 |" in markdown and "| 9.00* |" in markdown
+    assert "| exit@0.5 | 60.0 | 0.300 | 0.3 | 0.3 |  | 30/0/0/70 |" in markdown
+    assert len({line.count("|") for line in markdown.splitlines() if line.startswith("|")}) == 1
+    shown = console.file.getvalue()
+    assert all(entry["name"] in shown for entry in ROWS) and "32/4/2/skip %" in shown
+    write_comparison(
+        summary_of([{k: v for k, v in r.items() if k[:2] != "ms"} for r in ROWS]), tmp_path, console=console
+    )
+    assert not (tmp_path / "accuracy_ms.png").exists()
+
+
+def test_the_drawing_joins_the_points_of_a_curve():
+    [axes] = draw_comparison(ROWS, "cost", "cost", "top-1 %").axes
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels == ["float", "exit", "ensemble", "videoiq"]
+    lines = {container.get_label(): container[0] for container in axes.containers}
+    assert lines["exit"].get_xdata().tolist() == [0.3, 0.8] and lines["exit"].get_linestyle() == "-"
+    assert lines["videoiq"].get_marker() == "*" and lines["float"].get_linestyle() == "None"
+    low, high = axes.get_xlim()
+    assert low <= 0 and high > 1.3125

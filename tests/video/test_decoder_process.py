@@ -1,0 +1,128 @@
+"""A child process decodes: it is replaced, ends with its owner, and its crash is an error of one video."""
+
+import gc
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmvideoiq.video import decoder_process as decoding
+from mmvideoiq.video.decoder_process import Decoder
+from mmvideoiq.video.reader import VideoError, read_frames
+from tests.video.conftest import SMALL
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; a dead one that nobody has waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1][0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def running(folder):
+    """A decoder whose process runs; it still reads videos after the test."""
+    decoder = Decoder(SMALL)
+    decoder.read(folder / "good.mp4")
+    yield decoder
+    assert decoder.read(folder / "good.mp4")[0].shape == (4, 32, 32, 3)
+    decoder.close()
+
+
+def test_it_gives_the_frames_and_the_seconds(folder, decoder):
+    for name in ("good.mp4", "tall.mkv", "short.mp4"):
+        frames, seconds = decoder.read(folder / name)
+        np.testing.assert_array_equal(frames, read_frames(folder / name, SMALL))
+        assert 0 < seconds < decoding.CLIP_TIMEOUT_S
+
+
+def test_names_of_any_kind(folder, decoder, tmp_path, monkeypatch):
+    for name in ("two\nlines.mp4", 'quotes".mp4', "größe 大.mp4", "-i.mp4"):
+        (tmp_path / name).write_bytes((folder / "good.mp4").read_bytes())
+        assert decoder.read(tmp_path / name)[0].shape == (4, 32, 32, 3)
+    monkeypatch.chdir(tmp_path)  # the process stays where it was
+    assert decoder.read("-i.mp4")[0].shape == (4, 32, 32, 3)
+
+
+def test_a_stream_may_be_left(folder, decoder):
+    stream = decoder.stream(folder / "h264.mp4")
+    next(stream)
+    pid = decoder.pid
+    stream.close()
+    assert decoder.pid is None and not alive(pid)
+    np.testing.assert_array_equal(
+        decoder.read(folder / "good.mp4")[0], read_frames(folder / "good.mp4", SMALL)
+    )
+
+
+def test_the_process_is_renewed(folder):
+    decoder, pids = Decoder(SMALL, renew=2), []
+    assert decoder.pid is None
+    for _ in range(5):
+        decoder.read(folder / "good.mp4")
+        pids.append(decoder.pid)
+    first, third = pids[0], pids[2]
+    assert pids[1] is None and pids[3] is None and first != third and pids[4] not in (None, third)
+    assert not alive(first) and not alive(third) and alive(pids[4])
+    decoder.close()
+    decoder.close()
+    assert not alive(pids[4])
+
+
+def test_nothing_is_left_of_a_forgotten_decoder(folder):
+    decoder = Decoder(SMALL)
+    decoder.read(folder / "good.mp4")
+    pid = decoder.pid
+    del decoder
+    gc.collect()
+    assert not alive(pid)
+
+
+def test_a_process_that_was_killed_between_two_videos(running):
+    os.kill(running.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, running.pid, os.WEXITED | os.WNOWAIT)  # dead, but not yet waited for
+
+
+def test_a_video_that_crashes_its_decoder(folder, running):
+    os.kill(running.pid, signal.SIGSTOP)  # so that the video is being read
+    threading.Timer(0.2, os.kill, (running.pid, signal.SIGKILL)).start()
+    with pytest.raises(VideoError, match=r"tall\.mkv: the decoder crashed \(by signal 9\)"):
+        running.read(folder / "tall.mkv")
+
+
+def test_a_video_and_a_stream_that_never_end(folder, running, monkeypatch):
+    with monkeypatch.context() as limits:
+        limits.setattr(decoding, "CLIP_TIMEOUT_S", 0.2)
+        os.kill(running.pid, signal.SIGSTOP)
+        with pytest.raises(VideoError, match=r"tall\.mkv: took more than 0\.2 seconds to read"):
+            running.read(folder / "tall.mkv")
+    running.read(folder / "good.mp4")
+    monkeypatch.setattr(decoding, "STREAM_TIMEOUT_S", 0.1)
+    os.kill(running.pid, signal.SIGSTOP)
+    with pytest.raises(VideoError, match=r"tall\.mkv: gave no frame within 0\.3 seconds"):
+        next(running.stream(folder / "tall.mkv"))
+
+
+def test_a_slow_consumer_is_not_taken_for_silence(folder, running, monkeypatch):
+    monkeypatch.setattr(decoding, "STREAM_TIMEOUT_S", 0.8)
+    frames = running.stream(folder / "good.mp4")
+    next(frames)
+    time.sleep(1.5)
+    assert len(list(frames)) > 0
+
+
+@pytest.mark.parametrize(("module", "package"), [("decord", "decord"), ("cv2", "opencv-python-headless")])
+def test_what_must_be_installed(monkeypatch, module, package):
+    found = decoding.importlib.util.find_spec
+    monkeypatch.setattr(
+        decoding.importlib.util, "find_spec", lambda name: None if name == module else found(name)
+    )
+    with pytest.raises(ImportError, match=f"needs {package}: pip install {package}"):
+        Decoder(SMALL)
+    assert module in sys.modules or module == "decord"

@@ -618,3 +618,52 @@ def test_signals_while_sessions_come_and_go(tmp_path):
         [sys.executable, "-c", SIGNALS, str(path)], capture_output=True, text=True, timeout=120, check=False
     )
     assert (done.returncode, done.stdout) == (0, "caught True\n"), done.stderr
+
+
+FORK = """
+import os, signal, sys
+import numpy as np
+from mmvideoiq.deploy.engines.base import EngineError
+from mmvideoiq.deploy.session import VideoSession
+
+frames = np.zeros((2, 32, 32, 3), np.uint8)
+
+def in_child(*calls):
+    child = os.fork()
+    if not child:
+        signal.alarm(30)
+        for call in calls:
+            try:
+                call()
+                print("works", flush=True)
+            except EngineError as error:
+                print(error, flush=True)
+        os._exit(0)
+    return os.waitpid(child, 0)[1]
+
+def use():
+    VideoSession.open(sys.argv[1], threads=2).run(frames)
+
+ended = [in_child(use)]
+session = VideoSession.open(sys.argv[1], threads=2)
+session.run(frames)
+ended.append(in_child(use, lambda: session.run(frames)))
+session.run(frames)
+print(ended)
+"""
+
+
+def test_a_forked_process_is_told_instead_of_waiting_forever(tmp_path):
+    """A child works where the parent had not started OpenVINO, else every use is refused; the parent goes on."""
+    path = make_toy_bundle(tmp_path / "toy")
+    done = subprocess.run(
+        [sys.executable, "-c", FORK, str(path)], capture_output=True, text=True, timeout=120, check=False
+    )
+    works, *refusals, ended = done.stdout.splitlines()
+    assert (works, ended, done.returncode) == ("works", "[0, 0]", 0), done.stderr
+    assert len(refusals) == 2
+    for line in refusals:
+        assert (
+            line.startswith("the engine 'openvino' does not work in a process forked after")
+            and "'spawn'" in line
+        )

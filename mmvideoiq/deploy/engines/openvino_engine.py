@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 #: small, and its weights, the LSTM's above all, are read once for all frames of a call.
 BATCHES = {"recognition": (4, 2, 1), "policy": (16, 4, 1)}
 
-
 _lock = threading.Lock()
 _core: Any = None
+_forked = False
 
 
 def process_core() -> Any:
@@ -34,10 +34,14 @@ def process_core() -> Any:
 
     Each CPU plugin gives the thread an alternate signal stack, and puts the previous one back when it is destroyed. Of
     two plugins that end in another order or thread, a stack without memory can remain, where the next signal that
-    Python handles is a segmentation violation. So there is one, which outlives the interpreter. A forked child makes
-    its own.
+    Python handles is a segmentation violation. So there is one, which outlives the interpreter.
+
+    Raises:
+        EngineError: this process was forked from one that had a core. OpenVINO's threads do not exist in the child,
+            which would wait for them forever.
     """
     global _core
+    check_not_forked()
     with _lock:
         if _core is None:
             import openvino
@@ -48,13 +52,22 @@ def process_core() -> Any:
         return _core
 
 
-def _forget_core() -> None:
-    global _core, _lock
-    _core, _lock = None, threading.Lock()
+def check_not_forked() -> None:
+    """EngineError in a process that was forked after OpenVINO had started."""
+    if _forked:
+        raise EngineError(
+            "the engine 'openvino' does not work in a process forked after it was used: "
+            "start processes with the method 'spawn', or open no OpenVINO session before the fork"
+        )
+
+
+def _after_fork_in_child() -> None:
+    global _forked, _lock
+    _forked, _lock = _forked or _core is not None, threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_core)
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 class OpenVinoEngine:
@@ -67,7 +80,8 @@ class OpenVinoEngine:
             two convolutions with smaller weights, which give the same.
 
     Raises:
-        EngineError: openvino is not installed, or ``threads`` is below 1.
+        EngineError: openvino is not installed, ``threads`` is below 1, or the process was forked after OpenVINO
+            had started.
     """
 
     name = "openvino"
@@ -79,6 +93,7 @@ class OpenVinoEngine:
             import openvino  # noqa: F401
         except ImportError:
             raise EngineError("the engine 'openvino' is not installed: pip install openvino") from None
+        check_not_forked()
         self.threads = threads
         self.vnni = has_vnni() if vnni is None else vnni
         self._exact_kernels: frozenset[str] | None = None
@@ -188,6 +203,7 @@ class OpenVinoRunner:
         Args:
             inputs: by name, any N >= 1; whole clips where the graph shifts features between frames.
         """
+        check_not_forked()
         given = dict(inputs)
         outputs: dict[str, list[np.ndarray]] = {name: [] for name in model_outputs(self._graph)}
         start = 0

@@ -90,6 +90,7 @@ class Networks:
         """Features (N, D) of frames (N, H, W, 3) under one action."""
         return self.build(index)({"frames": frames})[self._features]
 
+    @np.errstate(over="ignore", invalid="ignore")  # refused by _finite
     def classify(self, total: np.ndarray, processed: int) -> np.ndarray:
         """Logits (K,) of the mean of ``processed`` frames, whose features' sum is ``total`` (D,)."""
         return self._finite((total / max(processed, 1)).astype(np.float32) @ self._weight.T + self._bias)

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
 from mmvideoiq import __version__
 from mmvideoiq.actions import ActionSpace
@@ -22,6 +21,7 @@ from mmvideoiq.deploy.bundle.bundle import Bundle, BundleError, write_bundle
 from mmvideoiq.deploy.bundle.graph import Graph
 from mmvideoiq.deploy.bundle.packing import codes_by_thresholds, unpack
 from mmvideoiq.deploy.bundle.tensors import policy_bytes, recognition_bytes
+from tests.deploy.signed_bundle import canonical, change_graphs, change_tensors, sign
 from tests.deploy.toy_bundle import make_toy_bundle, toy_parts
 
 VARIANTS = {
@@ -58,37 +58,6 @@ def refused(path: Path) -> str:
     message = str(caught.value)
     assert "\n" not in message and len(message) < 1200 and message.startswith(str(path))
     return message
-
-
-def canonical(value: Any) -> bytes:
-    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)
-    return f"{text}\n".encode()
-
-
-def sign(path: Path, change: Callable[[dict[str, Any]], object] = lambda manifest: None) -> None:
-    """Rewrite the manifest so that all sizes and checksums fit, as someone would who means it."""
-    manifest = json.loads((path / "manifest.json").read_text())
-    for name in manifest["files"]:
-        data = (path / name).read_bytes()
-        manifest["files"][name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    change(manifest)
-    manifest.pop("digest")
-    manifest["digest"] = hashlib.sha256(canonical(manifest)).hexdigest()
-    (path / "manifest.json").write_bytes(canonical(manifest))
-
-
-def change_graphs(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    graphs = json.loads((path / "graphs.json").read_text())
-    change(graphs)
-    (path / "graphs.json").write_bytes(canonical(graphs))
-    sign(path)
-
-
-def change_tensors(path: Path, part: str, change: Callable[[dict[str, np.ndarray]], object]) -> None:
-    tensors = load_file(path / f"{part}.safetensors")
-    change(tensors)
-    save_file(tensors, path / f"{part}.safetensors")
-    sign(path)
 
 
 # --- what is written comes back ---------------------------------------------------------------------------
@@ -521,6 +490,7 @@ def _set(kind: str, name: str, value: Any) -> Callable[[dict[str, Any]], object]
             _set("recognition", "head.bias", np.full(5, np.nan, np.float32)),
             "'head.bias' holds numbers .*finite",
         ),
+        (_set("policy", "fc.step", np.full(4, 3e38, np.float32)), "'fc.step' holds steps above 1.04e.34"),
         (_set("policy", "fc.gain", np.full(4, np.inf, np.float32)), "'fc.gain' holds numbers .*finite"),
         (_set("recognition", "x", np.zeros(5, np.float32)), "'x', which nothing in the graph uses"),
         (lambda p: p["tensors"]["recognition"].pop("net.stem.weight"), "lacks the tensor 'net.stem.weight'"),

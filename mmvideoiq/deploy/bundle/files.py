@@ -24,6 +24,7 @@ from mmvideoiq.deploy.bundle.tensors import PARTS, TensorSpec
 MANIFEST = "manifest.json"
 JSON_LIMIT = 8 * 2**20  # bytes; a ResNet-152 needs a tenth of it
 LONGEST = 400  # characters of an explanation, which may quote the file
+MAX_STEP = float(np.finfo(np.float32).max) / 2**15  # of a weight that is stored as step * int16
 DTYPES = {"U8": "uint8", "I16": "int16", "F32": "float32"}
 
 
@@ -187,6 +188,8 @@ def _check_numbers(file: str, name: str, array: np.ndarray) -> None:
             raise InvalidFile(file, f"{name!r} does not rise")
     elif array.dtype.kind == "f" and not np.isfinite(array).all():
         raise InvalidFile(file, f"{name!r} holds numbers that are not finite")
+    elif name.endswith(".step") and np.abs(array).max(initial=0) > MAX_STEP:
+        raise InvalidFile(file, f"{name!r} holds steps above {MAX_STEP:.3g}, whose weights are not finite")
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:

@@ -47,6 +47,7 @@ class OnnxRuntimeEngine:
         self.threads = threads
         self.vnni = has_vnni() if vnni is None else vnni
 
+    @np.errstate(over="ignore", invalid="ignore")  # sessions refuse results that are not finite
     def load(self, bundle: Bundle, part: str, bits: int) -> OnnxRuntimeRunner:
         """Build ``part`` of the bundle at ``bits``.
 

@@ -98,6 +98,7 @@ class OpenVinoEngine:
         self.vnni = has_vnni() if vnni is None else vnni
         self._exact_kernels: frozenset[str] | None = None
 
+    @np.errstate(over="ignore", invalid="ignore")  # sessions refuse results that are not finite
     def load(self, bundle: Bundle, part: str, bits: int) -> OpenVinoRunner:
         """Build ``part`` of the bundle at ``bits``.
 

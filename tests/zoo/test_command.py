@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -30,7 +31,8 @@ def test_list(shelf, capsys):
     assert len(shown("*float")) == 1
 
 
-def test_download_command(weights, server, capsys):
+def test_root_and_download(weights, shelf, server, capsys):
+    assert command.main(["root"]) == 0 and capsys.readouterr().out == f"{shelf.root}\n"
     assert command.main(["download", "toy", "tyo"]) == 2 and server.asked == []
     assert capsys.readouterr().err == "zoo: error: no model 'tyo' in the zoo; closest: toy\n"
     assert command.main(["download", "toy"]) == 0
@@ -45,9 +47,10 @@ def test_the_command_needs_no_torch(repo):
     subprocess.run([sys.executable, "-c", code], cwd=repo, check=True)
 
 
-def test_root_command(repo, capsys):
-    assert command.main(["root"]) == 0
-    assert capsys.readouterr().out == f"{repo}\n"
+INFER = [
+    ("toy_bundel", "no model 'toy_bundel' in the zoo; closest: toy_bundle"),
+    ("toy", "toy is not a bundle; published are toy_bundle, and tools/export.py makes one"),
+]
 
 
 def test_infer_takes_zoo_names(shelf, bundle, tiny_videos, load_tool, capsys):
@@ -63,19 +66,13 @@ def test_infer_takes_zoo_names(shelf, bundle, tiny_videos, load_tool, capsys):
 
     code, out, _ = infer("toy_bundle")
     assert code == 0 and str(tiny_videos / "0.mp4") in out
-    for name, message in [
-        ("toy_bundel", "no model 'toy_bundel' in the zoo; closest: toy_bundle"),
-        ("toy", "toy is not a bundle; published are toy_bundle, and tools/export.py makes one"),
-    ]:
+    for name, message in INFER:
         code, _, err = infer(name)
         assert code == 2 and err.count("\n") == 1 and f"error: {message}" in err
 
 
 def test_stopped(weights, monkeypatch, capsys):
-    def stop(_: str) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(zoo, "download", stop)
+    monkeypatch.setattr(zoo, "download", Mock(side_effect=KeyboardInterrupt))
     assert command.main(["download", "toy"]) == 130
     assert capsys.readouterr().err == "zoo: stopped; what was downloaded is kept, run again to go on\n"
 
@@ -85,23 +82,20 @@ def test_publish(load_tool, tmp_path, capsys):
     tool = load_tool("publish_model.py")
     state = dict(weight=torch.rand(3))
     meta = dict(epoch=2, cfg=f"work_dir = '{tmp_path}'", dataset_meta=dict(classes=["a"]), time="now")
-    torch.save(
-        dict(state_dict=state, meta=meta, optimizer=dict(state={0: torch.zeros(3)})), tmp_path / "in.pth"
-    )
+    torch.save(dict(state_dict=state, meta=meta, optimizer=dict(state={})), tmp_path / "in.pth")
     (tmp_path / "out").mkdir()
-    digests = []
-    for folder in (tmp_path, tmp_path / "out"):
-        tool.main([str(tmp_path / "in.pth"), str(folder / "toy.pth"), "--no-strict"])
-        digests.append(sha256((folder / "toy.pth").read_bytes()))
-        assert f"SHA256: {digests[-1]}\n" in capsys.readouterr().out
-        assert str(tmp_path).encode() not in (folder / "toy.pth").read_bytes()
-    assert digests[0] == digests[1]
-    published = torch.load(tmp_path / "toy.pth", weights_only=True)
-    assert published["meta"] == dict(epoch=2, dataset_meta=dict(classes=["a"]))
-    assert published.keys() == {"state_dict", "meta"} and torch.equal(
-        published["state_dict"]["weight"], state["weight"]
+    published = set()
+    for path in (tmp_path / "toy.pth", tmp_path / "out/toy.pth"):
+        tool.main([str(tmp_path / "in.pth"), str(path), "--no-strict"])
+        published.add(data := path.read_bytes())
+        assert f"SHA256: {sha256(data)}\n    Size: {len(data)}\n" in capsys.readouterr().out
+        assert str(tmp_path).encode() not in data
+    assert len(published) == 1 and files(tmp_path / "out") == ["toy.pth"]
+    content = torch.load(path, weights_only=True)
+    assert content.keys() == {"state_dict", "meta"} and torch.equal(
+        content["state_dict"]["weight"], state["weight"]
     )
-    assert files(tmp_path / "out") == ["toy.pth"]
+    assert content["meta"] == dict(epoch=2, dataset_meta=dict(classes=["a"]))
     with pytest.raises(SystemExit, match="2"):
         tool.main([str(tmp_path / "in.pth"), str(tmp_path / "toy.bin")])
     assert "must end in .pth" in capsys.readouterr().err

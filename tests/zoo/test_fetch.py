@@ -31,12 +31,11 @@ def get(server, tmp_path):
         (["breaks", "whole"], [None, "bytes=1000-"]),
         (["breaks", "early"], [None, "bytes=1000-"]),
         (["busy", "ranges"], [None, None]),
-        (["hangs", "ranges"], [None, None]),
         ([HERE, "ranges"], [None, None]),
     ],
 )
 def test_served_in_the_end(get, server, tmp_path, tempers, asked):
-    get(*tempers, silence=0.5)
+    get(*tempers, **(dict(silence=0.5) if "slow" in tempers else {}))
     assert (tmp_path / "toy.pth").read_bytes() == DATA and files(tmp_path) == ["toy.pth"]
     assert [header for _, header in server.asked] == asked
 
@@ -65,7 +64,7 @@ FAILURES = [  # tempers, limits, requests, bytes that are kept, message
         0,
         r" \(Service Unavailable\); 0 bytes of it are kept, run again to go on$",
     ),
-    (["hangs"], dict(silence=0.05), 4, 0, r" \(timed out\); 0 bytes of it are kept"),
+    (["hangs"], dict(silence=0.2), 4, 0, r" \(timed out\); 0 bytes of it are kept"),
     (["hangs"], dict(total=0.2), 1, 0, TOTAL),
     (["drips"], dict(total=0.2), 1, 0, TOTAL),
     (["slow"], dict(total=0.2), 1, None, TOTAL),
@@ -77,9 +76,9 @@ def test_failures_name_the_address(get, server, tmp_path, tempers, limits, reque
     with pytest.raises(OSError, match=rf"^{server.address}{PATH} cannot be fetched{message}"):
         get(*tempers, **limits)
     assert len(server.asked) == requests and not (tmp_path / "toy.pth").exists()
-    if kept is None:  # some, and the next call goes on from there
+    if kept is None:  # some of it
         get("ranges")
-        assert server.asked[-1][1] is not None
+        assert (tmp_path / "toy.pth").read_bytes() == DATA
     else:
         assert sum(path.stat().st_size for path in tmp_path.iterdir()) == kept
 

@@ -57,18 +57,11 @@ def test_zoo_names_in_configs(checkpoint, tmp_path):
     assert CheckpointLoader._get_checkpoint_loader("zoo://toy") is host.load_from_zoo
     loaded = CheckpointLoader.load_checkpoint("zoo://toy", map_location="cpu")
     assert loaded["meta"] == dict(epoch=1)
-
-    class Part(BaseModule):
-        def __init__(self, init_cfg: dict) -> None:
-            super().__init__(init_cfg)
-            self.fc_cls = torch.nn.Linear(4, 3)
-
-    part = Part(dict(type="Pretrained", checkpoint="zoo://toy", prefix="cls_head."))
-    part.init_weights()
-    assert torch.equal(part.fc_cls.weight, checkpoint.state["cls_head.fc_cls.weight"])
-    plain = Part(dict(type="Pretrained", checkpoint=str(tmp_path / "root/toy.pth"), prefix="cls_head."))
-    plain.init_weights()
-    assert torch.equal(plain.fc_cls.weight, part.fc_cls.weight)
+    for name in ("zoo://toy", str(tmp_path / "root/toy.pth")):
+        part = BaseModule(dict(type="Pretrained", checkpoint=name, prefix="cls_head."))
+        part.fc_cls = torch.nn.Linear(4, 3)
+        part.init_weights()
+        assert torch.equal(part.fc_cls.weight, checkpoint.state["cls_head.fc_cls.weight"])
     with pytest.raises(ValueError, match="no model 'tory' in the zoo; closest: toy"):
         load_checkpoint(part, "zoo://tory")
 
@@ -78,10 +71,8 @@ def test_zoo_names_as_load_from(checkpoint, tmp_path):
     state = {name: torch.rand_like(value.float()) for name, value in checkpoint.state.items()}
     checkpoint.publish(dict(state_dict=state))
     cfg = Config.fromfile(tmp_path / "root/configs/toy/toy.py").model
-    cfg.type, cfg.backbone = (
-        "AnyPrecisionRecognizer",
-        dict(type="AnyPrecisionBackbone", backbone=cfg.backbone),
-    )
+    cfg.type = "AnyPrecisionRecognizer"
+    cfg.backbone = dict(type="AnyPrecisionBackbone", backbone=cfg.backbone)
     options = dict(work_dir=str(tmp_path / "run"), default_scope="mmaction", log_level="ERROR")
     Runner(model=(model := MODELS.build(cfg)), load_from="zoo://toy", **options).load_or_resume()
     for bits in (32, 4, 2):

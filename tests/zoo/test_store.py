@@ -1,6 +1,7 @@
 """The cache: one download for all, nothing in it that is not checked, bundles of several files."""
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
@@ -30,16 +31,6 @@ def test_full_addresses_need_no_base(shelf, server, monkeypatch):
         zoo.download("below")
 
 
-def test_resumed_in_a_later_call(weights, server):
-    server.tempers = ["breaks", "missing"]
-    with pytest.raises(OSError, match=r"toy.pth cannot be fetched: HTTP status 404 Not Found"):
-        zoo.download("toy")
-    assert not weights.exists() and store.state(index.find("toy")) == "online"
-    server.tempers, server.asked = ["ranges"], []
-    assert zoo.download("toy").read_bytes() == DATA
-    assert server.asked == [("/zoo/weights/toy.pth", "bytes=1000-")]
-
-
 @pytest.mark.parametrize("served", [DATA[:-1], DATA[:-1] + b"!", b""], ids=["truncated", "changed", "empty"])
 def test_another_file_is_removed_and_never_used(weights, server, served, monkeypatch):
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("it was loaded"))
@@ -50,23 +41,19 @@ def test_another_file_is_removed_and_never_used(weights, server, served, monkeyp
     assert files(weights.parents[1]) == []
 
 
-def test_damage_in_the_cache_is_repaired(weights, server):
-    zoo.download("toy").write_bytes(DATA[:-1])
-    assert zoo.download("toy").read_bytes() == DATA and len(server.asked) == 2
-
-
 def test_offline(weights, server, monkeypatch):
-    monkeypatch.setenv("MMVIDEOIQ_OFFLINE", "1")
+    def offline(value: str) -> Path:
+        monkeypatch.setenv("MMVIDEOIQ_OFFLINE", value)
+        return zoo.download("toy")
+
     with pytest.raises(FileNotFoundError, match="MMVIDEOIQ_OFFLINE forbids to fetch it"):
-        zoo.download("toy")
+        offline("1")
     assert server.asked == []
-    monkeypatch.setenv("MMVIDEOIQ_OFFLINE", "0")
-    zoo.download("toy")
-    monkeypatch.setenv("MMVIDEOIQ_OFFLINE", "1")
-    assert zoo.download("toy") == weights and len(server.asked) == 1
+    assert offline("0") == offline("1") == weights and len(server.asked) == 1
     weights.write_bytes(b"damaged")
     with pytest.raises(FileNotFoundError, match="or damaged there"):
-        zoo.download("toy")
+        offline("1")
+    assert offline("0").read_bytes() == DATA
 
 
 def test_several_at_once_download_once(weights, server):

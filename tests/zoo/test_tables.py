@@ -3,37 +3,27 @@
 from types import SimpleNamespace
 
 import pytest
-import yaml
 
 from mmvideoiq.zoo import index, tables
+
+METAFILE = f"""
+Collections: [Name: Toys]
+Models:
+- {{Name: a, In Collection: Toys, Config: configs/toy/a.py, Weights: weights/a.pth, Metadata: &published
+    {{SHA256: "{"0" * 64}", Size: 1}}, Results: [{{Task: t, Dataset: x, Metrics: {{Top: 9.5}}}},
+    {{Task: t, Dataset: y, Metrics: {{Cost: 1}}}}]}}
+- {{Name: b, In Collection: Toys, Config: configs/toy/b.py, Metadata: {{Training Data: [x, y|z]}}}}
+- {{Name: c, In Collection: Toys, Config: configs/other/c.py, Weights: https://w/m/manifest.json, Metadata: *published}}
+"""
 
 
 @pytest.fixture
 def zoo(tmp_path, monkeypatch):
     """Three models in two folders, and a README with a table of one of them."""
-    (tmp_path / "configs/toy").mkdir(parents=True)
-    (tmp_path / "configs/other").mkdir()
-    (tmp_path / "weights").mkdir()
-    (tmp_path / "weights/a.pth").touch()
-    for name in ("toy/a", "toy/b", "other/c"):
-        (tmp_path / f"configs/{name}.py").touch()
-
-    def model(name: str, config: str, **more) -> dict:
-        return {"Name": name, "In Collection": "Toys", "Config": f"configs/{config}.py", **more}
-
-    def row(dataset: str, **metrics) -> dict:
-        return dict(Task="Action Recognition", Dataset=dataset, Metrics=metrics)
-
-    sha = {"SHA256": "0" * 64, "Size": 1}
-    models = [
-        model(
-            "a", "toy/a", Weights="weights/a.pth", Metadata=sha, Results=[row("x", Top=9.5), row("y", Cost=1)]
-        ),
-        model("b", "toy/b", Metadata={"Training Data": ["x", "y|z"]}),
-        model("c", "other/c", Weights="https://w/m/manifest.json", Metadata=sha),
-    ]
-    content = {"Collections": [{"Name": "Toys"}], "Models": models}
-    (tmp_path / "metafile.yml").write_text(yaml.safe_dump(content))
+    for name in ("weights/a.pth", "configs/toy/a.py", "configs/toy/b.py", "configs/other/c.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "metafile.yml").write_text(METAFILE)
     (tmp_path / index.INDEX).write_text("Import: [metafile.yml]")
     readme = tmp_path / "configs/toy/README.md"
     readme.write_text("# Toys\n\n<!-- zoo configs/toy/* -->\nold\n<!-- end of zoo -->\n\nend\n")
@@ -77,17 +67,17 @@ def test_several_tables_and_nothing_measured(zoo):
     assert tables.filled("no table", zoo.root, index.read()) == "no table"
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (
-            "<!-- zoo configs/toy/* -->\n",
-            "<!-- zoo configs/toy/* --> lacks its end: add a line <!-- end of zoo -->",
-        ),
-        ("<!-- zoo configs/toy/* -->\n<!-- zoo configs/toy/b* -->\n<!-- end of zoo -->", "lacks its end"),
-        ("<!-- zoo configs/no/* -->\n<!-- end of zoo -->", "fits the config of no model in the zoo"),
-    ],
-)
+WRONG = [
+    (
+        "<!-- zoo configs/toy/* -->\n",
+        "<!-- zoo configs/toy/* --> lacks its end: add a line <!-- end of zoo -->",
+    ),
+    ("<!-- zoo configs/toy/* -->\n<!-- zoo configs/toy/b* -->\n<!-- end of zoo -->", "lacks its end"),
+    ("<!-- zoo configs/no/* -->\n<!-- end of zoo -->", "fits the config of no model in the zoo"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), WRONG)
 def test_wrong_markers_are_one_line(zoo, load_tool, capsys, text, message):
     zoo.readme.write_text(text)
     assert load_tool("zoo_tables.py").main([]) == 2

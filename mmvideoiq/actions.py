@@ -1,4 +1,4 @@
-"""What the policy may choose for a frame, in which order, and what each choice costs.
+"""The actions that the policy may choose for a frame, their order and their costs.
 
 Axes: N videos, T frames, A actions.
 """
@@ -31,7 +31,7 @@ def load_latency_table(path: str | Path) -> dict[str, float]:
     """Read a JSON file ``{action name: milliseconds}``.
 
     Raises:
-        FileNotFoundError: no such file.
+        FileNotFoundError: the file does not exist.
         ValueError: not JSON, not such an object, or a time that is negative or not finite; names the file.
     """
     try:
@@ -55,13 +55,13 @@ COST_RULES = {"paper": paper_cost, "bitops": bitops_cost}
 
 @dataclass(frozen=True, kw_only=True)
 class Action:
-    """One choice for a frame: process it at a precision, or leave it (and frames after it) out.
+    """One choice for a frame: process it at a precision, or skip it (and frames after it).
 
     Source: arXiv:2108.10394 (precisions and skip; several skip lengths as in its release).
 
     Args:
         bits: precision in 1..32. Exactly one of ``bits`` and ``skip`` is given.
-        skip: this frame and the next ``skip - 1`` frames are left out; 0 means the frame is processed.
+        skip: this frame and the next ``skip - 1`` frames are skipped; 0 means the frame is processed.
         input_size: reserved; must be None.
         separate: a separate float network, not the any-precision one, processes the frame; needs ``bits=32``.
 
@@ -121,14 +121,14 @@ class ActionSpace:
         actions: actions, or dicts of :class:`Action`'s fields.
         cost: ``"paper"`` (``min(bits, 8)**2 / 64``, arXiv:2108.10394), ``"bitops"`` (``(bits / 32)**2``), or
             the path of a JSON latency table ``{action name: milliseconds}``; a table's figures are divided by
-            the largest one in use, and a skip may be left out (0).
+            the largest one in use; a skip may be omitted (0).
 
     Attributes:
         actions, names: length A.
         costs: length A, in [0, 1]; a skip costs 0 under both rules.
         precisions: bits of the any-precision network's actions, high to low.
         skip_mask: length A, True for skips.
-        skip_lengths: length A, frames left out by each action; 0 for a processed frame.
+        skip_lengths: length A, frames skipped by each action; 0 for a processed frame.
 
     Raises:
         ValueError: empty, repeated, wrongly ordered, only skips, an unknown field, cost rule or table entry.
@@ -197,7 +197,7 @@ class ActionSpace:
         return self.names.index(name)
 
     def check_precisions(self, precisions: Sequence[int]) -> None:
-        """ValueError if an action asks for bits that are not among a backbone's ``precisions``."""
+        """ValueError if an action needs bits that are not among a backbone's ``precisions``."""
         unknown = sorted(set(self.precisions) - set(precisions), reverse=True)
         if unknown:
             raise ValueError(

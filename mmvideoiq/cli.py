@@ -1,4 +1,4 @@
-"""What the commands of training and testing share: reading a config, building MMAction2's runner."""
+"""Shared by the commands of training and testing: reading a config and building the runner."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ OTHER_CONFIGS = {"stages": "train_stages.py", "rows": "compare.py"}
 
 
 class Settings(DictAction):
-    """The host's reading of ``--cfg-options key=value ...``, with a clear error for what has no ``=``."""
+    """MMEngine's parser of ``--cfg-options key=value ...``, with a clear error for values without ``=``."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         for value in values:
@@ -28,7 +28,7 @@ class Settings(DictAction):
 
 
 class BeginHook(Hook):
-    """Looks at the first clip's size, then notes in ``begun`` that building is over and the run has begun."""
+    """Checks the size of the first clip, then records in ``begun`` that the run has begun."""
 
     priority = "LOWEST"
 
@@ -45,7 +45,7 @@ class BeginHook(Hook):
 
 
 def check_frames(model: Any, loader: Any) -> None:
-    """Ask a model that has ``check_frames(height, width)`` whether the loader's first clip suits it."""
+    """Let a model with ``check_frames(height, width)`` check the size of the loader's first clip."""
     model = model.module if is_model_wrapper(model) else model
     if hasattr(model, "check_frames"):
         model.check_frames(*loader.dataset[0]["inputs"].shape[-2:])
@@ -61,15 +61,15 @@ def need_file(path: str, what: str) -> None:
 
 
 def read_config(path: str, *, options: dict | None, work_dir: str | None, launcher: str) -> Config:
-    """Read a config and lay the command line over it.
+    """Read a config and override it by the command line.
 
     Args:
-        options: what ``--cfg-options`` gave; wins over the file.
-        work_dir: wins over the file; where both are silent it is ``work_dirs/<name of the config>``.
+        options: the values of ``--cfg-options``; they override the file.
+        work_dir: overrides the file; if neither sets it, ``work_dirs/<name of the config>``.
 
     Raises:
-        FileNotFoundError: no such config.
-        ValueError: not Python, no model in it, or an option that does not fit; the message names it.
+        FileNotFoundError: the config does not exist.
+        ValueError: the config is not valid Python or has no model, or an option is invalid; the message names it.
     """
     need_file(path, "config")
     if Path(path).suffix not in CONFIGS:
@@ -97,7 +97,7 @@ def read_config(path: str, *, options: dict | None, work_dir: str | None, launch
 
 
 def build_runner(config: Config, begun: Begun) -> Any:
-    """Build MMAction2's runner, or the one that ``runner_type`` names, which notes in ``begun`` that it has begun."""
+    """Build MMEngine's runner, or that of ``runner_type``; it records in ``begun`` that the run has begun."""
     compat.fit_launcher_to_cpu(config)
     if "runner_type" in config:
         from mmaction.registry import RUNNERS
@@ -105,7 +105,7 @@ def build_runner(config: Config, begun: Begun) -> Any:
         runner = RUNNERS.build(config)
     else:
         runner = Runner.from_cfg(config)
-    from mmvideoiq.hooks import add_checks  # registers our hooks; a config has to name the plugin for itself
+    from mmvideoiq.hooks import add_checks  # registers these hooks only; a config lists the plugin itself
 
     add_checks(runner)
     runner.register_hook(BeginHook(begun))

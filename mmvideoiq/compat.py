@@ -1,7 +1,7 @@
-"""Mends for MMAction2 1.2 and MMEngine 0.10 on a current machine: one function per fault.
+"""Patches that make MMAction2 1.2 and MMEngine 0.10 work with current packages, one function per defect.
 
-Each mend is a no-op where the host is healthy and may be called again. ``apply()`` calls them all; it must
-run before ``mmaction.models`` is imported. Nothing here touches the files of an installed package.
+Each patch does nothing where the defect is absent, and may be applied repeatedly. ``apply()`` applies them all and must
+run before ``mmaction.models`` is imported. No file of an installed package is changed.
 """
 
 import contextlib
@@ -20,10 +20,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-MMACTION_BELOW = "2.2.0"  # MMAction2 1.2.0 refuses this version of mmcv and everything above
-MMCV_SPOKEN = "2.1.0"  # the version of mmcv MMAction2 1.2.0 was written for
+MMCV_LIMIT = "2.2.0"  # MMAction2 1.2.0 rejects this version of mmcv and later ones
+MMCV_SUPPORTED = "2.1.0"  # the newest version of mmcv that MMAction2 1.2.0 accepts
 
-HOST_PARTS = {
+OPTIONAL_PARTS = {  # parts that MMAction2 registers only if another package is installed
     "MobileOneTSM": "mmpretrain",
     "ACRNHead": "mmdet",
     "AVARoIHead": "mmdet",
@@ -33,7 +33,7 @@ HOST_PARTS = {
     "MaxIoUAssignerAVA": "mmdet",
     "SingleRoIExtractor3D": "mmdet",
 }
-HOST_SCOPES = ("mmpretrain", "mmcls", "mmdet", "mmpose")
+OPTIONAL_SCOPES = ("mmpretrain", "mmcls", "mmdet", "mmpose")
 CV2_PACKAGES = (
     "opencv-contrib-python",
     "opencv-contrib-python-headless",
@@ -41,7 +41,7 @@ CV2_PACKAGES = (
     "opencv-python-headless",
 )
 
-# Second sets of weights that torchvision publishes; the first sets stand in MMEngine's own table.
+# The second sets of weights that torchvision publishes; MMEngine's own table lists the first sets.
 TORCHVISION_V2 = {
     "resnet50": "https://download.pytorch.org/models/resnet50-11ad3fa6.pth",
     "resnet101": "https://download.pytorch.org/models/resnet101-cd907fc2.pth",
@@ -51,7 +51,7 @@ TORCHVISION_V2 = {
 
 
 class PartNotRegistered(KeyError):
-    """A KeyError of the host's registry with a cause a reader can act on; prints as the plain sentence."""
+    """A part is missing from the registry for a known reason. A KeyError whose text is the plain message."""
 
     def __str__(self) -> str:
         return str(self.args[0])
@@ -62,10 +62,10 @@ def _installed(module: str) -> bool:
 
 
 def require_declared() -> None:
-    """Ask for the packages the host imports but does not declare: importlib_metadata, an mmcv.
+    """MMAction2 imports importlib_metadata and mmcv without declaring them: check that both are installed.
 
     Raises:
-        ModuleNotFoundError: one is absent; the message gives the command that installs it.
+        ModuleNotFoundError: a package is missing; the message contains the command that installs it.
     """
     if not _installed("importlib_metadata"):
         raise ModuleNotFoundError(
@@ -74,13 +74,13 @@ def require_declared() -> None:
         )
     if not _installed("mmcv"):
         raise ModuleNotFoundError(
-            f"MMAction2 needs mmcv: pip install mmcv-lite=={MMCV_SPOKEN} (or a full mmcv)",
+            f"MMAction2 needs mmcv: pip install mmcv-lite=={MMCV_SUPPORTED} (or a full mmcv)",
             name="mmcv",
         )
 
 
 def quiet_mmcv_lite() -> None:
-    """Drop the warning of mmcv-lite about an operator that 2D recognizers never use."""
+    """mmcv-lite warns about an operator that 2D recognizers never use: suppress that warning."""
     warnings.filterwarnings("ignore", message="Fail to import ``MultiScaleDeformableAttention``")
 
 
@@ -100,10 +100,10 @@ def quiet_torchscript() -> None:
 
 
 def accept_mmcv() -> None:
-    """Let MMAction2 import beside mmcv 2.2 or later (it asserts ``< 2.2.0``).
+    """MMAction2 asserts ``mmcv < 2.2.0``, although later 2.x versions work: import it with mmcv reported as 2.1.0.
 
-    The version is shown as 2.1.0 while ``mmaction`` is imported and put back afterwards. mmcv-lite and full
-    mmcv are both accepted; an mmcv below 2.0 still meets the host's own assertion.
+    The real version is restored after the import. This holds for mmcv-lite and full mmcv; versions below 2.0 still
+    fail MMAction2's assertion.
     """
     if "mmaction" in sys.modules:
         return
@@ -111,19 +111,19 @@ def accept_mmcv() -> None:
     from mmengine.utils import digit_version
 
     real = mmcv.__version__
-    if not digit_version(MMACTION_BELOW) <= digit_version(real) < digit_version("3.0.0"):
+    if not digit_version(MMCV_LIMIT) <= digit_version(real) < digit_version("3.0.0"):
         return
     try:
-        mmcv.__version__ = MMCV_SPOKEN
+        mmcv.__version__ = MMCV_SUPPORTED
         import mmaction  # noqa: F401
     finally:
         mmcv.__version__ = real
 
 
 def supply_drn() -> None:
-    """Supply ``mmaction.models.localizers.drn``, which the wheel of MMAction2 1.2.0 lacks.
+    """The wheel of MMAction2 1.2.0 lacks ``mmaction.models.localizers.drn``, so ``mmaction.models`` cannot be imported.
 
-    A ``DRN`` is registered so that configs are understood; building it raises ImportError and says why.
+    Register a placeholder ``DRN``; building it raises an ImportError that explains the cause.
     """
     name = "mmaction.models.localizers.drn"
     spec = importlib.util.find_spec("mmaction")
@@ -134,7 +134,7 @@ def supply_drn() -> None:
     from mmaction.registry import MODELS
 
     class DRN:
-        """Stands in for the localizer of that name."""
+        """Placeholder for the localizer of that name."""
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             raise ImportError(
@@ -150,7 +150,7 @@ def supply_drn() -> None:
 
 
 def _checkpoint_getattr(owner: Any, name: str) -> Any:
-    """What ``builtins.getattr`` means inside a checkpoint: the few functions MMEngine stores, nothing else.
+    """Replacement for ``builtins.getattr`` when a checkpoint is loaded: only the functions that MMEngine stores.
 
     Raises:
         pickle.UnpicklingError: any other owner or name.
@@ -164,15 +164,15 @@ def _checkpoint_getattr(owner: Any, name: str) -> Any:
     }
     if isinstance(owner, type) and name in stored.get(owner, ()):
         return getattr(owner, name)
-    raise pickle.UnpicklingError(f"a checkpoint may not ask for the attribute {name!r} of {owner!r}")
+    raise pickle.UnpicklingError(f"a checkpoint may not access the attribute {name!r} of {owner!r}")
 
 
 def allow_checkpoint_types() -> None:
-    """Allow-list the types that MMEngine's own checkpoints hold, so that they resume with ``weights_only``.
+    """torch 2.6 loads with ``weights_only=True``, which rejects MMEngine's own checkpoints: allow the types in them.
 
-    These are the log buffers of the message hub (with the four statistics functions stored beside them), the
-    annealing function of a one-cycle schedule, and numpy numbers and arrays. ``getattr``, by which pickle
-    stores those functions, is answered by a look-up in a closed list. Everything else is refused as before.
+    These are the log buffers of the message hub (with four statistics functions), the annealing function of a
+    one-cycle schedule, and numpy numbers and arrays. pickle stores the functions as ``getattr`` calls, which are
+    resolved from a closed list. Everything else is still rejected.
     """
     import numpy
     from mmengine.logging.history_buffer import HistoryBuffer
@@ -183,7 +183,7 @@ def allow_checkpoint_types() -> None:
         from numpy._core import multiarray
     except ImportError:  # numpy 1
         from numpy.core import multiarray  # type: ignore[no-redef]
-    # numpy 1 wrote numpy.core, numpy 2 writes numpy._core: checkpoints of either are read under either.
+    # numpy 1 writes numpy.core, numpy 2 writes numpy._core: either version reads both.
     rebuild = [
         (getattr(multiarray, name), f"numpy.{core}.multiarray.{name}")
         for core in ("core", "_core")
@@ -204,10 +204,10 @@ def allow_checkpoint_types() -> None:
 
 
 def explain_unreadable_checkpoints() -> None:
-    """Name the file, in one line, where a local checkpoint cannot be read; the host repeats torch alone.
+    """MMEngine does not name a local checkpoint that torch cannot read: raise a one-line ValueError that does.
 
-    ``load_checkpoint`` then raises ValueError: the file is empty, cut short or no checkpoint, or it holds a
-    type that is not loaded safely, which is named too.
+    The reason is that the file is empty, truncated or not a checkpoint, or that it contains a type that is not loaded
+    safely; the message names that type.
     """
     from mmengine.runner.checkpoint import CheckpointLoader
 
@@ -222,11 +222,11 @@ def explain_unreadable_checkpoints() -> None:
         except FileNotFoundError:
             raise
         except (pickle.UnpicklingError, EOFError, LookupError, OSError, RuntimeError, ValueError) as error:
-            held = re.search(r"GLOBAL (\S+)", str(error))
+            found = re.search(r"GLOBAL (\S+)", str(error))
             why = (
-                f"it holds {held[1]}, which is not loaded safely"
-                if held
-                else "empty, cut short or no checkpoint"
+                f"it contains {found[1]}, which is not loaded safely"
+                if found
+                else "empty, truncated or not a checkpoint"
             )
             raise ValueError(f"checkpoint {filename} cannot be read: {why}") from error
 
@@ -234,10 +234,10 @@ def explain_unreadable_checkpoints() -> None:
 
 
 def explain_unreachable_checkpoints() -> None:
-    """Name the address in one line where a checkpoint cannot be fetched: ``https://``, ``mmcls://`` and the like.
+    """MMEngine does not name a checkpoint that it fails to download (``https://``, ``mmcls://``): raise errors that do.
 
-    ``CheckpointLoader.load_checkpoint`` then raises ConnectionError where the network or the server fails, and
-    ValueError for a name that MMEngine does not have.
+    ``CheckpointLoader.load_checkpoint`` raises ConnectionError if the network or the server fails, and ValueError for a
+    name that MMEngine does not know.
     """
     from mmengine.runner.checkpoint import CheckpointLoader
 
@@ -251,7 +251,7 @@ def explain_unreachable_checkpoints() -> None:
             return plain(cls, filename, *args, **kwargs)
         except urllib.error.URLError as error:
             raise ConnectionError(
-                f"checkpoint {filename} cannot be fetched: {error.reason}; download it elsewhere and give its path"
+                f"checkpoint {filename} cannot be downloaded: {error.reason}; download it elsewhere and pass its path"
             ) from error
         except KeyError as error:
             if isinstance(error, PartNotRegistered) or "://" not in filename:
@@ -264,13 +264,13 @@ def explain_unreachable_checkpoints() -> None:
 class _TorchvisionUrls(dict[str, str]):
     def __missing__(self, name: str) -> str:
         raise PartNotRegistered(
-            f"torchvision://{name} is not known without torchvision; known are {', '.join(sorted(self))}. "
-            "Install torchvision or give the URL itself"
+            f"torchvision://{name} is unknown without torchvision; known names are {', '.join(sorted(self))}. "
+            "Install torchvision or pass the URL itself"
         )
 
 
 def torchvision_urls() -> dict[str, str]:
-    """The addresses behind ``torchvision://`` names: ResNet 18 to 152, MobileNetV2, and their second weights.
+    """URLs of ``torchvision://`` names: ResNet 18 to 152 and MobileNetV2, with their second sets of weights.
 
     ``resnet50`` and ``resnet50.imagenet1k_v1`` are the first weights, ``.imagenet1k_v2`` the second,
     ``.default`` the newest. The plain names come from the table that MMEngine ships.
@@ -288,7 +288,7 @@ def torchvision_urls() -> dict[str, str]:
 
 
 def resolve_torchvision_names() -> None:
-    """Let ``torchvision://resnet50`` work without torchvision; beside it the host's own look-up stays."""
+    """MMEngine resolves ``torchvision://resnet50`` only with torchvision installed: use a table of URLs without it."""
     if not _installed("torchvision"):
         from mmengine.runner import checkpoint
 
@@ -296,10 +296,9 @@ def resolve_torchvision_names() -> None:
 
 
 def let_torchvision_import() -> None:
-    """Let torchvision import where its operators were compiled for another torch (a CUDA wheel beside a CPU torch).
+    """torchvision fails to import if its operators were compiled for another torch (a CUDA wheel with a CPU torch).
 
-    Its import describes two detection operators and fails where they are not there; their names are declared here.
-    Its networks need neither.
+    The import refers to two detection operators, which are declared here; the networks do not use them.
     """
     spec = importlib.util.find_spec("torchvision") if "torchvision" not in sys.modules else None
     if spec is None or spec.origin is None:
@@ -317,7 +316,7 @@ def let_torchvision_import() -> None:
 
 
 def cv2_owners() -> dict[str, str]:
-    """Installed packages that own the module ``cv2``, with their versions."""
+    """Installed packages that provide the module ``cv2``, with their versions."""
     owners = {}
     for name in CV2_PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -326,18 +325,19 @@ def cv2_owners() -> dict[str, str]:
 
 
 def check_cv2() -> str | None:
-    """One line about ``cv2`` when several packages own it, else None.
+    """MMEngine declares opencv-python, MMAction2 opencv-contrib-python, and each overwrites the other's files.
 
-    MMEngine declares opencv-python, MMAction2 opencv-contrib-python, and each overwrites the other's files.
-    Kept is opencv-python-headless: it has all that is used here and needs no libGL. Warns when the versions
-    differ, for then the files on disk may belong to different releases.
+    Recommends opencv-python-headless, which is sufficient and does not need libGL. Warns if the versions differ, since
+    the files on disk may then belong to different releases.
+
+    Returns: a one-line message if several packages provide ``cv2``, else None.
     """
     owners = cv2_owners()
     if len(owners) < 2:
         return None
     listed = ", ".join(f"{name} {version}" for name, version in owners.items())
     line = (
-        f"{len(owners)} packages own cv2 ({listed}); keep one: pip uninstall -y {' '.join(owners)}, "
+        f"{len(owners)} packages provide cv2 ({listed}); keep one: pip uninstall -y {' '.join(owners)}, "
         "then pip install --no-deps opencv-python-headless"
     )
     if len(set(owners.values())) > 1:
@@ -346,12 +346,12 @@ def check_cv2() -> str | None:
 
 
 def find_packages_without_pkg_resources() -> None:
-    """Let ``mmaction::`` bases in configs work where setuptools (81 and later) has no ``pkg_resources``."""
+    """setuptools 81 dropped ``pkg_resources``, which MMEngine needs for ``mmaction::`` bases: use importlib instead."""
     if _installed("pkg_resources"):
         return
 
     def module_of(package: str) -> str | None:
-        """The module that an installed package brings: mmaction for mmaction2."""
+        """The module that an installed package provides: mmaction for mmaction2."""
         owners = metadata.packages_distributions()
         named = (module for module, packages in owners.items() if package in packages)
         return package if _installed(package) else next(named, None)
@@ -365,7 +365,7 @@ def find_packages_without_pkg_resources() -> None:
         return str(Path(spec.origin).parent)
 
     def is_installed(package: str) -> bool:
-        """Whether a package is there, by its own name or its module's."""
+        """Whether a package is installed, by its own name or that of its module."""
         return module_of(package) is not None
 
     import mmengine.config.config
@@ -378,8 +378,8 @@ def find_packages_without_pkg_resources() -> None:
                 setattr(module, function.__name__, function)
 
 
-def our_parts() -> set[str]:
-    """The names this package registers, read from its source, for nothing of it may have been imported."""
+def registered_names() -> set[str]:
+    """Names that mmvideoiq registers, read from its source because it may not have been imported yet."""
     registered = re.compile(r"^@\w+\.register_module\(\)\n(?:@.*\n)*class (\w+)", re.MULTILINE)
     return {
         name for file in Path(__file__).parent.rglob("*.py") for name in registered.findall(file.read_text())
@@ -387,26 +387,26 @@ def our_parts() -> set[str]:
 
 
 def _why_missing(error: KeyError) -> str | None:
-    """The sentence for a part that the registry does not know, or None where there is nothing to add."""
+    """Message for a part that is missing from the registry, or None if the cause is unknown."""
     found = re.match(r"(\S+) is not in the (\S+) registry", str(error.args[0]) if error.args else "")
     if found is None:
         return None
     scope, _, name = found[1].rpartition(".")
-    package = scope if scope in HOST_SCOPES else HOST_PARTS.get(name)
-    if name in our_parts():
+    package = scope if scope in OPTIONAL_SCOPES else OPTIONAL_PARTS.get(name)
+    if name in registered_names():
         return (
             f"{name} is a part of mmvideoiq that was not imported: add custom_imports = "
             'dict(imports=["mmvideoiq.plugin"], allow_failed_imports=False) to the config'
         )
     if package and not _installed(package):
-        return f"{name} exists only when {package} is installed, and {package} is not: pip install {package}"
+        return f"{name} requires {package}, which is not installed: pip install {package}"
     return None
 
 
 def explain_missing_parts() -> None:
-    """Turn the registry's bare "X is not in the registry" into what to do, where the cause is known.
+    """The registry reports only "X is not in the registry": add what to do if the cause is known.
 
-    Known causes: our plugin was not imported; the host registers the part only beside another package.
+    Known causes: mmvideoiq.plugin was not imported, or MMAction2 registers the part only with another package.
     """
     from mmengine.registry import Registry
 
@@ -428,11 +428,11 @@ def explain_missing_parts() -> None:
 
 
 def fit_launcher_to_cpu(cfg: Any) -> None:
-    """Change a config in place so that the launchers "pytorch" and "slurm" work on a machine without an accelerator.
+    """MMEngine's launchers "pytorch" and "slurm" assume CUDA: change a config in place so that they run on a CPU.
 
-    The host asks for nccl, selects a CUDA device, and hands device ids to the model wrapper; here the process
-    group is made with gloo from the launcher's environment, and the wrapper gets no device. A no-op elsewhere
-    and for other launchers. Not part of ``apply()``, for it concerns one config.
+    MMEngine initializes nccl, selects a CUDA device and passes device ids to the model wrapper. Here the process group
+    uses gloo with the launcher's environment, and the wrapper gets no device. Does nothing with an accelerator or for
+    other launchers. Not part of ``apply()``, since it concerns a single config.
     """
     import torch
     from mmengine.device import get_device
@@ -458,7 +458,7 @@ def fit_launcher_to_cpu(cfg: Any) -> None:
 
 
 def _name_slurm_task() -> None:
-    """What torch wants to know of this process, from what Slurm says of it."""
+    """Set torch's environment variables of this process from those of Slurm."""
     environ = os.environ
     if "MASTER_ADDR" not in environ:
         command = ["scontrol", "show", "hostnames", environ["SLURM_NODELIST"]]
@@ -471,7 +471,7 @@ def _name_slurm_task() -> None:
 
 @functools.cache
 def apply() -> None:
-    """Run every mend; later calls do nothing."""
+    """Apply all patches; later calls do nothing."""
     require_declared()
     quiet_mmcv_lite()
     quiet_torchscript()

@@ -1,4 +1,4 @@
-"""What a frame, a clip and a stored model cost: MACs, the paper's GFLOPs, strict BitOPs, bytes.
+"""Cost of a frame, a clip and a stored model: MACs, the paper's GFLOPs, strict BitOPs, bytes.
 
 Axes: N videos, T frames, A actions. Source of the paper's conventions: arXiv:2108.10394.
 """
@@ -32,8 +32,7 @@ class LayerCost:
         macs: multiply-accumulates; 0 for a layer that does not run.
         weight_elements, input_elements, output_elements: element counts.
         quantized: weight and input follow the frame's precision; False means float, 32 bits.
-        stem: the first convolution.
-        norm_channels: channels of the batch norm behind it (a convolution without bias is taken to have one).
+        norm_channels: channels of the batch norm after it (assumed for every convolution without bias).
         bias_elements: elements of its bias.
     """
 
@@ -43,7 +42,6 @@ class LayerCost:
     input_elements: int
     output_elements: int
     quantized: bool
-    stem: bool
     norm_channels: int = 0
     bias_elements: int = 0
 
@@ -55,7 +53,7 @@ class LayerCost:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCost:
-    """Counted once per model; turns the actions of clips into their cost.
+    """Counts of a model, made once, from which the cost of clips follows.
 
     Args:
         layers: the recognition backbone, per frame (:func:`count_model`).
@@ -84,13 +82,13 @@ class ModelCost:
 
         ``T * (mean_cost * quantized + float + policy)``, where ``quantized`` and ``float`` are the backbone's
         billed MACs (:attr:`LayerCost.billed_macs`); in the paper ``float`` is the first convolution. It bills
-        float like 8 bits, lets a skipped frame pay ``float``, and leaves the classifier out (below 0.01 % for
+        float like 8 bits, charges a skipped frame ``float``, and omits the classifier (below 0.01 % for
         ResNet-50).
 
         Source: arXiv:2108.10394. For ResNet-50 and 16 frames of 224x224 the paper's 65.76 and 1.92
         (first convolution) are 16 x 4.11 and 16 x 0.12, rounded per frame. This function does not round: with
-        the paper's policy (0.898) it gives 66.65, 18.77 and 6.80 for all frames at 32, 4 and 2 bits; the
-        paper 66.66, 18.78, 6.81.
+        the paper's policy (0.898) it returns 66.65, 18.77 and 6.80 for all frames at 32, 4 and 2 bits; the
+        paper has 66.66, 18.78, 6.81.
 
         Args:
             mean_cost: mean of the paper's action costs over the frames, in [0, 1], any shape.
@@ -103,7 +101,7 @@ class ModelCost:
         """Strict BitOPs: sum of MACs x weight bits x activation bits.
 
         Quantized layers count bits x bits; float layers, classifier (once) and policy (every frame) 32 x 32.
-        A skipped frame pays the policy only.
+        A skipped frame counts the policy only.
 
         Args:
             bits_per_frame: (..., T) integers in 0..32; 0 is a skipped frame.
@@ -135,7 +133,7 @@ class ModelCost:
             ``gflops``: :meth:`paper_gflops` (always under the paper's costs, whatever the rule of ``space``);
             ``bitops``: :meth:`bitops`;
             ``weight_bytes``: :meth:`weight_bytes`, the same for all clips;
-            ``peak_activation_bytes``: :meth:`peak_activation_bytes`, of the clip's most demanding frame.
+            ``peak_activation_bytes``: :meth:`peak_activation_bytes`, the maximum over the clip's frames.
         """
         indices = space.indices(actions)
         if indices.ndim != 2 or indices.size == 0:
@@ -155,7 +153,7 @@ class ModelCost:
     def weight_bytes(self, precisions: Sequence[int], *, separate: bool = False) -> int:
         """Bytes of the stored model.
 
-        Quantized weights are stored once, as the parent from which the lower precisions are derived: as
+        Quantized weights are stored once, at the precision from which the lower ones are derived: as
         float32 if 32 is among ``precisions``, else at the highest precision, packed without gaps per layer.
         Float weights, biases, classifier and policy take 4 bytes per element. A batch norm takes 4 float32
         per channel (weight, bias, mean, variance), once per precision behind a quantized layer. ``separate``
@@ -177,7 +175,7 @@ class ModelCost:
         """Bytes that one backbone layer reads and writes for one frame, at the layer where this is largest.
 
         The input is held at ``bits`` (32 for a float layer), the output as 32-bit sums before it is quantized
-        again. Values kept for a shortcut are not counted. A skipped frame (``bits=0``) needs none.
+        again. Values kept for a shortcut are not counted. A skipped frame (``bits=0``) costs 0.
         """
         if not 0 <= bits <= FLOAT_BITS:
             raise ValueError(f"bits must be in 0..{FLOAT_BITS}, got {bits}")
@@ -194,7 +192,6 @@ def count_model(
     backbone: nn.Module,
     frame_shape: tuple[int, int, int],
     quantized_names: Collection[str],
-    stem_name: str | None,
     num_frames_per_forward: int = 1,
 ) -> list[LayerCost]:
     """Count every convolution and linear layer of a backbone, per frame, in order of execution.
@@ -202,16 +199,15 @@ def count_model(
     The backbone runs once on zeros, in eval mode and without gradient, on its own device and in its own
     dtype; its training flags are restored. MACs come from ``torch.utils.flop_counter``. What runs outside of
     Conv2d and Linear layers (an attention product, say) appears as one float row ``(other operations)``;
-    layers that do not run come last, with 0 MACs, since their weights are stored all the same.
+    layers that do not run come last, with 0 MACs, since their weights are stored as well.
 
     Args:
         frame_shape: (C, H, W) of one frame.
         quantized_names: names, within ``backbone``, of the layers that follow the frame's precision.
-        stem_name: name of the first convolution; None if there is none to single out.
         num_frames_per_forward: frames the backbone mixes in one forward (temporal shift: ``num_segments``).
 
     Raises:
-        ValueError: a name that is no Conv2d or Linear of the backbone, or a shape or count out of range.
+        ValueError: a name that is not a Conv2d or Linear of the backbone, or a shape or count out of range.
     """
     import torch
     from torch import nn
@@ -222,9 +218,8 @@ def count_model(
         raise ValueError(f"num_frames_per_forward must be >= 1, got {num_frames_per_forward}")
     leaves = {n: m for n, m in backbone.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))}
     quantized = set(quantized_names)
-    wanted = quantized | ({stem_name} if stem_name is not None else set())
-    if unknown := sorted(wanted - set(leaves)):
-        raise ValueError(f"{', '.join(unknown)} is no Conv2d or Linear of {type(backbone).__name__}")
+    if unknown := sorted(quantized - set(leaves)):
+        raise ValueError(f"{', '.join(unknown)} is not a Conv2d or Linear of {type(backbone).__name__}")
 
     started: dict[nn.Module, int] = {}
     runs: dict[nn.Module, tuple[int, int, int]] = {}  # MACs, input elements, output elements of one forward
@@ -262,23 +257,20 @@ def count_model(
                 input_elements=read,
                 output_elements=written,
                 quantized=name in quantized,
-                stem=name == stem_name,
                 norm_channels=leaf.out_channels if isinstance(leaf, nn.Conv2d) and leaf.bias is None else 0,
                 bias_elements=0 if leaf.bias is None else leaf.bias.numel(),
             )
         )
     if rest := counter.get_total_flops() // 2 - sum(macs for macs, _, _ in runs.values()):
         zeros = dict(weight_elements=0, input_elements=0, output_elements=0)
-        layers.append(
-            LayerCost(name=OTHER, macs=rest // num_frames_per_forward, quantized=False, stem=False, **zeros)
-        )
+        layers.append(LayerCost(name=OTHER, macs=rest // num_frames_per_forward, quantized=False, **zeros))
     return layers
 
 
 def count_macs(module: nn.Module, *inputs: Any) -> int:
     """Multiply-accumulates of one forward of ``module`` on ``inputs``, in eval mode and without gradient.
 
-    For parts that are not layer-wise, such as the policy: its LSTM's products are counted too.
+    For parts that are not counted by layer, such as the policy; products in its LSTM are included.
     """
     with _counting(module) as counter:
         module(*inputs)
@@ -287,9 +279,9 @@ def count_macs(module: nn.Module, *inputs: Any) -> int:
 
 @contextmanager
 def _counting(module: nn.Module) -> Iterator[FlopCounterMode]:
-    """A running counter, with every part of ``module`` in eval mode and gradients off; flags are restored.
+    """An active counter, with all of ``module`` in eval mode and gradients off; flags are restored.
 
-    Without oneDNN and cuDNN, which run an LSTM as one operation of which the counter sees nothing.
+    oneDNN and cuDNN are disabled: they run an LSTM as one operation, which the counter does not see.
     """
     import torch
     from torch.backends import cudnn, mkldnn

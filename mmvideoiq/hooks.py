@@ -1,4 +1,4 @@
-"""What happens around training: temperature, seed and calibration; checks of what is loaded, lost and saved."""
+"""Hooks of training: temperature, seed and calibration, and checks of losses, weights and checkpoints."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from mmvideoiq.jobs.errors import RunStopped
 class GumbelTemperatureHook(Hook):
     """Before each epoch set ``model.policy.temperature = initial * decay**epoch``.
 
-    Source: arXiv:2108.10394, training of the policy (5.0 and 0.956). The value depends on the epoch
-    alone, so a resumed training goes on with the right one. It is logged as ``temperature``.
+    Source: arXiv:2108.10394, training of the policy (5.0 and 0.956). The value depends only on the
+    epoch, so a resumed training continues with the right one. It is logged as ``temperature``.
 
     Args:
         initial: temperature of epoch 0, > 0.
         decay: factor per epoch, in (0, 1].
 
     Raises:
-        TypeError, ValueError: an argument is no number or out of range.
+        TypeError, ValueError: an argument is not a number or out of range.
         TypeError: the model has no policy; raised before training starts.
     """
 
@@ -61,11 +61,11 @@ class GumbelTemperatureHook(Hook):
 
 @HOOKS.register_module()
 class EpochSeedHook(Hook):
-    """Before each training epoch seed everything from the run's seed, the epoch and the rank.
+    """Before each training epoch, seed all generators from the run's seed, the epoch and the rank.
 
-    The host restores no random state on resuming: without this hook a resumed training draws other noise (Gumbel,
-    dropout, augmentation) than an uninterrupted one. Workers of the loader are seeded anew too where they are
-    started each epoch; with ``persistent_workers=True`` their augmentations still depend on when they started.
+    MMEngine does not restore random state on resuming: without this hook a resumed training draws different noise
+    (Gumbel, dropout, augmentation) from an uninterrupted one. Workers of the loader are seeded too if they start in
+    each epoch; with ``persistent_workers=True`` their augmentations still depend on when they started.
     """
 
     priority = "VERY_HIGH"
@@ -96,11 +96,11 @@ def _unwrapped(runner: Runner):
 class CalibrationHook(Hook):
     """Before the first epoch, fit an any-precision backbone's clips and batch norms to some training frames.
 
-    Runs after ``load_from``. A resumed training keeps what it has learned.
+    Runs after ``load_from``. A resumed training is not calibrated again.
 
     Args:
-        num_videos: training videos that are looked at, spread over the list, >= 1.
-        frames_per_video: frames of each, spread over the video, >= 1.
+        num_videos: number of training videos, spread over the list, >= 1.
+        frames_per_video: number of frames of each, spread over the video, >= 1.
     """
 
     def __init__(self, *, num_videos: int = 32, frames_per_video: int = 2) -> None:
@@ -111,7 +111,7 @@ class CalibrationHook(Hook):
         self.frames_per_video = frames_per_video
 
     def before_train(self, runner: Runner) -> None:
-        """Fit, unless the training is resumed."""
+        """Calibrate, unless the training is resumed."""
         if runner.iter > 0:
             return
         model = _unwrapped(runner)
@@ -130,14 +130,14 @@ class CalibrationHook(Hook):
 
 @HOOKS.register_module()
 class FiniteLossHook(Hook):
-    """Stop the training at the first loss that is NaN or infinite, and before weights that are so are saved.
+    """Stop the training at the first loss that is NaN or infinite, and before non-finite weights are saved.
 
-    It reads the figures that the host's ``RuntimeInfoHook`` has logged before it, so it costs no further wait for the
-    device. Weights are looked at once an epoch and before each checkpoint: the checkpoints left behind are finite, and
-    a resumed training goes on from the last of them.
+    It reads the values that MMEngine's ``RuntimeInfoHook`` has logged, so it does not wait for the device again.
+    Weights are checked once per epoch and before each checkpoint, so that all saved checkpoints are finite and
+    training can resume from the last one.
 
     Raises:
-        RunStopped: names epoch, iteration, learning rate and the loss that went first, or the parameter.
+        RunStopped: names the epoch, iteration, learning rate and the loss or parameter concerned.
     """
 
     priority = "HIGH"  # after RuntimeInfoHook, before the hooks that log and save
@@ -156,7 +156,9 @@ class FiniteLossHook(Hook):
             if "loss" in name and not math.isfinite(value):
                 invalid[name] = value
         if invalid:
-            name = next((name for name in invalid if name != "loss"), "loss")  # which is the others' sum
+            name = next(
+                (name for name in invalid if name != "loss"), "loss"
+            )  # "loss" is the sum of the others
             raise self._stopped(runner, f"{name} is {invalid[name]}", runner.iter + 1)
 
     def after_train_epoch(self, runner: Runner) -> None:
@@ -189,13 +191,13 @@ class FiniteLossHook(Hook):
 
 @HOOKS.register_module()
 class CheckpointFitHook(Hook):
-    """Refuse a checkpoint that fits the model in part, where the host warns and goes on with random weights.
+    """Reject a checkpoint that fits the model only in part; MMEngine warns and continues with random weights.
 
-    Tests and resumed trainings need all tensors. A training may begin from a network without its new parts: see
-    ``load_fitting``. ``load_strict = False`` in the config switches this off: what fits is loaded.
+    Tests and resumed trainings need all tensors. A training may start from a network without its new parts: see
+    ``load_fitting``. ``load_strict = False`` in the config disables this check and loads the tensors that fit.
 
     Raises:
-        ValueError: names what is missing, unexpected or of another shape, in one line.
+        ValueError: one line with the tensors that are missing, unexpected or of another shape.
     """
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -217,7 +219,7 @@ class CheckpointFitHook(Hook):
 
 
 def add_checks(runner: Runner) -> None:
-    """Register the hooks that every run has, where the config has not."""
+    """Register the checks that every run has, unless the config has registered them."""
     for kind in (FiniteLossHook, CheckpointFitHook):
         if not any(isinstance(hook, kind) for hook in runner.hooks):
             runner.register_hook(kind())

@@ -1,4 +1,4 @@
-"""Registers every part of mmvideoiq with the host; configs name this module in ``custom_imports``."""
+"""Registers every part of mmvideoiq with MMAction2; configs list this module in ``custom_imports``."""
 
 from mmvideoiq import compat
 

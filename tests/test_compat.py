@@ -1,4 +1,4 @@
-"""Every fault of the host, shown in a process without the mend, and its mend."""
+"""Each defect of MMAction2 and MMEngine, shown in an unpatched process, and the patch that fixes it."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ from mmengine.runner import CheckpointLoader
 
 from mmvideoiq import compat
 
-# Both scripts print one JSON object: what each step ended with. `absent` is what the process cannot find.
+# Both scripts print one JSON object with the outcome of each step. `absent` lists packages that cannot be found.
 STEPS = """
 import importlib.abc, importlib.util, json, sys, types
 absent, results = set(), {}
@@ -38,7 +38,7 @@ def forget(package):
     for name in [name for name in sys.modules if name.split(".")[0] == package]:
         del sys.modules[name]
 """
-FAULTS = """
+UNPATCHED = """
 import mmcv
 from mmvideoiq import compat
 def beside(version):
@@ -70,7 +70,7 @@ step("mmpretrain", lambda: MODELS.build(dict(type="MobileOneTSM")))
 step("plugin", lambda: MODELS.build(dict(type="VideoIQRecognizer")))
 print(json.dumps(results))
 """
-MENDED = """
+PATCHED = """
 import mmcv
 mmcv.__version__ = "2.2.0"
 absent.update(["torchvision", "pkg_resources", "mmpretrain"])
@@ -91,7 +91,7 @@ print(json.dumps(results))
 
 
 def outcomes(script: str, folder: Path) -> dict[str, str]:
-    """What each step of ``script`` ended with, in a process of its own."""
+    """The outcome of each step of ``script``, run in a process of its own."""
     config = folder / "based.py"
     config.write_text('_base_ = "mmaction::_base_/models/tsn_r50.py"\n')
     code = f"CONFIG = {str(config)!r}\n{STEPS}{script}"
@@ -101,15 +101,15 @@ def outcomes(script: str, folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def faults(tmp_path_factory) -> dict[str, str]:
-    """The host as it is, met in a process that mends nothing."""
-    return outcomes(FAULTS, tmp_path_factory.mktemp("faults"))
+def unpatched(tmp_path_factory) -> dict[str, str]:
+    """MMAction2 in a process without patches."""
+    return outcomes(UNPATCHED, tmp_path_factory.mktemp("unpatched"))
 
 
 @pytest.fixture(scope="module")
-def mended(tmp_path_factory) -> dict[str, str]:
-    """The same host, with every fault at once, after ``apply()``."""
-    return outcomes(MENDED, tmp_path_factory.mktemp("mended"))
+def patched(tmp_path_factory) -> dict[str, str]:
+    """The same with all defects at once, after ``apply()``."""
+    return outcomes(PATCHED, tmp_path_factory.mktemp("patched"))
 
 
 def test_apply_is_idempotent_and_leaves_the_environment_alone():
@@ -120,22 +120,22 @@ def test_apply_is_idempotent_and_leaves_the_environment_alone():
     assert Registry.build is before[1]
 
 
-def host_lacks_drn() -> bool:
+def mmaction_lacks_drn() -> bool:
     import mmaction
 
     return not (Path(mmaction.__file__).parent / "models/localizers/drn").is_dir()
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not host_lacks_drn(), reason="this host has its drn")
-def test_drn_is_supplied_and_says_why_it_cannot_be_built(faults, mended):
-    assert "No module named 'mmaction.models.localizers.drn'" in faults["drn"]
-    assert mended["drn"].startswith(
+@pytest.mark.skipif(not mmaction_lacks_drn(), reason="this MMAction2 includes drn")
+def test_drn_placeholder_explains_why_it_cannot_be_built(unpatched, patched):
+    assert "No module named 'mmaction.models.localizers.drn'" in unpatched["drn"]
+    assert patched["drn"].startswith(
         "ImportError: DRN is not there: the wheel of mmaction2 1.2.0 was built without"
     )
 
 
-def test_drn_of_a_whole_host_is_left_alone(tmp_path, monkeypatch):
+def test_installed_drn_is_kept(tmp_path, monkeypatch):
     (tmp_path / "mmaction/models/localizers/drn").mkdir(parents=True)
     (tmp_path / "mmaction/__init__.py").touch()
     for name in [name for name in sys.modules if name.split(".")[0] == "mmaction"]:
@@ -145,8 +145,8 @@ def test_drn_of_a_whole_host_is_left_alone(tmp_path, monkeypatch):
     assert not any(name.startswith("mmaction") for name in sys.modules)
 
 
-def test_undeclared_importlib_metadata(faults, monkeypatch):
-    assert faults["importlib_metadata"] == "ModuleNotFoundError: No module named 'importlib_metadata'"
+def test_missing_importlib_metadata(unpatched, monkeypatch):
+    assert unpatched["importlib_metadata"] == "ModuleNotFoundError: No module named 'importlib_metadata'"
     monkeypatch.setattr(compat, "_installed", lambda module: module != "importlib_metadata")
     with pytest.raises(ModuleNotFoundError, match="pip install importlib_metadata"):
         compat.require_declared()
@@ -164,24 +164,24 @@ assert any("torch.jit.script" in str(warning.message) for warning in seen), seen
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_absent_mmcv(monkeypatch):
+def test_missing_mmcv(monkeypatch):
     monkeypatch.setattr(compat, "_installed", lambda module: module != "mmcv")
     with pytest.raises(ModuleNotFoundError, match=r"pip install mmcv-lite==2\.1\.0 \(or a full mmcv"):
         compat.require_declared()
 
 
-def test_newer_mmcv_is_accepted_and_keeps_its_version(faults, mended):
-    assert faults["mmcv 2.2.0"].startswith("AssertionError: MMCV==2.2.0 is used but incompatible")
-    assert mended["mmcv 2.2.0"] == "2.2.0"
+def test_newer_mmcv_is_accepted_and_keeps_its_version(unpatched, patched):
+    assert unpatched["mmcv 2.2.0"].startswith("AssertionError: MMCV==2.2.0 is used but incompatible")
+    assert patched["mmcv 2.2.0"] == "2.2.0"
 
 
-def test_too_old_mmcv_still_meets_the_host(faults):
-    assert faults["mmcv 1.7.0"].startswith("AssertionError: MMCV==1.7.0 is used but incompatible")
+def test_too_old_mmcv_is_still_rejected_by_mmaction(unpatched):
+    assert unpatched["mmcv 1.7.0"].startswith("AssertionError: MMCV==1.7.0 is used but incompatible")
 
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    """All that MMEngine's own checkpoints were seen to hold beside tensors and plain Python."""
+    """All types found in MMEngine's own checkpoints beside tensors and plain Python values."""
     buffer = HistoryBuffer([1.0, 2.0], [1, 1])
     path = tmp_path / "checkpoint.pth"
     torch.save(
@@ -240,33 +240,33 @@ class Reach:
         Reach(print, "hello"),
     ],
 )
-def test_safety_stays_on(tmp_path, reach):
+def test_other_objects_are_still_rejected(tmp_path, reach):
     torch.save(dict(a=reach), tmp_path / "bad.pth")
-    with pytest.raises(Exception, match=r"may not ask for the attribute|Weights only load failed"):
+    with pytest.raises(Exception, match=r"may not access the attribute|Weights only load failed"):
         torch.load(tmp_path / "bad.pth")
 
 
-class Stranger:
-    """A type that no checkpoint of the host holds."""
+class Unsafe:
+    """A type that MMEngine does not store."""
 
 
 @pytest.mark.parametrize(
-    ("spoil", "why"),
+    ("damage", "reason"),
     [
-        (lambda path: path.write_bytes(b""), "empty, cut short or no checkpoint"),
-        (lambda path: path.write_bytes(b"not a checkpoint"), "empty, cut short or no checkpoint"),
-        (lambda path: path.write_bytes(path.read_bytes()[:400]), "empty, cut short or no checkpoint"),
-        (lambda path: torch.save(dict(a=Stranger()), path), "Stranger, which is not loaded safely"),
+        (lambda path: path.write_bytes(b""), "empty, truncated or not a checkpoint"),
+        (lambda path: path.write_bytes(b"not a checkpoint"), "empty, truncated or not a checkpoint"),
+        (lambda path: path.write_bytes(path.read_bytes()[:400]), "empty, truncated or not a checkpoint"),
+        (lambda path: torch.save(dict(a=Unsafe()), path), "Unsafe, which is not loaded safely"),
     ],
 )
-def test_unreadable_checkpoint_is_named(checkpoint, spoil, why):
+def test_unreadable_checkpoint_is_named(checkpoint, damage, reason):
     from mmengine.runner.checkpoint import CheckpointLoader
 
-    spoil(checkpoint)
+    damage(checkpoint)
     with pytest.raises(Exception) as error:
         CheckpointLoader._schemes[""].__wrapped__(str(checkpoint), "cpu")
     assert checkpoint.name not in str(error.value)
-    with pytest.raises(ValueError, match="^checkpoint .*checkpoint.pth cannot be read: .*" + why):
+    with pytest.raises(ValueError, match="^checkpoint .*checkpoint.pth cannot be read: .*" + reason):
         CheckpointLoader.load_checkpoint(str(checkpoint))
     with pytest.raises(FileNotFoundError, match=r"no\.pth"):
         CheckpointLoader.load_checkpoint("no.pth")
@@ -284,11 +284,11 @@ def test_numpy_1_names_are_read(tmp_path):
         assert loaded["a"].tolist() == [0, 1, 2] and loaded["b"] == 2
 
 
-def test_torchvision_names_need_no_torchvision(faults, mended, monkeypatch):
+def test_torchvision_names_need_no_torchvision(unpatched, patched, monkeypatch):
     from mmengine.runner import checkpoint
 
-    assert "No module named 'torchvision'" in faults["torchvision"]
-    assert mended["torchvision"] == "https://download.pytorch.org/models/resnet50-0676ba61.pth"
+    assert "No module named 'torchvision'" in unpatched["torchvision"]
+    assert patched["torchvision"] == "https://download.pytorch.org/models/resnet50-0676ba61.pth"
     asked = []
     monkeypatch.setattr(checkpoint, "load_from_http", lambda url, map_location=None: asked.append(url))
     monkeypatch.setattr(checkpoint, "get_torchvision_models", compat.torchvision_urls)
@@ -308,32 +308,32 @@ def test_torchvision_names_need_no_torchvision(faults, mended, monkeypatch):
         ]
     ]
     with pytest.raises(
-        KeyError, match="torchvision://vgg16 is not known without torchvision; known are mobile"
+        KeyError, match="torchvision://vgg16 is unknown without torchvision; known names are mobile"
     ):
         checkpoint.CheckpointLoader.load_checkpoint("torchvision://vgg16")
 
 
-def test_torchvision_when_installed_keeps_the_host(monkeypatch):
+def test_installed_torchvision_is_used(monkeypatch):
     from mmengine.runner import checkpoint
 
     monkeypatch.setattr(compat, "_installed", lambda module: True)
-    monkeypatch.setattr(checkpoint, "get_torchvision_models", "the host's own")
+    monkeypatch.setattr(checkpoint, "get_torchvision_models", "unchanged")
     compat.resolve_torchvision_names()
-    assert checkpoint.get_torchvision_models == "the host's own"
+    assert checkpoint.get_torchvision_models == "unchanged"
 
 
 def test_torchvision_urls_equal_torchvision():
     pytest.importorskip("torchvision", reason="torchvision is not installed; nothing to compare with")
     from mmengine.runner.checkpoint import get_torchvision_models
 
-    theirs = get_torchvision_models()
-    assert {name: theirs[name] for name in compat.torchvision_urls()} == compat.torchvision_urls()
+    published = get_torchvision_models()
+    assert {name: published[name] for name in compat.torchvision_urls()} == compat.torchvision_urls()
 
 
-def test_cv2_owned_twice(monkeypatch):
+def test_cv2_provided_twice(monkeypatch):
     owners = {"opencv-contrib-python": "4.1", "opencv-python": "5.0"}
     monkeypatch.setattr(compat, "cv2_owners", lambda: owners)
-    with pytest.warns(UserWarning, match="2 packages own cv2"):
+    with pytest.warns(UserWarning, match="2 packages provide cv2"):
         line = compat.check_cv2()
     assert "opencv-contrib-python 4.1, opencv-python 5.0" in line and "opencv-python-headless" in line
     owners["opencv-python"] = "4.1"
@@ -348,67 +348,66 @@ def test_cv2_owners_are_installed_packages():
     assert compat.cv2_owners() and all(name.startswith("opencv") for name in compat.cv2_owners())
 
 
-def test_host_bases_without_pkg_resources(faults, mended):
-    assert "No module named 'pkg_resources'" in faults["pkg_resources"]
-    assert mended["pkg_resources"] == "50"
+def test_mmaction_bases_without_pkg_resources(unpatched, patched):
+    assert "No module named 'pkg_resources'" in unpatched["pkg_resources"]
+    assert patched["pkg_resources"] == "50"
 
 
-def test_part_of_an_absent_package_names_it(faults, mended):
-    assert "MobileOneTSM is not in the mmaction::model registry" in faults["mmpretrain"]
-    assert mended["mmpretrain"] == (
-        "PartNotRegistered: MobileOneTSM exists only when mmpretrain is installed, and mmpretrain is not: "
-        "pip install mmpretrain"
+def test_missing_package_of_a_part_is_named(unpatched, patched):
+    assert "MobileOneTSM is not in the mmaction::model registry" in unpatched["mmpretrain"]
+    assert patched["mmpretrain"] == (
+        "PartNotRegistered: MobileOneTSM requires mmpretrain, which is not installed: pip install mmpretrain"
     )
     if not compat._installed("mmpretrain"):
         with pytest.raises(
-            compat.PartNotRegistered, match="MobileOne exists only when mmpretrain is installed"
+            compat.PartNotRegistered, match="MobileOne requires mmpretrain, which is not installed"
         ):
             MODELS.build(dict(type="mmpretrain.MobileOne"))
 
 
-def test_part_of_ours_says_what_to_import(faults, mended):
-    assert "VideoIQRecognizer is not in the mmaction::model registry" in faults["plugin"]
-    assert 'add custom_imports = dict(imports=["mmvideoiq.plugin"], allow_failed' in mended["plugin"]
+def test_unimported_part_names_the_plugin(unpatched, patched):
+    assert "VideoIQRecognizer is not in the mmaction::model registry" in unpatched["plugin"]
+    assert 'add custom_imports = dict(imports=["mmvideoiq.plugin"], allow_failed' in patched["plugin"]
 
 
-def test_unknown_part_keeps_the_host_s_words():
+def test_unknown_part_keeps_the_message_of_the_registry():
     with pytest.raises(KeyError, match="NoSuchPart is not in the"):
         MODELS.build(dict(type="NoSuchPart"))
 
 
-def test_our_parts_are_found_in_the_source():
+def test_registered_names_are_found_in_the_source():
     from mmaction import registry
 
     import mmvideoiq.plugin  # noqa: F401
 
-    ours = {
+    registered = {
         name
         for each in vars(registry).values()
         if isinstance(each, Registry)
         for name, part in each.module_dict.items()
         if part.__module__.startswith("mmvideoiq")
     }
-    assert ours - {"DRN"} == compat.our_parts()
+    assert registered - {"DRN"} == compat.registered_names()
 
 
-def test_cpu_launcher_is_left_alone_without_a_launcher():
+def test_config_without_launcher_is_unchanged():
     config = mmengine.Config(dict(launcher="none"))
     compat.fit_launcher_to_cpu(config)
     assert "model_wrapper_cfg" not in config and not torch.distributed.is_initialized()
 
 
 @pytest.mark.parametrize("address", ["mmcls://resnet18", "https://example.org/a.pth"])
-def test_a_checkpoint_that_cannot_be_fetched_is_named(address, monkeypatch):
+def test_checkpoint_that_cannot_be_downloaded_is_named(address, monkeypatch):
     def unreachable(*args, **kwargs):
         raise urllib.error.URLError("Name or service not known")
 
     monkeypatch.setattr(mmengine.runner.checkpoint, "load_url", unreachable)
     with pytest.raises(ConnectionError) as error:
         CheckpointLoader.load_checkpoint(address)
-    assert f"checkpoint {address} cannot be fetched: Name or service not known; " in str(error.value)
+    assert f"checkpoint {address} cannot be downloaded: Name or service not known; " in str(error.value)
 
 
-def test_a_name_that_mmengine_does_not_have_is_named():
+def test_name_unknown_to_mmengine_is_named():
     with pytest.raises(
         ValueError, match=r"^checkpoint mmcls://resnet17: MMEngine has no model of that name$"
     ):

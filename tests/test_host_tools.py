@@ -68,7 +68,7 @@ def test_missing_checkpoint(train, test, tsn_config, tmp_path, capsys):
         ("model.backbone.depth.x=1", "--cfg-options model.backbone.depth.x=1 does not fit"),
         ("train_dataloader.dataset.pipeline.9.type=X", "--cfg-options train_dataloader.dataset.pipeline.9"),
         ("model.backbone.type=NoNet", "NoNet is not in the mmaction::model registry"),
-        ("model.backbone.type=MobileOneTSM", "MobileOneTSM exists only when mmpretrain is installed"),
+        ("model.backbone.type=MobileOneTSM", "MobileOneTSM requires mmpretrain, which is not installed"),
         ("model.backbone.dept=18", "unexpected keyword argument 'dept'"),
         ("model.backbone.depth=19", "invalid depth 19 for resnet"),
         ("train_dataloader.dataset.ann_file=no.txt", "no.txt"),

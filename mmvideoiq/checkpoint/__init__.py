@@ -1,8 +1,8 @@
-"""Checkpoints of others as ours: float zoo weights and the authors' release, from state dict to state dict.
+"""Conversion of float checkpoints and of the authors' release to mmvideoiq, from state dict to state dict.
 
-A ``Layer`` is one convolution with its batch norm and knows its name in every layout; the readers (``release``,
-``float_network``) only list which tensor goes where. Names of ours: ``backbone.net.<host name>``, ``policy.*``,
-``cls_head.*``, ``teacher.*``.
+A ``Layer`` is one convolution with its batch norm and its name in every layout; ``release`` and ``float_network`` list
+which tensor goes where. Converted names are ``backbone.net.<name in MMAction2>``, ``policy.*``, ``cls_head.*`` and
+``teacher.*``.
 """
 
 from mmvideoiq.checkpoint.files import load_state, unwrap, write_config

@@ -1,4 +1,4 @@
-"""Files: a checkpoint read safely, and a config that stands alone."""
+"""Reading checkpoints safely, and writing self-contained configs."""
 
 import json
 import pickle
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 IMAGENET = dict(
-    type="mmaction.ActionDataPreprocessor",  # with its scope: the host looks it up in the engine's registry
+    type="mmaction.ActionDataPreprocessor",  # with its scope, since MMEngine looks it up in its own registry
     mean=[123.675, 116.28, 103.53],
     std=[58.395, 57.12, 57.375],
     format_shape="NCHW",
@@ -22,7 +22,7 @@ def unwrap(checkpoint: Mapping, name: str = "checkpoint") -> dict[str, Tensor]:
     """The state dict in a loaded checkpoint, without wrappers: ``{'state_dict': ...}`` and the prefix ``module.``.
 
     Raises:
-        ValueError: it holds no tensors by name.
+        ValueError: it is not a dict of tensors.
     """
     state = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, Mapping) else None
     if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
@@ -36,8 +36,8 @@ def load_state(path: str | Path) -> dict[str, Tensor]:
     """The state dict in a file, read with pickle's safe subset (``weights_only=True``).
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not a checkpoint, or one that holds other objects than tensors and plain values; names them.
+        FileNotFoundError: the file does not exist.
+        ValueError: not a checkpoint, or one with objects other than tensors and plain values, which the message names.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"checkpoint not found: {path}")
@@ -51,13 +51,13 @@ def load_state(path: str | Path) -> dict[str, Tensor]:
             f"{path} holds an object of {found[1]}, which safe loading refuses: "
             "save its state dict alone, as {'state_dict': ...}"
         ) from error
-    except Exception as error:  # junk makes the unpickler raise almost anything
+    except Exception as error:  # invalid data can raise almost any error
         raise ValueError(f"{path} is not a checkpoint that torch can read") from error
     return unwrap(checkpoint, str(path))
 
 
 def write_config(model: Mapping[str, Any], *, num_frames: int, source: str) -> str:
-    """A config file that stands alone: ``model`` and ``num_frames``."""
+    """A self-contained config file with ``model`` and ``num_frames``."""
     return (
         f'"""Converted from {source}."""\n\n'
         'default_scope = "mmaction"\n'
@@ -68,7 +68,7 @@ def write_config(model: Mapping[str, Any], *, num_frames: int, source: str) -> s
 
 
 def _python(value: Any, indent: str = "") -> str:
-    """Config values as the host's configs write them: ``dict(type="ResNet", depth=18)``, short ones on one line."""
+    """Config values in the style of MMAction2: ``dict(type="ResNet", depth=18)``, short ones on one line."""
     if isinstance(value, Mapping):
         parts = [f"{key}={_python(item, indent + '    ')}" for key, item in value.items()]
         opening, closing = "dict(", ")"

@@ -1,4 +1,4 @@
-"""Whether a checkpoint fits a model; what torch and the host only warn of is an error here."""
+"""Strict loading of checkpoints; mismatches that MMEngine only warns about are errors."""
 
 import re
 from collections import OrderedDict
@@ -15,11 +15,11 @@ MISSHAPED = re.compile(
 
 
 def load_fitting(model: nn.Module, state: Mapping[str, Tensor], *, source: str, begin: bool = False) -> None:
-    """Load ``state`` into ``model`` in place, where it fits.
+    """Load ``state`` into ``model`` in place, if it fits.
 
-    Counters of batch norms may be missing, and the teacher. So may, with ``begin``, what a training adds to the network
-    it begins from: whole parts (the model's direct children), the backbone aside, and quantizers where the checkpoint
-    has none. A part that the model does not have is left out.
+    Batch norm counters and the teacher may be missing. With ``begin``, so may the parts that a training adds to its
+    initial network: direct children of the model except the backbone, and quantizers if the checkpoint has none.
+    Parts that the model does not have are ignored.
 
     Args:
         source: names the checkpoint in the message.
@@ -33,26 +33,26 @@ def load_fitting(model: nn.Module, state: Mapping[str, Tensor], *, source: str, 
     try:
         names = model.load_state_dict(state, strict=False)
     except RuntimeError as error:
-        shapes = [f"{name} {theirs} for {ours}" for name, theirs, ours in MISSHAPED.findall(str(error))]
-        if not shapes:  # a part explains itself
+        shapes = [f"{name} {found} for {expected}" for name, found, expected in MISSHAPED.findall(str(error))]
+        if not shapes:  # raised by a part of the model
             raise ValueError(f"{source} does not fit: {str(error).splitlines()[-1].strip()}") from error
         raise ValueError(f"{source} does not fit: {_listed(shapes)} of another shape") from error
-    given = {_part(name) for name in state}
-    ours = {_part(name) for name in model.state_dict()}
+    given_parts = {_part(name) for name in state}
+    model_parts = {_part(name) for name in model.state_dict()}
     has_quantizers = any(_of_quantizer(name) for name in state)
     missing = [
         name
         for name in names.missing_keys
         if not name.endswith("num_batches_tracked") and _part(name) != TEACHER
     ]
-    if begin and given & ours:
+    if begin and given_parts & model_parts:
         missing = [
             name
             for name in missing
-            if (_part(name) in given or _part(name) == "backbone")
+            if (_part(name) in given_parts or _part(name) == "backbone")
             and (has_quantizers or not _of_quantizer(name))
         ]
-    unexpected = [name for name in names.unexpected_keys if _part(name) in ours]
+    unexpected = [name for name in names.unexpected_keys if _part(name) in model_parts]
     parts = [
         f"{_listed(found)} {what}"
         for found, what in ((missing, "missing"), (unexpected, "unexpected"))

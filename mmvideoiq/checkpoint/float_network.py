@@ -1,4 +1,4 @@
-"""Float networks of the host, MMPretrain and torchvision, as an ``AnyPrecisionRecognizer`` of ours."""
+"""Conversion of float networks of MMAction2, MMPretrain and torchvision to an ``AnyPrecisionRecognizer``."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,12 +10,17 @@ from mmvideoiq.checkpoint.files import IMAGENET
 from mmvideoiq.checkpoint.layers import mobilenet_layers, resnet_depth, resnet_features, resnet_layers
 from mmvideoiq.checkpoint.tensors import NORM_LEAVES, Entry, State, collect, few, norm_shape, refuse_unknown
 
-HEADS = ("cls_head.fc_cls", "head.fc", "fc", "classifier.1")  # of the host, MMPretrain, torchvision's two
+HEADS = (
+    "cls_head.fc_cls",
+    "head.fc",
+    "fc",
+    "classifier.1",
+)  # of MMAction2, MMPretrain, and two of torchvision
 
 
 @dataclass(frozen=True, kw_only=True)
 class FloatSpec:
-    """What a float file holds: the host's backbone; depth None: it has one size; classes None: no classifier."""
+    """Content of a float file: backbone, depth (None if there is a single size), classes (None: no classifier)."""
 
     backbone: str
     depth: int | None
@@ -27,7 +32,7 @@ class FloatSpec:
 
 
 def read_float(state: State) -> FloatSpec:
-    """Backbone, depth and classes of a float ResNet or MobileNetV2 (also TSM), in the host's or torchvision's names.
+    """Backbone, depth and classes of a float ResNet or MobileNetV2 (also TSM), with MMAction2's or torchvision's names.
 
     Raises:
         ValueError: unknown layout or depth.
@@ -54,15 +59,17 @@ def convert_float(state: State, spec: FloatSpec, precisions: Sequence[int]) -> d
     """
     body, head = _float_parts(state)
     layers = list(mobilenet_layers() if spec.depth is None else resnet_layers(spec.depth))
-    host_names = f"{layers[0].host}.conv.weight" in body
+    mmaction_names = f"{layers[0].mmaction}.conv.weight" in body
     entries = []
     for layer in layers:
-        conv, norm = (f"{layer.host}.conv", f"{layer.host}.bn") if host_names else (layer.conv, layer.norm)
+        conv, norm = (
+            (f"{layer.mmaction}.conv", f"{layer.mmaction}.bn") if mmaction_names else (layer.conv, layer.norm)
+        )
         source = body.get(f"{conv}.weight", f"{conv}.weight")
-        wrapped = source.replace("backbone.", "") if host_names else f"{layer.host}.conv.weight"
+        wrapped = source.replace("backbone.", "") if mmaction_names else f"{layer.mmaction}.conv.weight"
         entries.append(Entry(f"backbone.net.{wrapped}", (source,), layer.shape))
-        # MobileNetV2TSM wraps the whole ConvModule, ResNetTSM only its convolution
-        home = f"{layer.host}.net.bn" if f"{layer.host}.net." in wrapped else f"{layer.host}.bn"
+        # MobileNetV2TSM wraps the ConvModule, ResNetTSM only its convolution
+        home = f"{layer.mmaction}.net.bn" if f"{layer.mmaction}.net." in wrapped else f"{layer.mmaction}.bn"
         homes = [home] if layer is layers[0] else [f"{home}.norms.{bits}" for bits in precisions]
         for leaf in NORM_LEAVES:
             source = body.get(f"{norm}.{leaf}", f"{norm}.{leaf}")
@@ -112,7 +119,7 @@ def float_model(
 
 
 def _float_parts(state: State) -> tuple[dict[str, str], dict[str, str]]:
-    """Where the backbone's and the classifier's tensors stand: {bare name, a TSM's ``.net.`` left out: source name}."""
+    """Tensors of the backbone and of the classifier: {name without prefix and a TSM's ``.net.``: name in the file}."""
     head = next((h for h in HEADS if f"{h}.weight" in state), None)
     classifier = {leaf: f"{head}.{leaf}" for leaf in ("weight", "bias")} if head else {}
     prefix = "backbone." if any(name.startswith("backbone.") for name in state) else ""

@@ -24,12 +24,12 @@ MOBILENET_V2 = (
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One convolution and its batch norm: ``host`` (a ConvModule), ``conv`` and ``norm`` (torchvision), weight shape.
+    """One convolution and its batch norm: names in MMAction2 (a ConvModule) and torchvision, and the weight's shape.
 
     ``index`` is the convolution's place in a residual block (1, 2, ...); None for a stem, a shortcut, MobileNetV2.
     """
 
-    host: str
+    mmaction: str
     conv: str
     norm: str
     shape: tuple[int, ...]
@@ -39,7 +39,7 @@ class Layer:
 def resnet_layers(depth: int) -> Iterator[Layer]:
     """The layers of a ResNet in forward order, shortcut last in its block."""
     convs, blocks = RESNETS[depth]
-    yield Layer(host="conv1", conv="conv1", norm="bn1", shape=(64, 3, 7, 7))
+    yield Layer(mmaction="conv1", conv="conv1", norm="bn1", shape=(64, 3, 7, 7))
     expansion = 1 if convs == 2 else 4
     channels = 64
     for stage, count in enumerate(blocks):
@@ -52,19 +52,23 @@ def resnet_layers(depth: int) -> Iterator[Layer]:
             for i, k in enumerate(kernels, start=1):
                 shape = (sizes[i], sizes[i - 1], k, k)
                 yield Layer(
-                    host=f"{name}.conv{i}", conv=f"{name}.conv{i}", norm=f"{name}.bn{i}", shape=shape, index=i
+                    mmaction=f"{name}.conv{i}",
+                    conv=f"{name}.conv{i}",
+                    norm=f"{name}.bn{i}",
+                    shape=shape,
+                    index=i,
                 )
             if block == 0 and (channels != out or stage > 0):
                 shortcut = f"{name}.downsample"
                 yield Layer(
-                    host=shortcut, conv=f"{shortcut}.0", norm=f"{shortcut}.1", shape=(out, channels, 1, 1)
+                    mmaction=shortcut, conv=f"{shortcut}.0", norm=f"{shortcut}.1", shape=(out, channels, 1, 1)
                 )
             channels = out
 
 
 def mobilenet_layers(*, release: bool = False) -> Iterator[Layer]:
     """The layers of a MobileNetV2 of width 1 in forward order; ``release``: plain names as in its policy network."""
-    yield Layer(host="conv1", conv="features.0.0", norm="features.0.1", shape=(32, 3, 3, 3))
+    yield Layer(mmaction="conv1", conv="features.0.0", norm="features.0.1", shape=(32, 3, 3, 3))
     channels, feature = 32, 0
     for stage, (expand, out, count) in enumerate(MOBILENET_V2, start=1):
         for block in range(count):
@@ -77,11 +81,11 @@ def mobilenet_layers(*, release: bool = False) -> Iterator[Layer]:
                 else:  # torchvision nests all but the last
                     conv, norm = (f"{i}.0", f"{i}.1") if i + 1 < len(shapes) else (f"{i}", f"{i + 1}")
                 plain = f"features.{feature}.conv"
-                host = f"layer{stage}.{block}.conv.{i}"
-                yield Layer(host=host, conv=f"{plain}.{conv}", norm=f"{plain}.{norm}", shape=shape)
+                mmaction = f"layer{stage}.{block}.conv.{i}"
+                yield Layer(mmaction=mmaction, conv=f"{plain}.{conv}", norm=f"{plain}.{norm}", shape=shape)
             channels = out
     conv, norm = ("conv.0", "conv.1") if release else ("features.18.0", "features.18.1")
-    yield Layer(host="conv2", conv=conv, norm=norm, shape=(1280, channels, 1, 1))
+    yield Layer(mmaction="conv2", conv=conv, norm=norm, shape=(1280, channels, 1, 1))
 
 
 def resnet_depth(names: Iterable[str], prefix: str) -> int:

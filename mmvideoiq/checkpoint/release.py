@@ -1,4 +1,4 @@
-"""The authors' release: what a file of it holds, as a ``VideoIQRecognizer`` of ours."""
+"""Conversion of the authors' release to a ``VideoIQRecognizer``."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,13 +22,13 @@ from mmvideoiq.checkpoint.tensors import (
 )
 
 TEACHER = "32fp"
-# The release's policy is a float network but for these two, whose weights it reads through its 32-bit quantizer.
+# The release's policy is a float network except for these two convolutions, whose weights it quantizes to 32 bits.
 POLICY_QUANTIZED = ("conv1.conv", "conv2.conv")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReleaseSpec:
-    """What a file of the release holds. ``rows``: the row of its action head for each of our actions."""
+    """Content of a file of the release. ``rows``: the row of its action head for each action of mmvideoiq."""
 
     depth: int
     precisions: tuple[int, ...]
@@ -58,7 +58,7 @@ def read_release(
     Its action head has one row per action: the separate FP32 network if there is one, the precisions, the skips.
 
     Args:
-        skip_list: frames each skip action leaves out, in the order of the rows; None: the count must be 0 or 1.
+        skip_list: frames that each skip action skips, in the order of the rows; None: the count must be 0 or 1.
         precisions: bits in the order of the rows; None: descending.
 
     Raises:
@@ -109,7 +109,7 @@ def read_release(
 
 
 def convert_release(state: State, spec: ReleaseSpec) -> dict[str, Tensor]:
-    """The release's tensors under the names of a ``VideoIQRecognizer``, action rows in our order.
+    """The release's tensors under the names of a ``VideoIQRecognizer``, action rows in the order of mmvideoiq.
 
     Raises:
         ValueError: a name is missing or unknown, a shape is not that of the depth, a shared weight differs.
@@ -124,7 +124,7 @@ def convert_release(state: State, spec: ReleaseSpec) -> dict[str, Tensor]:
 
 
 def release_model(spec: ReleaseSpec) -> dict[str, Any]:
-    """Config of the ``VideoIQRecognizer`` that ``convert_release`` fills; its arithmetic is the release's."""
+    """Config of the ``VideoIQRecognizer`` that ``convert_release`` fills; with the arithmetic of the release."""
     resnet = dict(type="ResNet", depth=spec.depth, pretrained=None)
     sizes = dict(num_classes=spec.num_classes, in_channels=resnet_features(spec.depth))
     head = dict(type="PolicyHead", in_channels=1280, hidden=spec.hidden, hold_cell=False)
@@ -168,7 +168,7 @@ def _release_entries(spec: ReleaseSpec) -> Iterator[Entry]:
         shortcut = layer.index is None
         named = [layer.conv.replace("downsample", f"downsample_{bits}") for bits in spec.precisions]
         convs = tuple(dict.fromkeys(f"backbone.{name}.weight" for name in named))
-        target = f"backbone.net.{layer.host}"
+        target = f"backbone.net.{layer.mmaction}"
         yield Entry(f"{target}.conv.weight", convs, layer.shape)
         for bits in spec.precisions:
             norm = (
@@ -176,13 +176,15 @@ def _release_entries(spec: ReleaseSpec) -> Iterator[Entry]:
             )
             yield from norm_entries(f"{target}.bn.norms.{bits}", f"backbone.{norm}", layer)
             if not shortcut:
-                block = layer.host.rpartition(".")[0]
-                home = f"{block}.input_quantizer" if layer.index == 1 else f"{layer.host}.conv.act_quantizer"
+                block = layer.mmaction.rpartition(".")[0]
+                home = (
+                    f"{block}.input_quantizer" if layer.index == 1 else f"{layer.mmaction}.conv.act_quantizer"
+                )
                 source = f"backbone.{block}.q_alpha{layer.index}_{bits}"
                 yield Entry(f"backbone.net.{home}.clip.{bits}", (source,), (1,))
     for layer in mobilenet_layers(release=True):
         names = f"policy_net.{layer.conv}", f"policy_net.{layer.norm}"
-        yield from layer_entries(f"policy.backbone.{layer.host}", *names, layer)
+        yield from layer_entries(f"policy.backbone.{layer.mmaction}", *names, layer)
     features, hidden = resnet_features(spec.depth), spec.hidden
     for side, width in (("ih", 1280), ("hh", hidden)):
         yield Entry(
@@ -197,7 +199,7 @@ def _release_entries(spec: ReleaseSpec) -> Iterator[Entry]:
         for layer in layers:
             conv, norm = (_teacher_name(n) for n in (layer.conv, layer.norm))
             yield from layer_entries(
-                f"teacher.backbone.{layer.host}", f"backbone.{conv}", f"backbone.{norm}", layer
+                f"teacher.backbone.{layer.mmaction}", f"backbone.{conv}", f"backbone.{norm}", layer
             )
         yield from linear_entries(
             "teacher.cls_head.fc_cls", f"backbone.fc_{TEACHER}", spec.num_classes, features

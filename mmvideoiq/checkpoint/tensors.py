@@ -1,4 +1,4 @@
-"""From state dict to state dict: which tensor goes where (``Entry``), checked on the way."""
+"""From state dict to state dict: which tensor goes where (``Entry``), with checks."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ def collect(state: State, entries: Sequence[Entry]) -> dict[str, Tensor]:
     for entry in entries:
         found = [
             state[s] if s in state else torch.tensor(0) for s in entry.sources
-        ]  # batches: absent before torch 0.4.1
+        ]  # num_batches_tracked is missing before torch 0.4.1
         value = found[0]
         if entry.shape == (1,) and value.ndim == 0:
             found = [value := value.reshape(1)]
@@ -63,7 +63,7 @@ def collect(state: State, entries: Sequence[Entry]) -> dict[str, Tensor]:
 
 
 def complete(converted: State, fresh: State, allow: Sequence[str]) -> dict[str, Tensor]:
-    """``converted`` in the order of ``fresh``, a newly built model's state, which also gives what ``allow`` names.
+    """``converted`` in the order of ``fresh``, a new model's state, which supplies the tensors named by ``allow``.
 
     Raises:
         ValueError: names that only one of them has (unless a part of ``allow`` is in the name), or other shapes.

@@ -1,4 +1,4 @@
-"""Registered models: importing this package registers them with the host."""
+"""Registered models: importing this package registers them with MMAction2."""
 
 from mmvideoiq.models.any_precision_backbone import AnyPrecisionBackbone
 from mmvideoiq.models.any_precision_recognizer import AnyPrecisionRecognizer, AnyPrecisionRecognizer3D

@@ -1,4 +1,4 @@
-"""Any backbone of the host that reads frames or clips, made any-precision."""
+"""Any-precision versions of MMAction2's backbones over frames or clips."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -31,27 +31,27 @@ class AnyPrecisionBackbone(BaseModule):
     Convolutions and linear layers quantize their weight and input at the active precision; batch norms have one set
     per precision. The first convolution stays float and is shared by all precisions, as is its batch norm.
     Residual blocks quantize their input once, for their first convolution, the shortcut and its convolution.
-    Of transformers the linear layers follow the precision; products of attention, layer norms and what is added to
-    tokens stay float. Networks over clips (3D convolutions, attention over time) have one precision per clip.
-    docs/backbones.md lists what works with which.
+    In transformers the linear layers follow the precision; products of attention, layer norms and embeddings
+    stay float. Networks over clips (3D convolutions, attention over time) have one precision per clip.
+    docs/backbones.md lists the supported backbones.
 
     Float checkpoints load into it (``load_from``, ``init_cfg`` or ``pretrained`` of the inner config): every
     precision's batch norm starts from the float one.
 
     Args:
-        backbone: config of a backbone of the host, e.g. ``dict(type='ResNet', depth=50)``, or of one that its
-            recognizers take from elsewhere, e.g. ``dict(type='timm.resnet18')``.
+        backbone: config of a backbone of MMAction2, e.g. ``dict(type='ResNet', depth=50)``, or of another library
+            that its recognizers accept, e.g. ``dict(type='timm.resnet18')``.
         precisions: high to low; 32 is float.
         weight: weight quantizer, ``dict(type='dorefa' | 'nested' | 'lsq')``.
         activation: activation quantizer, ``dict(type='pact', init_clip=2.0)``.
         include, exclude: name patterns of the layers to convert and to leave float.
         quantize_stem: also quantize the frame itself and the first convolution.
-        input_range: lowest and highest value of a normalized frame; needed by, and only by, ``quantize_stem``.
+        input_range: lowest and highest value of a normalized frame; required if and only if ``quantize_stem`` is set.
         sample_shape: (C, H, W) of a frame or (C, T, H, W) of a clip that the backbone accepts, to trace it once;
-            found from its config where left out.
+            by default derived from its config.
 
     Raises:
-        ValueError: an option above is out of range, or the inner config uses something that cannot be converted.
+        ValueError: an option is out of range, or the inner config uses something that cannot be converted.
         ImportError: the backbone needs a package that is not installed.
     """
 
@@ -126,7 +126,7 @@ class AnyPrecisionBackbone(BaseModule):
         return self.reads == "clips" or host_backbones.mixes_frames(self.net)
 
     def init_weights(self) -> None:
-        """Let a float twin of the same config do the host's own initialization, and take its weights over."""
+        """Initialize a float network of the same config as MMAction2 does, and copy its weights."""
         if self.init_cfg is not None:
             super().init_weights()
             return
@@ -137,7 +137,7 @@ class AnyPrecisionBackbone(BaseModule):
         self._is_init = True
 
     def calibrate_(self, frames: Tensor) -> None:
-        """Fit clips and the lower precisions' batch norms to what normalized frames, or clips, produce."""
+        """Fit clips and the lower precisions' batch norms to normalized frames, or clips."""
         clips = calibrate_clips_(self, frames)
         norms = calibrate_norms_(self, self.switch, frames)
         MMLogger.get_current_instance().info(
@@ -147,12 +147,12 @@ class AnyPrecisionBackbone(BaseModule):
     def forward(self, frames: Tensor) -> Any:
         """Features at the active precision: (N, C, H, W) -> (N, D, h, w).
 
-        Clips (N, C, T, H, W) give what the backbone makes of them: the host's heads know each shape.
+        For clips (N, C, T, H, W) the shape depends on the backbone; MMAction2's heads accept it.
         """
         return self._run(self.net, frames)
 
     def _run(self, net: nn.Module, frames: Tensor) -> Any:
-        """What ``net``, the network or the part of it after the stem, makes of frames or clips."""
+        """Features of frames or clips from ``net``, the network or the part of it after the stem."""
         if frames.dim() != 1 + len(self.sample_shape):
             axes = "(N, C, T, H, W)" if self.reads == "clips" else "(N, C, H, W)"
             raise ValueError(
@@ -168,7 +168,7 @@ class AnyPrecisionBackbone(BaseModule):
         if isinstance(features, (tuple, list)):
             if len(features) > 1:
                 raise ValueError(
-                    f"{type(self.net).__name__} gives {len(features)} feature maps; one is supported (out_indices)"
+                    f"{type(self.net).__name__} returns {len(features)} feature maps; one is supported (out_indices)"
                 )
             features = features[0]  # of mmpretrain
         return features[..., None, None] if features.dim() == 2 else features
@@ -181,7 +181,7 @@ class AnyPrecisionBackbone(BaseModule):
     def forward_all(self, frames: Tensor, precisions: Sequence[int] | None = None) -> dict[int, Any]:
         """Features at each of ``precisions`` (None: all, high to low).
 
-        A float stem, and what the weights of all precisions have in common, are computed once.
+        A float stem, and the common part of the weights of all precisions, are computed once.
         """
         rest = after_stem(self.net, self._stem, frames)
         maps = {}
@@ -205,7 +205,7 @@ def require_any_precision(backbone: nn.Module, cfg: dict[str, Any], *, frame_by_
     if frame_by_frame and backbone.mixes_frames:
         raise ValueError(
             f"backbone {type(backbone.net).__name__} shifts features between neighbouring frames, "
-            "which may run at other precisions or not at all: use a backbone without temporal shift, "
+            "which may run at other precisions or be skipped: use a backbone without temporal shift, "
             "or AnyPrecisionRecognizer"
         )
 
@@ -213,7 +213,7 @@ def require_any_precision(backbone: nn.Module, cfg: dict[str, Any], *, frame_by_
 def _accept_float_names(
     module: AnyPrecisionBackbone, state_dict: dict[str, Any], prefix: str, *_: Any
 ) -> None:
-    """Load hook: a float backbone's names (no ``net.``) become ours."""
+    """Load hook: map the names of a float backbone, without ``net.``, to those of this module."""
     net, place = module.net, "net."
     if isinstance(net, LibraryBackbone):
         net, place = net.model, "net.model."

@@ -17,17 +17,17 @@ from mmvideoiq.quant.functional import at_least_float32
 
 
 class _AnyPrecision(BaseRecognizer):
-    """A recognizer of the host with every precision in each training step; subclasses say what a backbone reads.
+    """An MMAction2 recognizer that trains every precision in each step; subclasses define what the backbone reads.
 
-    Loss: ``sum_b CE(scores_b, label) + distill(scores_b, target_b)``. The target of every precision is the float
-    teacher where there is one; else each lower precision learns from the next higher one of the same step.
+    Loss: ``sum_b CE(scores_b, label) + distill(scores_b, target_b)``. The target of every precision is the output of
+    the float teacher, if there is one; otherwise each lower precision learns from the next higher one.
 
     Args:
         backbone: config of an ``AnyPrecisionBackbone``.
-        cls_head: config of a head of the host; ``average_clips`` is "prob" where the config does not set it.
+        cls_head: config of a head of MMAction2; ``average_clips`` defaults to "prob".
         distill: config of the distillation loss; None trains on labels alone.
         teacher: config of a float recognizer with the key ``checkpoint``.
-        data_preprocessor, train_cfg, test_cfg: as in the host.
+        data_preprocessor, train_cfg, test_cfg: as in MMAction2.
 
     Raises:
         ValueError: a backbone that is not any-precision or reads something else, or a teacher without ``distill``.
@@ -55,7 +55,7 @@ class _AnyPrecision(BaseRecognizer):
         )
         if "average_clips" not in cls_head and getattr(self.cls_head, "average_clips", "") is None:
             self.cls_head.average_clips = (
-                "prob"  # without it the host's metrics get scores of each clip, and fail
+                "prob"  # otherwise MMAction2's metrics get scores of each clip, and fail
             )
         require_any_precision(self.backbone, backbone)
         if self.backbone.reads != self.reads:
@@ -64,7 +64,7 @@ class _AnyPrecision(BaseRecognizer):
             ]
             raise ValueError(
                 f"backbone {type(self.backbone.net).__name__} reads {self.backbone.reads}, "
-                f"{type(self).__name__} gives it {self.reads}: use {other}"
+                f"{type(self).__name__} passes {self.reads}: use {other}"
             )
         if teacher is not None and distill is None:
             raise ValueError(
@@ -92,7 +92,7 @@ class _AnyPrecision(BaseRecognizer):
         return self
 
     def extract_feat(self, inputs: Tensor, *args: Any, **kwargs: Any) -> tuple:
-        """The host's feature extraction, at the fixed precision."""
+        """MMAction2's feature extraction, at the fixed precision."""
         with self.backbone.switch.at(self.fixed_bits or self.backbone.precisions[0]):
             return super().extract_feat(inputs, *args, **kwargs)
 
@@ -106,7 +106,7 @@ class _AnyPrecision(BaseRecognizer):
 
     def loss(self, inputs: Tensor, data_samples: list, **kwargs: Any) -> dict[str, Tensor]:
         """Losses and accuracies of every precision."""
-        # at least float32, under autocast too, for the host's accuracies
+        # at least float32, under autocast too, for MMAction2's accuracies
         scores = {bits: at_least_float32(score) for bits, score in self.scores(inputs).items()}
         results = {}
         for bits, score in scores.items():
@@ -118,7 +118,7 @@ class _AnyPrecision(BaseRecognizer):
         return results
 
     def _targets(self, inputs: Tensor, scores: dict[int, Tensor]) -> dict[int, Tensor]:
-        """Which logits (N, K) each precision learns from."""
+        """Target logits (N, K) of each precision."""
         if self.teacher is None:
             return {low: scores[high].detach() for high, low in pairwise(scores)}
         with torch.no_grad():
@@ -142,12 +142,12 @@ class AnyPrecisionRecognizer(_AnyPrecision, Recognizer2D):
 class AnyPrecisionRecognizer3D(_AnyPrecision, Recognizer3D):
     """:class:`AnyPrecisionRecognizer` for backbones over clips: one precision for all frames of a clip.
 
-    ``set_fixed_action(bits)`` chooses it. There is no policy over clips, and no bundle of them.
+    ``set_fixed_action(bits)`` selects it. Policies and bundles do not support clips.
     """
 
     reads = "clips"
 
     def scores(self, inputs: Tensor) -> dict[int, Tensor]:
         """Class logits of clips (N, V, C, T, H, W): bits -> (N*V, K)."""
-        features = self.backbone.forward_all(inputs.flatten(0, 1))  # bits -> what the host's head reads
+        features = self.backbone.forward_all(inputs.flatten(0, 1))  # bits -> input of MMAction2's head
         return {bits: self.cls_head(f) for bits, f in features.items()}

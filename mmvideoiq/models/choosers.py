@@ -1,4 +1,4 @@
-"""What may choose the actions in the policy's place when a recognizer is tested.
+"""Choosers: alternatives to the policy when a recognizer is tested.
 
 A chooser maps clips (N, T, C, H, W) to actions (N, T), indices into the action space.
 Axes: N videos, T frames, A actions.
@@ -15,14 +15,14 @@ Chooser = Callable[[Tensor], Tensor]
 
 
 class FixedAction:
-    """The same action for every frame.
+    """Chooses the same action for every frame.
 
     Args:
         actions: the recognizer's action space.
         name: of the action, or its bits.
 
     Raises:
-        ValueError: the action space holds no such action.
+        ValueError: the action space does not contain this action.
     """
 
     def __init__(self, *, actions: ActionSpace, name: int | str) -> None:
@@ -33,13 +33,13 @@ class FixedAction:
 
 
 class RandomActions:
-    """Random actions of a given usage: the baseline that a policy has to beat at its own cost.
+    """Draws random actions of a given usage: the baseline for a policy of the same cost.
 
     Args:
         actions: the recognizer's action space.
         usage: expected share of each action (A,); scaled to sum to 1.
         seed: of the draws.
-        never_empty: every clip keeps at least one processed frame (:func:`draw_actions`), as under the policy.
+        never_empty: every clip keeps at least one processed frame (:func:`draw_actions`), as with the policy.
 
     Raises:
         ValueError: not one share per action, a negative one, or no processed frames.

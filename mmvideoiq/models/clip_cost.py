@@ -1,4 +1,4 @@
-"""Count a recognizer once, so that every prediction can say what it cost."""
+"""Cost counts of recognizers, and the cost fields of their predictions."""
 
 from collections.abc import Mapping
 
@@ -17,9 +17,8 @@ def count_recognizer(
     policy: nn.Module | None,
     frame_shape: tuple[int, int, int],
 ) -> ModelCost:
-    """The cost model of frames of shape (C, H, W); ``policy=None`` where no policy runs."""
-    report = backbone.report
-    layers = count_model(backbone.net, frame_shape, report.converted, report.stem, backbone.num_segments or 1)
+    """The cost model for frames of shape (C, H, W); ``policy=None`` if no policy runs."""
+    layers = count_model(backbone.net, frame_shape, backbone.report.converted, backbone.num_segments or 1)
     policy_macs = 0
     if policy is not None:
         frame = torch.zeros(
@@ -52,12 +51,12 @@ def attach_costs(
 def count_float(
     backbone: torch.nn.Module, head: torch.nn.Module, clip_shape: tuple[int, int, int, int]
 ) -> ModelCost:
-    """The cost of a float recognizer of the host on clips of (T, C, H, W).
+    """The cost of a float recognizer of MMAction2 on clips of (T, C, H, W).
 
-    What the head does before its classifier is one more layer, its MACs spread over the frames.
+    Operations of the head before its classifier form one more layer, whose MACs are spread over the frames.
     """
     frames, *frame_shape = clip_shape
-    layers = count_model(backbone, tuple(frame_shape), (), None, getattr(backbone, "num_segments", None) or 1)
+    layers = count_model(backbone, tuple(frame_shape), (), getattr(backbone, "num_segments", None) or 1)
     classifier = head.fc_cls
     weight = classifier.weight
     features = torch.zeros(frames, head.in_channels, 1, 1, device=weight.device, dtype=weight.dtype)
@@ -71,7 +70,6 @@ def count_float(
                 input_elements=head.in_channels,
                 output_elements=0,
                 quantized=False,
-                stem=False,
             )
         )
     return ModelCost(layers=layers, classifier_macs=weight.numel(), classifier_elements=_elements(classifier))

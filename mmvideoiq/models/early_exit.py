@@ -1,4 +1,7 @@
-"""The early-exit baseline: look at frames until the answer is clear. Axes: N videos, T frames, M videos that go on."""
+"""The early-exit baseline: process frames until the score is confident.
+
+Axes: N videos, T frames, M unfinished videos.
+"""
 
 from collections import deque
 from typing import Any
@@ -18,7 +21,7 @@ MEASURES = ("probability", "margin")
 
 
 def coarse_to_fine(frames: int) -> list[int]:
-    """An order of ``frames`` frames of which every beginning is spread over the clip: halves, quarters, ...
+    """An order of ``frames`` frames that bisects the clip recursively, so that every prefix is spread over it.
 
     >>> coarse_to_fine(8)
     [4, 2, 6, 1, 3, 5, 7, 0]
@@ -35,14 +38,14 @@ def coarse_to_fine(frames: int) -> list[int]:
 
 @MODELS.register_module()
 class EarlyExitRecognizer(UniformRecognizer):
-    """A float recognizer that stops looking at a clip once it is sure.
+    """A float recognizer that stops processing a clip once it is confident.
 
     Frames are processed one after the other; a clip stops as soon as the softmax of the mean of its scores so far
-    exceeds ``threshold``: in its largest value, or in the margin between its two largest. It trains as the host's
-    ``Recognizer2D``, and takes its checkpoints. ``policy_actions`` are 0 for a processed frame and 1 for one left out.
+    exceeds ``threshold``: in its largest value, or in the margin between its two largest. It trains as
+    MMAction2's ``Recognizer2D`` and loads its checkpoints. ``policy_actions`` are 0 for processed frames, else 1.
 
     Args:
-        threshold: in [0, 1]; 0 looks at one frame, 1 at all.
+        threshold: in [0, 1]; 0 processes one frame, 1 all frames.
         measure: 'probability' or 'margin'.
         order: 'coarse_to_fine' (see :func:`coarse_to_fine`) or 'time'.
 
@@ -93,18 +96,18 @@ class EarlyExitRecognizer(UniformRecognizer):
             clips, self.cls_head.num_classes, dtype=torch.promote_types(inputs.dtype, torch.float32)
         )
         processed = torch.zeros(clips, frames, dtype=torch.bool, device=inputs.device)
-        going_on = torch.arange(clips, device=inputs.device)  # (M,)
+        unfinished = torch.arange(clips, device=inputs.device)  # (M,)
         order = coarse_to_fine(frames) if self.order == "coarse_to_fine" else range(frames)
         for count, frame in enumerate(order, 1):
-            sums[going_on] += self._scores(inputs[going_on, frame])
-            processed[going_on, frame] = True
-            going_on = going_on[self.confidence(sums[going_on] / count) <= self.threshold]
-            if len(going_on) == 0:
+            sums[unfinished] += self._scores(inputs[unfinished, frame])
+            processed[unfinished, frame] = True
+            unfinished = unfinished[self.confidence(sums[unfinished] / count) <= self.threshold]
+            if len(unfinished) == 0:
                 break
         return sums / processed.sum(1, keepdim=True), processed
 
     def confidence(self, logits: Tensor) -> Tensor:
-        """How sure logits (M, K) are: (M,) in [0, 1]."""
+        """Confidence of logits (M, K): (M,) in [0, 1]."""
         best = logits.softmax(-1).topk(min(2, logits.shape[-1]), dim=-1).values
         return best[:, 0] if self.measure == "probability" else best[:, 0] - best[:, 1:].sum(-1)
 
@@ -124,7 +127,7 @@ class EarlyExitRecognizer(UniformRecognizer):
         return attach_costs(samples, (~processed).long(), self.costs(inputs, processed))
 
     def _forward(self, inputs: Tensor, stage: str = "head", **kwargs: Any) -> Tensor:
-        """Class logits (N, K) after the exits; ``stage='backbone'`` as in the host."""
+        """Class logits (N, K) after the exits; ``stage='backbone'`` as in MMAction2."""
         if stage != "head":
             return super()._forward(inputs, stage=stage, **kwargs)
         return self.recognize(inputs)[0]

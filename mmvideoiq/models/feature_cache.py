@@ -8,13 +8,13 @@ from torch import Tensor
 
 
 class FeatureCache:
-    """Remembers ``compute(clips)`` row by row, keyed by the content of each clip.
+    """Caches ``compute(clips)`` row by row, keyed by the content of each clip.
 
-    Augmented clips differ at every visit and only fill memory: use it where the pipeline is deterministic.
-    Hashing reads the clips on the host, which waits for a GPU.
+    Use it with deterministic pipelines: augmented clips differ in each epoch and only fill memory.
+    Hashing copies the clips to the CPU, which waits for a GPU.
 
     Args:
-        max_bytes: rows are no longer kept once this much is held.
+        max_bytes: no more rows are kept once they reach this size.
     """
 
     def __init__(self, max_bytes: int = 2**31) -> None:
@@ -26,7 +26,7 @@ class FeatureCache:
         return len(self._rows)
 
     def clear(self) -> None:
-        """Forget everything; to be called when the weights behind ``compute`` change."""
+        """Remove all rows; call it when the weights that ``compute`` uses change."""
         self._rows.clear()
         self.held_bytes = 0
 

@@ -1,4 +1,4 @@
-"""Parts that do not learn: no gradient, and always in eval mode, so that batch norm and dropout stand still."""
+"""Parts that do not learn: no gradient, and always in eval mode, so that batch norm and dropout do not change."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ def check_frozen(frozen: Sequence[str], *, cache_features: bool) -> tuple[str, .
     """Names of a recognizer's parts that do not learn.
 
     Raises:
-        ValueError: no such part, or a backbone that learns whose features are to be kept.
+        ValueError: an unknown part, or ``cache_features`` with a backbone that learns.
     """
     if not set(frozen) <= set(PARTS):
         raise ValueError(f"frozen={tuple(frozen)} may hold only {PARTS}")
@@ -30,7 +30,7 @@ def check_frozen(frozen: Sequence[str], *, cache_features: bool) -> tuple[str, .
 
 
 def build_teacher(cfg: dict) -> nn.Module:
-    """A frozen float recognizer of the host.
+    """A frozen float recognizer of MMAction2.
 
     Args:
         cfg: recognizer config; its extra key ``checkpoint`` names the weights that :func:`load_teacher_` loads.
@@ -43,7 +43,7 @@ def build_teacher(cfg: dict) -> nn.Module:
 
 
 def load_teacher_(teacher: nn.Module) -> None:
-    """Load the teacher's checkpoint; ValueError where none is named, since a random teacher teaches nothing."""
+    """Load the teacher's checkpoint; ValueError if none is named, since a random teacher is useless."""
     if not teacher.checkpoint:
         raise ValueError("teacher.checkpoint is missing: name the float checkpoint to learn from")
     load_checkpoint(teacher, teacher.checkpoint, map_location="cpu", strict=True)

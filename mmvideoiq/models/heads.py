@@ -12,16 +12,16 @@ from mmvideoiq.quant.functional import at_least_float32
 class FrameAverageHead(BaseHead):
     """``fc(dropout(sum_t f_t / sum_t m_t))``: f are the features of processed frames (0 elsewhere), m is 1 for them.
 
-    Parameter names are those of the host's ``TSNHead``, whose checkpoints load.
+    Parameter names are those of MMAction2's ``TSNHead``, whose checkpoints load.
 
     Args:
         num_classes: K.
         in_channels: D.
-        loss_cls: classification loss of the host.
+        loss_cls: classification loss of MMAction2.
         dropout_ratio: in [0, 1).
         init_std: standard deviation of the initial weights.
         topk: accuracies logged in training.
-        average_clips: how the host joins several views of one video: 'score', 'prob' or None.
+        average_clips: how MMAction2 combines several views of a video: 'score', 'prob' or None.
     """
 
     def __init__(
@@ -51,17 +51,17 @@ class FrameAverageHead(BaseHead):
         self.fc_cls = nn.Linear(in_channels, num_classes)
 
     def init_weights(self) -> None:
-        """Small normal weights, as the host's heads."""
+        """Small normal weights, as in MMAction2's heads."""
         normal_init(self.fc_cls, std=self.init_std)
 
     def forward(self, features: Tensor, processed: Tensor) -> Tensor:
         """Class logits.
 
         Args:
-            features: (N, T, D), zero where a frame was left out.
+            features: (N, T, D), zero for skipped frames.
             processed: (N, T), 1 where a frame was processed and 0 elsewhere.
 
-        Returns: (N, K), at least float32, under autocast too. A clip of which nothing was processed gets the
+        Returns: (N, K), at least float32, under autocast too. A clip without processed frames gets the
         classifier's bias.
         """
         count = processed.sum(1, keepdim=True).clamp_min(1.0)  # (N, 1)

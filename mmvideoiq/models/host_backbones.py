@@ -1,4 +1,4 @@
-"""What we know of the host's backbones: which there are, what they read, where their residual blocks begin."""
+"""Knowledge of MMAction2's backbones: their names, input shapes and residual blocks."""
 
 import copy
 import importlib
@@ -38,12 +38,12 @@ BLOCKS: dict[type[nn.Module], tuple[str, ...]] = {
 }
 # modules through which a frame's features come to depend on its neighbours in the clip
 MIXERS = (TemporalShift, TemporalInterlace, TAM, NL3DWrapper)
-# options that cannot live with a precision that changes within a step, and why
+# options that do not work with a precision that changes within a step, and why
 REFUSED = {
     "with_cp": "gradient checkpointing recomputes in backward, when the active precision has changed",
     "partial_bn": "it counts batch norms, and there is one per precision",
 }
-# backbones of the host that do not read the frames of a video
+# backbones of MMAction2 that do not read the frames of a video
 NOT_FRAMES = {
     "AAGCN": "it reads skeletons as graphs (N, M, T, V, C), not frames",
     "STGCN": "it reads skeletons as graphs (N, M, T, V, C), not frames",
@@ -51,10 +51,14 @@ NOT_FRAMES = {
     "RGBPoseConv3D": "it reads heat maps of poses beside the frames, two inputs",
     "ResNet3dLayer": "it reads the feature maps of another network, not frames",
 }
-LIBRARIES = ("mmpretrain", "mmcls", "torchvision", "timm")  # prefixes that the host's recognizers know
-SIDES = ("img_size", "image_size", "input_resolution")  # what networks of a fixed frame size call it
-LENGTHS = ("num_frames", "temporal_size", "t_size")  # and those of a fixed number of frames
-ANY_SIDE = (UniFormer, VisionTransformer)  # these name a size too, but take others
+LIBRARIES = ("mmpretrain", "mmcls", "torchvision", "timm")  # prefixes that MMAction2's recognizers accept
+SIDES = (
+    "img_size",
+    "image_size",
+    "input_resolution",
+)  # names of this option in networks of a fixed frame size
+LENGTHS = ("num_frames", "temporal_size", "t_size")  # and of a fixed number of frames
+ANY_SIDE = (UniFormer, VisionTransformer)  # these have such an option too, but accept other sizes
 SIDE, LENGTH, CHANNELS = 64, 8, 3  # of samples for the others
 
 
@@ -72,11 +76,11 @@ def check(cfg: Mapping[str, Any]) -> None:
 
 
 def build(cfg: Mapping[str, Any]) -> nn.Module:
-    """The float network of a config: the host's own, ``mmpretrain.``, ``torchvision.`` or ``timm.`` ones.
+    """The float network of a config: of MMAction2, ``mmpretrain.``, ``torchvision.`` or ``timm.``.
 
     Raises:
         ImportError: the package before the dot is not installed.
-        ValueError: there is no backbone of this name; shows the closest ones.
+        ValueError: there is no backbone of this name; the message lists the closest ones.
     """
     cfg = copy.deepcopy(dict(cfg))
     name = _name(cfg)
@@ -89,16 +93,16 @@ def build(cfg: Mapping[str, Any]) -> nn.Module:
         try:
             MODELS.build(dict(type=name))
         except KeyError as error:
-            if type(error) is not KeyError:  # one of ours, which knows the cause
+            if type(error) is not KeyError:  # from mmvideoiq.compat, which explains the cause
                 raise
         raise ValueError(unknown(name, known_names(library if inner else "mmaction")))
     return MODELS.build(cfg)
 
 
 def known_names(package: str = "mmaction") -> list[str]:
-    """The backbones that ``mmaction``, or another package of its family, registers, in order.
+    """The backbones that ``mmaction``, or another OpenMMLab package, registers, sorted.
 
-    Those of the host are there whether or not a package that one of them needs is installed.
+    Those of MMAction2 are listed even if a package that they need is not installed.
     """
     registry = MODELS if package == "mmaction" else MODELS.get_child(package)
     home, prefix = f"{package}.models.backbones.", "" if package == "mmaction" else f"{package}."
@@ -108,13 +112,13 @@ def known_names(package: str = "mmaction") -> list[str]:
 
 
 class LibraryBackbone(nn.Module):
-    """A network of torchvision or timm without its classifier, as the host's 2D recognizer uses it.
+    """A network of torchvision or timm without its classifier, as MMAction2's 2D recognizer uses it.
 
     Args:
-        cfg: ``dict(type='timm.resnet18', ...)``; ``feature_shape`` ('NCHW', 'NHWC' or 'NLC') tells how features lie;
-            without it the first pass decides, as in the host.
+        cfg: ``dict(type='timm.resnet18', ...)``; ``feature_shape`` ('NCHW', 'NHWC' or 'NLC') is the layout of features;
+            without it the first forward pass determines it, as in MMAction2.
 
-    ``forward``: (N, C, H, W) -> a feature map (N, D, h, w), or (N, D) of networks that average by themselves.
+    ``forward``: (N, C, H, W) -> a feature map (N, D, h, w), or (N, D) from networks that average over space.
     """
 
     def __init__(self, cfg: dict[str, Any]) -> None:
@@ -135,7 +139,7 @@ class LibraryBackbone(nn.Module):
 
     @property
     def fixed_side(self) -> int | None:
-        """The side of a frame that the network was built for, if it takes no other."""
+        """The side of a frame that the network was built for, if it accepts no other."""
         known = getattr(self.model, "pretrained_cfg", {})  # of timm
         return (
             known["input_size"][-1]
@@ -144,7 +148,7 @@ class LibraryBackbone(nn.Module):
         )
 
     def init_weights(self) -> None:
-        """Libraries initialize, or download with ``pretrained``, when they build."""
+        """Nothing to do: libraries initialize, or load ``pretrained`` weights, when they build."""
 
     def forward(self, x: Tensor) -> Tensor:
         if self.library == "timm":
@@ -171,7 +175,7 @@ def mixes_frames(net: nn.Module) -> bool:
 
 
 def sample_shape(cfg: Mapping[str, Any], net: nn.Module) -> tuple[int, ...]:
-    """The shape of one frame (C, H, W) or clip (C, T, H, W) on which ``net`` runs, small where it may be."""
+    """The shape of one frame (C, H, W) or clip (C, T, H, W) on which ``net`` runs, small if possible."""
     model = net.model if isinstance(net, LibraryBackbone) else net
     if isinstance(model, C3D):
         return CHANNELS, 16, 112, 112
@@ -221,13 +225,13 @@ def _need(module: str, name: str) -> ModuleType:
 
 
 def _need_name(name: str, library: str, names: Iterable[str]) -> None:
-    """ValueError unless ``library.x`` is one of its networks; shows the closest."""
+    """ValueError, with the closest names, unless ``library.x`` is one of its networks."""
     if name.partition(".")[2] not in (names := list(names)):
         raise ValueError(unknown(name, [f"{library}.{each}" for each in names]))
 
 
 def unknown(name: str, names: Iterable[str]) -> str:
-    """The sentence for a backbone that does not exist."""
+    """Message for a backbone that does not exist."""
     names = list(names)
     by_case = {each.lower(): each for each in names}
     close = [by_case[each] for each in get_close_matches(name.lower(), by_case, n=3)]

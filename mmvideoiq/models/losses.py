@@ -63,10 +63,10 @@ class EfficiencyLoss(PolicyLoss):
 
 @MODELS.register_module()
 class UsageBalanceLoss(PolicyLoss):
-    """``weight * sum over all actions of (mean usage - 1/A)**2``: keeps an action from being ignored for good.
+    """``weight * sum over all actions of (mean usage - 1/A)**2``: keeps actions from becoming unused.
 
-    The mean is over the clips of all processes, so that several train as one. Gradient: that of the own clips, which
-    the host averages over processes.
+    The mean is over the clips of all processes, so that the result does not depend on their number. The gradient is
+    that of the local clips, which distributed training averages over processes.
     """
 
     def __init__(self, *, actions: ActionSpace, weight: float = 0.5) -> None:

@@ -15,7 +15,7 @@ SUMMARIES = ("mean", "last")
 
 @MODELS.register_module()
 class LSTMHead(BaseHead):
-    """``fc(dropout(summary_t LSTM(f)_t))`` of frame features f; for the host's ``Recognizer2D`` and its kin.
+    """``fc(dropout(summary_t LSTM(f)_t))`` of frame features f; for MMAction2's ``Recognizer2D`` and its subclasses.
 
     Args:
         num_classes: K.
@@ -27,7 +27,7 @@ class LSTMHead(BaseHead):
         num_segments: frames of one view of the clip, for tests with several views; None: all frames are one view.
         dropout_ratio: before the classifier, in [0, 1).
         init_std: standard deviation of the classifier's initial weights.
-        loss_cls, topk, multi_class, label_smooth_eps, average_clips: as in the host's heads.
+        loss_cls, topk, multi_class, label_smooth_eps, average_clips: as in MMAction2's heads.
 
     Raises:
         ValueError: an option is out of range.
@@ -77,7 +77,7 @@ class LSTMHead(BaseHead):
         self.fc_cls = nn.Linear(hidden * (1 + bidirectional), num_classes)
 
     def init_weights(self) -> None:
-        """Small normal weights of the classifier, as the host's heads; the LSTM keeps torch's own."""
+        """Small normal weights of the classifier, as in MMAction2's heads; the LSTM keeps torch's own."""
         normal_init(self.fc_cls, std=self.init_std)
 
     def forward(self, x: Tensor, num_segs: int, fcn_test: bool = False, loss_aux: Any = None) -> Tensor:
@@ -87,7 +87,7 @@ class LSTMHead(BaseHead):
             x: features (N*T, D) or (N*T, D, h, w), the frames of a clip one after the other.
             num_segs: T.
             fcn_test: must be False.
-            loss_aux: of the host; not used.
+            loss_aux: of MMAction2; not used.
 
         Returns: (N, K), at least float32, or a row per view (see ``num_segments``).
         """

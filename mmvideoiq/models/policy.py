@@ -1,6 +1,6 @@
-"""The policy: look at each frame small, remember the clip so far, choose an action. Source: arXiv:2108.10394, 3.1.
+"""The policy: a small network over downscaled frames, an LSTM over time, a choice of action.
 
-Axes: N videos, T frames, A actions, D features, K classes.
+Source: arXiv:2108.10394, section 3.1. Axes: N videos, T frames, A actions, D features, K classes.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from mmvideoiq.quant.precision import FLOAT_BITS
 
 
 class PolicyOutput(NamedTuple):
-    """What the policy says of a batch of clips.
+    """Output of the policy for a batch of clips.
 
     decisions (N, T, A): one-hot rows; when sampled, with the gradient of the softened sample.
     log_probs (N, T, A): log-probabilities of the actions.
@@ -32,7 +32,7 @@ class PolicyOutput(NamedTuple):
 
 
 def sample_gumbel(like: Tensor) -> Tensor:
-    """Independent standard Gumbel noise, shaped like ``like``; at least float32, as halves would tie."""
+    """Independent standard Gumbel noise, shaped like ``like``; at least float32, since half precision produces ties."""
     return -at_least_float32(torch.empty_like(like)).exponential_().log()
 
 
@@ -52,7 +52,7 @@ def one_hot_argmax(scores: Tensor) -> Tensor:
 class PolicyHead(BaseModule):
     """Dropout, LSTM over the frames, and a linear layer to the actions.
 
-    While a skip of several frames is in force, the LSTM's state and the decision are held.
+    During a skip of several frames, the LSTM's state and the decision are held.
 
     Args:
         in_channels: D of the policy backbone's features.
@@ -60,8 +60,8 @@ class PolicyHead(BaseModule):
         hidden: width of the LSTM.
         dropout_ratio: on the features, in [0, 1).
         num_classes: K of the optional classifier on the mean LSTM output; None leaves it out.
-        hold_cell: False is as in the authors' release: the LSTM looks at skipped frames too, and only its hidden
-            state ``h`` and the decision are held. Its cell state moves on, and the classifier reads its outputs.
+        hold_cell: False as in the authors' release: the LSTM processes skipped frames too, and only its hidden
+            state ``h`` and the decision are held. Its cell state changes, and the classifier reads its outputs.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class PolicyHead(BaseModule):
         self.register_buffer("costs", torch.tensor(actions.costs), persistent=False)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        weight = state_dict.get(f"{prefix}fc_policy.weight")  # the host only warns of another shape
+        weight = state_dict.get(f"{prefix}fc_policy.weight")  # MMEngine only warns about another shape
         if weight is not None and len(weight) != self.fc_policy.out_features:
             raise ValueError(
                 f"the checkpoint's {prefix}fc_policy chooses among {len(weight)} actions, the model's among "
@@ -103,7 +103,7 @@ class PolicyHead(BaseModule):
             features: (N, T, D).
             noise: Gumbel noise (N, T, A); None chooses the most likely action.
             temperature: of the softened sample, > 0; without noise it is not used.
-            cost_multiplier: the actions' costs times this are taken from the logits.
+            cost_multiplier: times the costs of the actions, it is subtracted from the logits.
         """
         features = self.dropout(features)
         if self.holds:
@@ -131,7 +131,7 @@ class PolicyHead(BaseModule):
     def _step_by_step(
         self, features: Tensor, noise: Tensor | None, temperature: float, cost_multiplier: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """As ``forward`` where decisions hold the state of later frames: a step per frame, all clips at once."""
+        """``forward`` for decisions that hold the state of later frames: one step per frame, all clips at once."""
         state = None
         held = torch.zeros(
             len(features), dtype=torch.long, device=features.device
@@ -163,18 +163,18 @@ class PrecisionPolicy(BaseModule):
     """Light backbone + :class:`PolicyHead`: frames -> actions.
 
     Args:
-        backbone: config of any light 2D backbone of the host; its features are averaged over space.
+        backbone: config of any light 2D backbone of MMAction2; its features are averaged over space.
         head: config of the head.
         actions: the action space, supplied by the recognizer.
-        input_size: side to which frames are resized (bilinear); at most the frame's own. None takes them as they are.
+        input_size: side to which frames are resized (bilinear); at most the frame's own. None keeps their size.
         enlarge: also resize frames that are smaller than ``input_size``.
         quantize_32: names of the backbone's convolutions that read their weights through the 32-bit
             :class:`~mmvideoiq.quant.Dorefa`, as the authors' release does in the first and the last.
 
     Attributes:
         temperature: of the Gumbel-softmax, > 0; ``GumbelTemperatureHook`` lowers it.
-        cost_multiplier: the budget dial, for the most likely action: ``log p(a) - cost_multiplier * cost(a)``,
-            normalized. Above 0 it saves, below 0 it spends; 0 is the policy as trained.
+        cost_multiplier: sets the budget of the most likely action: ``log p(a) - cost_multiplier * cost(a)``,
+            normalized. Positive values lower the cost, negative ones raise it; 0 is the policy as trained.
     """
 
     def __init__(
@@ -207,7 +207,7 @@ class PrecisionPolicy(BaseModule):
         conv = dict(self.backbone.named_modules()).get(name)
         if not isinstance(conv, nn.Conv2d):
             raise ValueError(
-                f"policy quantize_32 names {name!r}, which is no convolution of {type(self.backbone).__name__}"
+                f"policy quantize_32 names {name!r}, which is not a convolution of {type(self.backbone).__name__}"
             )
         precisions = (FLOAT_BITS,)
         new = AnyPrecisionConv2d.from_float(
@@ -235,7 +235,7 @@ class PrecisionPolicy(BaseModule):
         return self.head(features, noise, self.temperature)
 
     def features(self, frames: Tensor) -> Tensor:
-        """What the head sees of clips: (N, T, 3, H, W) -> (N, T, D)."""
+        """Features of clips for the head: (N, T, 3, H, W) -> (N, T, D)."""
         small = self.resize(frames.flatten(0, 1))  # (N*T, 3, s, s)
         return self.backbone(small).mean(dim=(2, 3)).unflatten(0, (-1, frames.shape[1]))
 

@@ -1,4 +1,4 @@
-"""A narrow ResNet for demos, tests and small machines: the host's ResNet fixes its width at 64 channels."""
+"""A narrow ResNet for demos, tests and small machines: MMAction2's ResNet has a fixed width of 64 channels."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 @MODELS.register_module()
 class SlimResNet(BaseModule):
-    """The host's basic blocks at any width; each stage after the first doubles the channels and halves the size.
+    """MMAction2's basic blocks at any width; each stage after the first doubles the channels and halves the size.
 
     Args:
         base_channels: channels of the first stage, >= 1. (With 6, training on a CPU corrupted memory in the backward

@@ -13,9 +13,9 @@ from mmvideoiq.quant.convert import evaluating
 def find_stem(
     net: nn.Module, forward: Callable[[Tensor], Any], sample: Tensor, converted: Collection[str]
 ) -> tuple[str, ...]:
-    """Names of the float children with which a network starts, each reading what the one before it gives.
+    """Names of the float children with which a network starts, each reading the output of the one before it.
 
-    A value that the network changes in place ends the chain: the change would be repeated for every precision.
+    The chain ends at a value that the network changes in place: the change would be repeated for every precision.
 
     Args:
         forward: runs ``net`` on ``sample``.
@@ -78,7 +78,7 @@ def _version(value: Any) -> int:
 
 
 class _Computed(nn.Module):
-    """Stands for modules whose last output is known."""
+    """Replaces modules whose output is known."""
 
     def __init__(self, output: Tensor) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
-"""Baselines that treat every frame alike: in float, at one precision, or at every precision.
+"""Baselines that treat all frames alike: in float, at one precision, or at every precision.
 
-They are recognizers of the host whose predictions also say what they cost. Axes: N videos, T frames, P precisions,
+They are MMAction2 recognizers whose predictions include their cost. Axes: N videos, T frames, P precisions,
 K classes.
 """
 
@@ -23,9 +23,9 @@ from mmvideoiq.quant.functional import at_least_float32
 
 @MODELS.register_module()
 class UniformRecognizer(Recognizer2D):
-    """Every frame in float: the host's 2D recognizer with ``cost`` and ``policy_actions`` on its predictions.
+    """Every frame in float: MMAction2's 2D recognizer with ``cost`` and ``policy_actions`` on its predictions.
 
-    What the head does beyond its classifier (an LSTM, say) is counted too. Checkpoints are the host's.
+    Operations of the head before its classifier (such as an LSTM) are counted too. Checkpoints are MMAction2's.
 
     Raises:
         ValueError: the config has a neck, which would not be counted.
@@ -55,9 +55,9 @@ class UniformRecognizer(Recognizer2D):
         )
 
     def costs(self, inputs: Tensor, processed: Tensor) -> dict[str, np.ndarray]:
-        """Costs (N,) of clips of which the frames in ``processed``, bool (N, T), were run in float, the others not.
+        """Costs (N,) of clips whose frames in ``processed``, bool (N, T), ran in float; the others were skipped.
 
-        A frame that was left out costs nothing, under the paper's formula too: its decision needed no network.
+        A skipped frame costs nothing, under the paper's formula too, since no network made the decision.
         """
         shape = tuple(inputs.shape[1:])  # (T, C, H, W)
         if shape not in self._model_costs:
@@ -75,10 +75,6 @@ class UniformRecognizer(Recognizer2D):
     def _forward(self, inputs: Tensor, stage: str = "head", **kwargs: Any) -> Tensor:
         """Class logits (N, K) of clips (N, T, C, H, W)."""
         return super()._forward(inputs, stage=stage, **kwargs)
-
-
-def _elements(module: torch.nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 @MODELS.register_module()
@@ -117,11 +113,11 @@ class FixedPrecisionRecognizer(AnyPrecisionRecognizer):
 class PrecisionEnsemble(FixedPrecisionRecognizer):
     """Every precision on every frame: ``score = mean_b softmax(logits_b)``; the cost is the sum of all of them.
 
-    ``policy_actions`` (T, P) holds every precision for each frame, so that each has the same share. The cost counts a
-    pass of the whole network per precision.
+    ``policy_actions`` (T, P) contains every precision for each frame, so that all have the same share. The cost
+    includes one full pass of the network per precision.
 
     Args:
-        members: precisions that take part; None is all of the backbone's.
+        members: precisions to average; None is all of the backbone's.
 
     Raises:
         ValueError: ``members`` holds no precision, or one that the backbone lacks.
@@ -158,7 +154,7 @@ class PrecisionEnsemble(FixedPrecisionRecognizer):
         return attach_costs(samples, actions, costs)
 
     def _forward(self, inputs: Tensor, stage: str = "head", **kwargs: Any) -> Tensor:
-        """Logarithms of the averaged probabilities, (N, K); ``stage='backbone'`` as in the host."""
+        """Logarithms of the averaged probabilities, (N, K); ``stage='backbone'`` as in MMAction2."""
         if stage != "head":
             return super()._forward(inputs, stage=stage, **kwargs)
         features = self.backbone.forward_all(inputs.flatten(0, 1), self.members)  # bits -> (N*T, D, h, w)

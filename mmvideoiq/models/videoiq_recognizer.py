@@ -56,14 +56,14 @@ class VideoIQRecognizer(BaseRecognizer):
         policy_cls_weight: weight of the policy classifier's cross-entropy; needs ``policy.head.num_classes``.
         frozen: parts that do not learn, of 'backbone', 'cls_head', 'policy'; () is joint training.
         cache_features: keep the frozen backbone's features of each clip; for pipelines without augmentation.
-        num_frames: T; longer inputs are views of T frames one after the other, as the host's pipelines make them.
-            None takes every input as one clip.
+        num_frames: T; longer inputs are consecutive views of T frames, as MMAction2's pipelines produce them.
+            None treats every input as one clip.
         all_skip: a clip of which every frame would be skipped gets its frame most likely to be processed
             ('likeliest'), or zero features ('zero', the authors' release).
-        data_preprocessor, train_cfg, test_cfg: as in the host.
+        data_preprocessor, train_cfg, test_cfg: as in MMAction2.
 
     Attributes:
-        chooser: chooses the actions in testing in the policy's place (``models/choosers.py``); None is the policy.
+        chooser: chooses the actions in testing instead of the policy (``models/choosers.py``); None uses the policy.
 
     Raises:
         ValueError: options that do not fit together; the message names them.
@@ -129,7 +129,7 @@ class VideoIQRecognizer(BaseRecognizer):
     # --- training -----------------------------------------------------------------------------------------
 
     def loss(self, inputs: Tensor, data_samples: list, **kwargs: Any) -> dict[str, Tensor]:
-        """Losses, and as plain figures the mean cost and the usage of each action; inputs (N, T, C, H, W)."""
+        """Losses, and for the log the mean cost and the usage of each action; inputs (N, T, C, H, W)."""
         choice = self.policy(inputs, sample=True)
         decisions = self._process_something(choice.decisions, choice.log_probs)  # (N, T, A)
         chosen = decisions[..., self.processed]  # (N, T, P)
@@ -180,14 +180,14 @@ class VideoIQRecognizer(BaseRecognizer):
         """Inputs (N, V*T, C, H, W) of V views as clips (N*V, T, C, H, W), all views of a video together.
 
         Raises:
-            ValueError: the frames are no whole number of views.
+            ValueError: the number of frames is not a multiple of ``num_frames``.
         """
         if self.num_frames is None:
             return inputs
         if inputs.shape[1] % self.num_frames:
             raise ValueError(
-                f"inputs of {inputs.shape[1]} frames are no views of num_frames={self.num_frames}: "
-                "sample that many frames a view, or change model.num_frames"
+                f"inputs of {inputs.shape[1]} frames are not a multiple of num_frames={self.num_frames}: "
+                "sample that many frames per view, or change model.num_frames"
             )
         return inputs.reshape(-1, self.num_frames, *inputs.shape[2:])
 
@@ -198,14 +198,14 @@ class VideoIQRecognizer(BaseRecognizer):
         return Prediction(self.cls_head(features, processed), actions, policy)
 
     def choose(self, inputs: Tensor) -> tuple[Tensor, PolicyOutput | None]:
-        """Actions (N, T) of clips (N, T, C, H, W), and the policy's output unless a ``chooser`` took its place."""
+        """Actions (N, T) of clips (N, T, C, H, W), and the policy's output, None if a ``chooser`` chose."""
         if self.chooser is not None:
             return self.chooser(inputs), None
         policy = self.policy(inputs, sample=False)
         return self.actions_of(policy), policy
 
     def actions_of(self, policy: PolicyOutput) -> Tensor:
-        """The actions (N, T) that a policy's decisions lead to: no clip is skipped as a whole."""
+        """The actions (N, T) of a policy's decisions, with at least one processed frame per clip."""
         return self._process_something(policy.decisions, policy.log_probs).argmax(-1)
 
     def features_of_chosen_actions(self, inputs: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
@@ -247,7 +247,7 @@ class VideoIQRecognizer(BaseRecognizer):
     ) -> list[ActionDataSample]:
         """Adds to each sample pred_score (K,), pred_label, policy_actions (T,), policy_probs (T, A) and cost.
 
-        Of several views: the averaged score, the actions of all their frames (V*T,), and what all of them cost.
+        Of several views: the averaged score, the actions of all their frames (V*T,), and their total cost.
         """
         if data_samples is None:
             data_samples = [ActionDataSample() for _ in inputs]
@@ -268,7 +268,7 @@ class VideoIQRecognizer(BaseRecognizer):
         return samples
 
     def _model_cost(self, frame_shape: tuple[int, int, int], with_policy: bool) -> ModelCost:
-        """What frames (C, H, W) cost; counted at the first use."""
+        """Cost model for frames (C, H, W), counted at the first use."""
         key = (frame_shape, with_policy)
         if key not in self._model_costs:
             policy = self.policy if with_policy else None
@@ -302,10 +302,10 @@ class VideoIQRecognizer(BaseRecognizer):
         best = one_hot_argmax(log_probs.masked_fill(skips, -torch.inf)).to(decisions.dtype)
         return torch.where(forced.unsqueeze(-1), best, decisions)
 
-    # --- host's hooks -------------------------------------------------------------------------------------
+    # --- interface of MMAction2 -----------------------------------------------------------------------------
 
     def check_frames(self, height: int, width: int) -> None:
-        """ValueError if frames of this size do not suit the policy; the commands ask before the first step."""
+        """ValueError if frames of this size do not suit the policy; the commands call it before the first step."""
         self.policy.check_frames(height, width)
 
     def init_weights(self) -> None:

@@ -1,4 +1,4 @@
-"""Any-precision layers in plain torch: one set of weights, read at the precision that is switched on."""
+"""Any-precision layers in plain torch: one set of weights, read at the active precision."""
 
 from mmvideoiq.quant.calibrate import calibrate_clips_, calibrate_norms_
 from mmvideoiq.quant.convert import ConversionReport, SampleError, to_any_precision_

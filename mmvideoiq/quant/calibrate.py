@@ -12,7 +12,7 @@ from mmvideoiq.quant.layers import SwitchableBatchNorm
 from mmvideoiq.quant.precision import PrecisionSwitch
 from mmvideoiq.quant.quantizers import Pact
 
-SAMPLE = 65536  # values of a layer that are looked at
+SAMPLE = 65536  # values of a layer that are used
 CANDIDATES = 32  # clips tried, as fractions of the largest magnitude
 
 
@@ -29,12 +29,12 @@ def fit_clip(values: Tensor, bits: int, signed: bool) -> Tensor:
 
 @torch.no_grad()
 def calibrate_clips_(model: nn.Module, *inputs: Tensor) -> int:
-    """Run ``model(*inputs)`` at its active precision; :func:`fit_clip` each clip to what its layer saw.
+    """Run ``model(*inputs)`` at its active precision; :func:`fit_clip` each clip to the inputs of its layer.
 
-    Returns: how many quantizers were set. Use the highest precision, so that what is seen is not yet rounded.
+    Returns: how many quantizers were set. Use the highest precision, so that the inputs are not yet rounded.
 
     Raises:
-        ValueError: a layer saw nothing, or values that are not finite.
+        ValueError: a layer got no input, or values that are not finite.
     """
     seen: dict[Pact, Tensor] = {}
 
@@ -64,7 +64,7 @@ def calibrate_clips_(model: nn.Module, *inputs: Tensor) -> int:
 
 @torch.no_grad()
 def calibrate_norms_(model: nn.Module, switch: PrecisionSwitch, *inputs: Tensor) -> int:
-    """Correct the batch norm statistics of each lower precision for what quantization does to their input.
+    """Correct the batch norm statistics of each lower precision for the effect of quantization on their input.
 
     With input statistics ``m, v`` measured at the highest precision and ``m_b, v_b`` at b bits, the running ones
     become ``mean_b = mean + m_b - m`` and ``var_b = var * v_b / v``. Layers are corrected in the order in which

@@ -1,4 +1,4 @@
-"""Turn a float network into an any-precision one, in place, keeping its very Parameter objects."""
+"""Turn a float network into an any-precision one, in place, keeping its Parameter objects."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ CONVERTIBLE: dict[type[nn.Module], Any] = {
     nn.Conv3d: AnyPrecisionConv3d,
     nn.Linear: AnyPrecisionLinear,
 }
-# what holds multiplications: it is converted, or reported when it stays float
+# modules with multiplications: converted, or reported if they stay float
 LAYERS = (nn.modules.conv._ConvNd, nn.Linear, nn.Bilinear, nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase)
 NORMS = (nn.modules.batchnorm._BatchNorm,)
 
@@ -108,7 +108,7 @@ def _trace(model: nn.Module, sample: Tensor, watched: Mapping[str, nn.Module]) -
             model(sample)
     except ImportError:
         raise
-    except Exception as error:  # whatever the network's own code says
+    except Exception as error:  # raised by the network's own code
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise SampleError(
             f"{type(model).__name__} does not run on a sample of shape {tuple(sample.shape)}: {reason}"
@@ -129,7 +129,7 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
 
 
 def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """Put ``new`` wherever ``old`` stands: a shared module stays shared."""
+    """Replace ``old`` by ``new`` everywhere: a shared module stays shared."""
     for parent in list(model.modules()):
         for leaf in [leaf for leaf, child in parent._modules.items() if child is old]:
             parent._modules[leaf] = new
@@ -150,7 +150,7 @@ def to_any_precision_(
 ) -> ConversionReport:
     """Replace convolutions, linear layers and batch norms of ``model`` by ones that follow ``switch``.
 
-    One pass of ``sample`` tells the order of the layers, which inputs take negative values (these get
+    One forward pass of ``sample`` determines the order of the layers, which inputs take negative values (these get
     two-sided clips) and which layer comes first (the stem).
 
     Args:
@@ -162,7 +162,7 @@ def to_any_precision_(
             quantized once, for them and for the shortcut.
         include: name patterns (``*`` matches anything) of layers to convert; None means all.
         exclude: name patterns of layers to leave float.
-        plain: subclasses of ``nn.Conv2d``, ``nn.Conv3d`` and ``nn.Linear`` that compute as those do; others are left
+        plain: subclasses of ``nn.Conv2d``, ``nn.Conv3d`` and ``nn.Linear`` with the same computation; others stay
             float.
         quantize_stem: convert the first layer too; its input is not quantized here (the caller does that).
 
@@ -227,8 +227,8 @@ def to_any_precision_(
     fed_by_block: set[str] = set()
     for name in (name for name in trace.order if isinstance(watched[name], tuple(blocks))):
         block = watched[name]
-        readers = next(children for kind, children in blocks.items() if isinstance(block, kind))
-        prefixes = [f"{name}.{reader}".lstrip(".") for reader in readers]
+        consumers = next(children for kind, children in blocks.items() if isinstance(block, kind))
+        prefixes = [f"{name}.{consumer}".lstrip(".") for consumer in consumers]
         fed = [layer for layer in chosen if any(layer == p or layer.startswith(p + ".") for p in prefixes)]
         if fed:
             block.add_module("input_quantizer", input_quantizer(name))

@@ -73,7 +73,7 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 class _DorefaNormalize(torch.autograd.Function):
-    """``n = t / m`` with t = tanh(w), m = max|t|. Passes over memory are what it costs, so there are few."""
+    """``n = t / m`` with t = tanh(w), m = max|t|. Its time is spent on passes over memory, so there are few."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor) -> Tensor:
@@ -101,7 +101,7 @@ class _DorefaNormalize(torch.autograd.Function):
 
 
 def dorefa_normalize(weight: Tensor) -> Tensor:
-    """``tanh(w) / max|tanh(w)|``, in [-1, 1]; the maximum has its part in the gradient. Zeros stay zero."""
+    """``tanh(w) / max|tanh(w)|``, in [-1, 1]; the gradient includes the maximum. Zeros stay zero."""
     return _DorefaNormalize.apply(weight)
 
 
@@ -111,7 +111,7 @@ def _dorefa_steps(bits: int, overflow: bool) -> float:
 
 
 def _dorefa_parent(normalized: Tensor, parent_bits: int, overflow: bool = False) -> Tensor:
-    """``round(steps u)`` of ``2 u - 1``; a float32 tensor rounds ``2**B - 1`` up for B > 24: undone, unless asked."""
+    """``round(steps u)`` of ``2 u - 1``; undoes float32 rounding ``2**B - 1`` up (B > 24) unless ``overflow``."""
     parent = (normalized / 2).add_(0.5).mul_(_dorefa_steps(parent_bits, overflow)).round_()
     return parent if overflow else parent.clamp_(max=top_code(parent_bits, parent.dtype))
 
@@ -127,7 +127,7 @@ def dorefa_codes(weight: Tensor, bits: int, parent_bits: int) -> Tensor:
 
 
 class DorefaParent(NamedTuple):
-    """What a weight's values at all precisions are cut from.
+    """The part of a weight's values that all precisions share.
 
     normalized: ``2 u - 1``, with gradient. codes: those of the highest precision. mean: of their values, ().
     steps: from 0 to 1, at the highest precision.
@@ -140,7 +140,7 @@ class DorefaParent(NamedTuple):
 
 
 def dorefa_parent(weight: Tensor, parent_bits: int, *, overflow: bool = False) -> DorefaParent:
-    """The part of :func:`dorefa_weight` that is the same at every precision; the costlier one."""
+    """The part of :func:`dorefa_weight` that is the same at every precision; it takes most of the time."""
     normalized = dorefa_normalize(at_least_float32(weight))
     with torch.no_grad():
         steps = _dorefa_steps(parent_bits, overflow)
@@ -149,7 +149,7 @@ def dorefa_parent(weight: Tensor, parent_bits: int, *, overflow: bool = False) -
 
 
 def dorefa_read(parent: DorefaParent, bits: int, parent_bits: int) -> Tensor:
-    """The part of :func:`dorefa_weight` that is particular to ``bits``."""
+    """The part of :func:`dorefa_weight` that depends on ``bits``."""
     with torch.no_grad():
         if bits == parent_bits:
             values = parent.codes / parent.steps
@@ -168,12 +168,12 @@ def dorefa_weight(weight: Tensor, bits: int, parent_bits: int, *, overflow: bool
     ``v = c_b 2**(B-b) / (2**B - 1)``, then ``v <- v * mean(c_B / (2**B - 1)) / mean(v)``.
 
     Args:
-        overflow: as the release does, hold the number of steps in float32 whatever the weight's dtype: for
+        overflow: as in the authors' release, compute the number of steps in float32 for any dtype of the weight: for
             B > 24 it is ``2**B``, which is also the code of the largest weight. At lower precisions that
-            weight stands one step past the grid (one more value).
+            weight lies one step past the grid (one more value).
 
     Returns: like ``weight``, at most ``2**bits`` different values. Gradient: that of
-    ``tanh(w) / max|tanh(w)|``; rounding, truncation and alignment let it pass.
+    ``tanh(w) / max|tanh(w)|``; rounding, truncation and alignment do not change it.
     """
     parent = dorefa_parent(weight, parent_bits, overflow=overflow)
     return dorefa_read(parent, bits, parent_bits).to(weight.dtype)
@@ -223,7 +223,7 @@ def scale_gradient(x: Tensor, factor: float) -> Tensor:
 
 # --- activations, PACT ------------------------------------------------------------------------------------
 
-CLIP_FLOOR = 1e-6  # a learned clip that falls to zero or below computes as this, and may recover
+CLIP_FLOOR = 1e-6  # replaces a learned clip of zero or less, which can recover
 
 
 def pact_steps(bits: int, signed: bool) -> float:
@@ -238,7 +238,7 @@ def pact_steps(bits: int, signed: bool) -> float:
 
 
 def _beyond(bound: Tensor, towards: float) -> float:
-    """The float next to ``bound``, for comparisons that leave their bound out."""
+    """The float next to ``bound``, for strict comparisons."""
     return float(torch.nextafter(bound, torch.full_like(bound, towards)))
 
 
@@ -258,7 +258,7 @@ def _from(grad: Tensor, x: Tensor, low: Tensor, out: Tensor) -> Tensor:
 
 
 def _is_plain(grad: Tensor, x: Tensor) -> bool:
-    """Whether one fused pass, which takes its bounds as numbers, serves: reading them would stall a GPU."""
+    """Whether one fused pass applies. It takes its bounds as numbers, and reading them would stall a GPU."""
     return x.device.type == "cpu" and x.dtype == grad.dtype == torch.float32
 
 

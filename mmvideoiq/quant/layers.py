@@ -1,4 +1,4 @@
-"""Layers that hold one set of weights and compute at the precision their switch says."""
+"""Layers with one set of weights that compute at the active precision of their switch."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 class _AnyPrecision(nn.Module):
-    """Shared by the layers below: quantize the input, and a weight that stays the same once per precision.
+    """Base of the layers below: quantizes the input, and caches quantized weights that do not change.
 
-    Kept are weights that do not learn, and in eval mode all. Changes are noticed by themselves, but for those
-    behind autograd's back (``parameter.data.copy_(...)``, as exponential moving averages do; fused
-    optimizers): these need a call of ``train`` or ``eval``, which the host's loops make where they begin.
+    Weights that do not learn are cached, and all weights in eval mode. In-place changes are detected, except those
+    that autograd does not record (``parameter.data.copy_(...)``, as in exponential moving averages; fused
+    optimizers): call ``train`` or ``eval`` after them, as MMEngine's loops do when they begin.
     """
 
     weight: Tensor
@@ -29,7 +29,7 @@ class _AnyPrecision(nn.Module):
     weight_quantizer: WeightQuantizer
     act_quantizer: nn.Module | None
     _frozen: dict[int, Tensor]  # bits -> quantized weight
-    _frozen_from: list[tuple[Tensor, int]]  # what it was computed from, and its version then
+    _frozen_from: list[tuple[Tensor, int]]  # its sources, and their versions at that time
 
     def _adopt(
         self, switch: PrecisionSwitch, weight_quantizer: WeightQuantizer, act_quantizer: nn.Module | None
@@ -43,23 +43,23 @@ class _AnyPrecision(nn.Module):
         self._frozen, self._frozen_from = {}, []
 
     def quantized_weight(self) -> Tensor:
-        """The weight at the active precision, with its gradient where one is asked for."""
+        """The weight at the active precision, with its gradient if one is required."""
         bits = self.switch.bits
         if self.weight_quantizer.is_float(bits):
             return self.weight
         sources = (self.weight, *self.weight_quantizer.parameters())
         if any(source.requires_grad for source in sources) and (torch.is_grad_enabled() or self.training):
-            self._thaw()  # an optimizer's step may follow, and fused ones leave no trace
+            self._thaw()  # an optimizer's step may follow, and fused ones do not change the version
             return self._learning_weight(bits)
         # Inference tensors do not count their changes; traced ones must not outlive the trace.
         if torch.compiler.is_compiling() or any(source.is_inference() for source in sources):
             return self.weight_quantizer(self.weight, bits)
-        # A version counts in-place changes. Holding on to the memory keeps its address from being reused.
+        # A version counts in-place changes. Keeping the sources alive prevents reuse of their addresses.
         same = len(self._frozen_from) == len(sources) and all(
             source.is_set_to(seen) and source._version == version
             for source, (seen, version) in zip(sources, self._frozen_from, strict=True)
         )
-        # The result must serve training too, even if the first to ask for it is in inference mode.
+        # The result must serve training too, even if it is first computed in inference mode.
         with torch.inference_mode(False), torch.no_grad():
             if not same:
                 self._thaw()
@@ -86,7 +86,7 @@ class _AnyPrecision(nn.Module):
         self._thaw()
         return super()._apply(fn, recurse)
 
-    def __getstate__(self) -> dict[str, Any]:  # copies and pickles start without kept weights
+    def __getstate__(self) -> dict[str, Any]:  # copies and pickles start without cached weights
         return {**self.__dict__, "_frozen": {}, "_frozen_from": []}
 
     def _input(self, x: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ class _AnyPrecisionConv(_AnyPrecision):
         weight_quantizer: WeightQuantizer,
         act_quantizer: nn.Module | None,
     ) -> Self:
-        """Take over ``conv``'s hyper-parameters and its very Parameter objects."""
+        """Take over the hyper-parameters and the Parameter objects of ``conv``."""
         new = _shaped_like(conv, cls)
         new.weight, new.bias = conv.weight, conv.bias
         new._adopt(switch, weight_quantizer, act_quantizer)
@@ -168,7 +168,7 @@ class AnyPrecisionLinear(_AnyPrecision, nn.Linear):
         weight_quantizer: WeightQuantizer,
         act_quantizer: nn.Module | None,
     ) -> Self:
-        """Take over ``linear``'s very Parameter objects."""
+        """Take over the Parameter objects of ``linear``."""
         new = cls(linear.in_features, linear.out_features, bias=linear.bias is not None, device="meta")
         new.weight, new.bias = linear.weight, linear.bias
         new._adopt(switch, weight_quantizer, act_quantizer)
@@ -181,10 +181,9 @@ class AnyPrecisionLinear(_AnyPrecision, nn.Linear):
 class SwitchableBatchNorm(nn.Module):
     """One batch norm per precision; only the active one computes, and only its statistics move.
 
-    It takes batch norms of any dimension. Layer norms need none of this: they keep no statistics, so that one serves
-    all precisions.
-    ``norms`` holds real batch norms, keyed by the precision. A state dict with the plain names of one float
-    batch norm loads too: every precision starts from it. One of another precision list is a ValueError.
+    Batch norms of any dimension are accepted. Layer norms keep no statistics, so one serves all precisions.
+    ``norms`` holds the batch norms by precision. A state dict with the names of a single float batch norm loads too:
+    every precision starts from it. One of other precisions is a ValueError.
     """
 
     def __init__(self, norm: nn.modules.batchnorm._BatchNorm, *, switch: PrecisionSwitch) -> None:

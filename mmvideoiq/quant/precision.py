@@ -1,4 +1,4 @@
-"""The one owner of the active precision: layers ask it, nobody sets attributes on layers."""
+"""The owner of the active precision, which the layers read; no attribute of a layer holds it."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ FLOAT_BITS = 32
 
 
 def check_precisions(precisions: Sequence[int]) -> tuple[int, ...]:
-    """Return ``precisions`` as a tuple; ValueError unless whole numbers in 1..32, strictly descending."""
+    """Return ``precisions`` as a tuple; ValueError unless integers in 1..32, strictly descending."""
     if isinstance(precisions, (int, str)):
         raise ValueError(f"precisions={precisions!r} must be a list, e.g. (32, 4, 2)")
     values = tuple(precisions)
@@ -41,7 +41,7 @@ class PrecisionSwitch:
     def __init__(self, precisions: Sequence[int]) -> None:
         self.precisions = check_precisions(precisions)
         self._bits = self.precisions[0]
-        self.shared: dict[Any, Any] | None = None  # what layers keep inside `together`
+        self.shared: dict[Any, Any] | None = None  # values that layers share inside `together`
 
     @property
     def bits(self) -> int:
@@ -61,9 +61,9 @@ class PrecisionSwitch:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Inside, the same weights are read at several precisions: layers share what these have in common.
+        """Context in which the same weights are read at several precisions: layers compute the common part once.
 
-        Weights must not change inside, and ``backward`` comes after.
+        Weights must not change inside; call ``backward`` afterwards.
         """
         before, self.shared = self.shared, {}
         try:

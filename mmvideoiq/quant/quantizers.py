@@ -1,7 +1,7 @@
-"""Quantizers as modules: what is learned beside the weights, and which precision is left untouched.
+"""Quantizers as modules, with their learned parameters.
 
-At 32 bits values pass unchanged, so that the converted network equals the float one there;
-``quantize_32=True`` is the paper's release, where 32 bits is a grid too.
+At 32 bits values pass unchanged, so that the converted network equals the float one there; with ``quantize_32=True``,
+as in the authors' release, 32 bits is a grid too.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -30,9 +30,9 @@ def check_same_precisions(state_dict: dict[str, Any], prefix: str, name: str, ow
 
 
 class WeightQuantizer(nn.Module):
-    """Maps a weight to its value at ``bits``: ``forward(weight, bits)``; ``to_codes`` gives the codes.
+    """Maps a weight to its value at ``bits``: ``forward(weight, bits)``; ``to_codes`` returns the codes.
 
-    Its two halves can be called apart: ``prepare`` once, then ``read`` at several precisions.
+    ``forward`` is ``prepare``, then ``read``; for several precisions call ``prepare`` once.
     """
 
     def __init__(self, *, precisions: Sequence[int], weight: Tensor) -> None:
@@ -40,11 +40,11 @@ class WeightQuantizer(nn.Module):
         self.precisions = check_precisions(precisions)
 
     def prepare(self, weight: Tensor) -> Any:
-        """What the values at all precisions have in common, with its gradient."""
+        """The part that all precisions have in common, with its gradient."""
         raise NotImplementedError
 
     def read(self, weight: Tensor, prepared: Any, bits: int) -> Tensor:
-        """The value at ``bits``, from what ``prepare`` gave for the same weight."""
+        """The value at ``bits``, from the result of ``prepare`` for the same weight."""
         raise NotImplementedError
 
     def forward(self, weight: Tensor, bits: int) -> Tensor:
@@ -193,9 +193,9 @@ def build_quantizer(field: str, cfg: dict[str, Any], **given: Any) -> nn.Module:
     """Build the quantizer that a config names: ``dict(type='nested')``.
 
     Args:
-        field: ``weight`` or ``activation``; chooses the table of names and stands in messages.
+        field: ``weight`` or ``activation``; selects the table of names and appears in messages.
         cfg: ``type`` and the quantizer's own options.
-        given: what the converted layer supplies (precisions, weight, signed).
+        given: arguments from the converted layer (precisions, weight, signed).
 
     Raises:
         ValueError: unknown name or option; the message lists what is allowed.

@@ -69,11 +69,11 @@ def test_clips_and_norms_are_fitted_to_clips():
 
 def test_each_recognizer_names_the_other():
     with pytest.raises(
-        ValueError, match=r"ResNet3d reads clips, AnyPrecisionRecognizer gives it frames: use .*3D"
+        ValueError, match=r"ResNet3d reads clips, AnyPrecisionRecognizer passes frames: use .*3D"
     ):
         MODELS.build(any_precision_recognizer(backbone=any_precision(RESNET)))
     with pytest.raises(
-        ValueError, match=r"SlimResNet reads frames, .*3D gives it clips: use AnyPrecisionRecognizer"
+        ValueError, match=r"SlimResNet reads frames, .*3D passes clips: use AnyPrecisionRecognizer"
     ):
         MODELS.build(any_precision_recognizer(type="AnyPrecisionRecognizer3D"))
 

@@ -238,7 +238,7 @@ def test_named_convolutions_read_their_weights_at_32_bits():
 @pytest.mark.parametrize("name", ["conv1", "conv9.conv"])
 def test_quantize_32_names_convolutions(name):
     with pytest.raises(
-        ValueError, match=f"quantize_32 names '{name}', which is no convolution of SlimResNet"
+        ValueError, match=f"quantize_32 names '{name}', which is not a convolution of SlimResNet"
     ):
         build(dict(policy(), quantize_32=[name], actions=space()))
 

@@ -468,7 +468,7 @@ def test_views_at_a_fixed_precision():
 def test_frames_that_are_no_views_are_refused():
     model = trained(num_frames=4)
     with pytest.raises(
-        ValueError, match=r"inputs of 6 frames are no views of num_frames=4: .*model.num_frames"
+        ValueError, match=r"inputs of 6 frames are not a multiple of num_frames=4: .*model.num_frames"
     ):
         model.predict(clips(1, 6), samples(1))
     with pytest.raises(ValueError, match="num_frames=0 must be at least 1"):

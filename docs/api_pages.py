@@ -14,17 +14,17 @@ PAGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "training": (
         "Training",
         (
-            *("hooks.py", "metrics.py", "checkpoint/*.py", "recipe*.py"),
-            *("comparison*.py", "row*.py", "stage_*.py", "dial.py"),
+            *("hooks.py", "checkpoint/*.py", "recipes/*.py"),
+            *("evaluation/*.py", "jobs/*.py"),
         ),
     ),
-    "data": ("Data", ("data/*.py",)),
-    "deploy": ("Runtime", ("deploy/*.py",)),
-    "export": ("Export", ("deploy/export/*.py", "delivery.py")),
-    "benchmark": ("Measuring", ("benchmark/*.py",)),
+    "data": ("Data", ("data/*.py", "video/*.py")),
+    "deploy": ("Runtime", ("deploy/*.py", "deploy/bundle/*.py", "deploy/engines/*.py")),
+    "export": ("Export", ("deploy/export/*.py",)),
+    "benchmark": ("Measuring", ("benchmark/*.py", "latency/*.py")),
     "zoo": ("Model zoo", ("zoo/*.py",)),
-    "host": ("The host and the commands", ("compat.py", "cli.py", "launch.py", "plugin.py")),
-    "report": ("Reports and drawings", ("report.py", "figures.py")),
+    "commands": ("Patches and commands", ("compat.py", "cli.py", "fileio.py", "plugin.py")),
+    "report": ("Reports and drawings", ("visualization/*.py",)),
 }  # fmt: skip
 REGISTERED = re.compile(r"^@(\w+)\.register_module\(\)\n(?:@.*\n)*class (\w+)", re.MULTILINE)
 REST = "report"  # takes modules that no glob names

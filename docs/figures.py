@@ -176,8 +176,8 @@ def draw_costs() -> Figure:
     return figure
 
 
-def draw_dial() -> Figure:
-    """What the budget dial does to one frame's probabilities."""
+def draw_cost_multiplier() -> Figure:
+    """The effect of the cost multiplier on the probabilities of one frame."""
     space = ActionSpace([dict(bits=32), dict(bits=4), dict(bits=2), dict(skip=1)])
     log_probs = budget.log_softmax(np.array([1.0, 0.8, 0.2, -0.5]))
     multipliers = np.linspace(-3, 5, 161)
@@ -189,7 +189,7 @@ def draw_dial() -> Figure:
     )
     axes.axvline(0, color="white", linewidth=1.5, linestyle="--")
     axes.set(
-        xlabel="multiplier of the costs: spend more  ←  0, as trained  →  save", ylabel="probability",
+        xlabel="cost multiplier: spend more  ←  0, as trained  →  save", ylabel="probability",
         xlim=(-3, 5), ylim=(0, 1),
     )  # fmt: skip
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
@@ -219,7 +219,7 @@ def draw_right_policy() -> Figure:
 
 
 def draw_trained_policy() -> Figure:
-    """The same clips in the shipped bundle of the demo."""
+    """The actions of the included demo bundle on the same clips."""
     with generated_clips() as clips, VideoSession.open(zoo.download(BUNDLE), threads=1) as session:
         results = [session.run_video(path) for path, _, _ in clips]
         trace = [
@@ -234,7 +234,7 @@ def draw_trained_policy() -> Figure:
 
 @contextmanager
 def generated_clips() -> Iterator[list[tuple[str, int, list[str]]]]:
-    """Some clips, while they are there: path, class, kind of each frame."""
+    """Temporary clips: path, class, kind of each frame."""
     with tempfile.TemporaryDirectory() as folder:
         make_synthetic(folder, train=24, val=1, test=1, seed=SEED)
         kinds = load_kinds(folder)
@@ -248,7 +248,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "nesting.svg": draw_nesting,
     "pact.svg": draw_pact,
     "costs.svg": draw_costs,
-    "dial.svg": draw_dial,
+    "cost_multiplier.svg": draw_cost_multiplier,
     "trained_policy.png": draw_trained_policy,
     "right_policy.png": draw_right_policy,
 }

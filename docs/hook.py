@@ -1,10 +1,10 @@
-"""What mkdocs calls while it builds: supplies the pages and pictures that are made and not written here.
+"""Hooks of mkdocs: the generated pages and pictures.
 
 - ``figures/*``: drawn by ``figures.py``.
 - ``api/*.md``: a page for each room of the package; mkdocstrings renders the docstrings.
-- ``benchmarks/*.md``, ``data/**.md``: the notes and READMEs that stand beside what they describe.
-- ``<!-- registered: HOOKS -->`` in a page: the signatures and docstrings of our parts in that registry.
-- ``backbones.md``: where the table has not been generated, a page that says so.
+- ``benchmarks/*.md``, ``data/**.md``: notes and READMEs from other folders.
+- ``<!-- registered: HOOKS -->`` in a page: signatures and docstrings of the parts of mmvideoiq in that registry.
+- ``backbones.md``: a placeholder if the table has not been generated.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def copied(folder: str) -> dict[str, str]:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the made files."""
+    """Add the generated files."""
     made: dict[str, str | bytes] = {f"figures/{name}": draw(name) for name in FIGURES}
     made |= {f"api/{name}.md": page(name) for name in PAGES}
     for folder, place in COPIED.items():

@@ -1,4 +1,4 @@
-# The host's runtime with the plugin and checkpoints that an interruption cannot spoil: with max_keep_ckpts=2
+# MMAction2's runtime with the plugin, and checkpoints that an interruption cannot damage: with max_keep_ckpts=2
 # the last complete checkpoint stays until the next one is complete.
 custom_imports = dict(imports=["mmvideoiq.plugin"], allow_failed_imports=False)
 default_scope = "mmaction"

@@ -1,4 +1,4 @@
-# Mini-Sports1M, stage 4: the policy over ResNet-18; the README of this folder says what it begins from.
+# Mini-Sports1M, stage 4: the policy over ResNet-18; the README of this folder lists its initial weights.
 _base_ = [
     "../_base_/default_runtime.py",
     "../_base_/datasets/mini_sports1m.py",

@@ -1,5 +1,5 @@
 # Real clips, small enough for a CPU: 8 frames per video of 112x112 (84x84 for the policy's backbone as a
-# recognizer); the recognizers train on 4, which sees more videos per minute. What to read stands in scenes.py,
+# recognizer); the recognizers train on 4, which sees more videos per minute. The lists are set in scenes.py,
 # fights.py and folder.py. Small copies of the videos decode some six times faster (tools/data/shrink_videos.py).
 num_frames = 8
 num_train_frames = 4
@@ -17,7 +17,7 @@ pack = [
 ]
 train_pipeline = [
     dict(type="DecordInit"),
-    # keep_tail_frames: else the host never trains on a short clip's tail, and loops very short clips
+    # keep_tail_frames: otherwise MMAction2 never trains on a short clip's tail, and loops very short clips
     dict(
         type="SampleFrames", clip_len=1, frame_interval=1, num_clips=num_train_frames, keep_tail_frames=True
     ),

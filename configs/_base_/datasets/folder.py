@@ -5,7 +5,7 @@ _base_ = ["./clips.py"]
 data_root = "{{$DATA_ROOT:data/videos}}"
 try:
     classes = open(f"{data_root}/classes.txt", encoding="utf-8").read().splitlines()
-except OSError:  # the dataset says what is missing
+except OSError:  # the dataset reports what is missing
     classes = ["0", "1"]
 num_classes = len(classes)
 source = dict(

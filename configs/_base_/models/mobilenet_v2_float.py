@@ -1,4 +1,4 @@
-# The host's 2D recognizer with MobileNetV2. MOBILENET_V2_WEIGHTS names ImageNet weights in the host's layout
+# MMAction2's 2D recognizer with MobileNetV2. MOBILENET_V2_WEIGHTS names ImageNet weights in MMAction2's layout
 # (input (x - 127.5) / 127.5).
 weights = "{{$MOBILENET_V2_WEIGHTS:weights/mobilenet_v2_imagenet_mmcv.pth}}"
 

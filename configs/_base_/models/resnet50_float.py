@@ -1,4 +1,4 @@
-# The host's 2D recognizer (TSN) with ResNet-50, from ImageNet weights.
+# MMAction2's 2D recognizer (TSN) with ResNet-50, from ImageNet weights.
 model = dict(
     type="Recognizer2D",
     backbone=dict(type="ResNet", depth=50, pretrained="torchvision://resnet50"),

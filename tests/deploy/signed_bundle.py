@@ -7,7 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from safetensors.numpy import load_file, save_file
+
+from mmvideoiq.deploy.bundle.bundle import Bundle, BundleError
+
+FILES = ("manifest.json", "graphs.json", "recognition.safetensors", "policy.safetensors")
+
+
+def refused(path: Path) -> str:
+    """The message with which a bundle does not open: one line that begins with the place."""
+    with pytest.raises(BundleError) as caught:
+        Bundle.open(path)
+    message = str(caught.value)
+    assert "\n" not in message and len(message) < 1200 and message.startswith(str(path))
+    return message
 
 
 def canonical(value: Any) -> bytes:

@@ -7,8 +7,8 @@
     recognition.safetensors     its numbers: parent weights once, scales and biases of each precision
     policy.safetensors
 
-What the JSON files may say is in ``bundle_schema.py``, which tensors there are in ``bundle_tensors.py``, how
-files are checked and replaced in ``bundle_files.py``. Nothing in a bundle is code.
+What the JSON files may say is in ``schema.py``, which tensors there are in ``tensors.py``, how
+files are checked and replaced in ``files.py``. Nothing in a bundle is code.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Bundle:
             ValueError: a node of another kind, or bits that are not among the precisions.
         """
         if node.op not in (*WEIGHTED, "affine"):
-            raise ValueError(f"node {node.name!r} ({node.op}) is no conv, linear or affine")
+            raise ValueError(f"node {node.name!r} ({node.op}) is not a conv, linear or affine")
         if part == "recognition" and bits not in self.precisions:
             raise ValueError(f"bits={bits}: {self.path} has the precisions {self.precisions}")
         read, name = self._part(part), node.attrs["layer"]
@@ -138,7 +138,7 @@ class Bundle:
     def lstm(self, part: str, node: Node) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """``weight_ih (4H, D), weight_hh (4H, H), bias (4H,)`` of an lstm node, float32; gates i, f, g, o."""
         if node.op != "lstm":
-            raise ValueError(f"node {node.name!r} ({node.op}) is no lstm")
+            raise ValueError(f"node {node.name!r} ({node.op}) is not an lstm")
         read, name = self._part(part), node.attrs["layer"]
         return read.int16(f"{name}.weight_ih"), read.int16(f"{name}.weight_hh"), read(f"{name}.bias")
 
@@ -146,10 +146,6 @@ class Bundle:
         """``weight (K, D), bias (K,)`` of the classifier, float32: logits = weight @ mean of features + bias."""
         read = self._tensors["recognition"]
         return read("head.weight"), read("head.bias")
-
-    def tensor(self, part: str, name: str) -> np.ndarray:
-        """One stored tensor, as it is (``bundle_tensors.py``). ValueError: no such part or tensor."""
-        return self._part(part)(name)
 
     def file_bytes(self) -> dict[str, int]:
         """Size of each file, by name."""

@@ -49,7 +49,7 @@ class Tensors:
             self._file = safe_open(file, framework="numpy")
             slices = {name: self._file.get_slice(name) for name in self._file.keys()}
         except (SafetensorError, OSError) as error:
-            raise InvalidFile(file.name, f"is no safetensors file ({error})") from None
+            raise InvalidFile(file.name, f"is not a safetensors file ({error})") from None
         self._name = file.name
         self.specs = {
             name: TensorSpec(DTYPES.get(s.get_dtype(), s.get_dtype()), tuple(s.get_shape()))
@@ -80,7 +80,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise InvalidFile("", "there is no such folder", "check the path")
     if not (path / MANIFEST).is_file():
-        raise InvalidFile("", f"is no bundle: it holds no {MANIFEST}", "check the path")
+        raise InvalidFile("", f"is not a bundle: it holds no {MANIFEST}", "check the path")
     manifest, data = _read_json(path / MANIFEST)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise InvalidFile(MANIFEST, f"is not the manifest of a bundle (format {FORMAT!r})", "check the path")
@@ -105,7 +105,7 @@ def check_files(path: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
     """That the folder holds the files that its manifest names, byte for byte, and no others."""
     found = {entry.name for entry in path.iterdir()}
     for name in sorted(found - {MANIFEST, *files}):
-        raise InvalidFile(name, "is no part of this bundle", "move it elsewhere")
+        raise InvalidFile(name, "is not part of this bundle", "move it elsewhere")
     for name, entry in files.items():
         file = path / name
         if not file.is_file():
@@ -132,11 +132,11 @@ def _read_json(file: Path) -> tuple[Any, bytes]:
     try:
         return json.loads(data.decode("utf-8"), parse_constant=_refuse), data
     except (ValueError, RecursionError) as error:
-        raise InvalidFile(file.name, f"is damaged: no JSON ({error})") from None
+        raise InvalidFile(file.name, f"is damaged: not JSON ({error})") from None
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number of JSON")
+    raise ValueError(f"{constant} is not a JSON number")
 
 
 def _check_canonical(value: Any, data: bytes, name: str) -> None:
@@ -221,11 +221,11 @@ def replacing(target: Path) -> Iterator[Path]:
     """A new folder beside ``target``, which takes its place at the end; after an error nothing has changed.
 
     Raises:
-        InvalidFile: something stands at ``target`` that is no bundle, or holds other files too.
+        InvalidFile: something stands at ``target`` that is not a bundle, or holds other files too.
     """
     if target.exists() and not _is_bundle(target):
         raise InvalidFile(
-            "", "something that is no bundle, or more than one, stands there; choose another path"
+            "", "something that is not a bundle, or more than one, stands there; choose another path"
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:

@@ -38,23 +38,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-ATTRIBUTES: dict[str, tuple[str, ...]] = {
-    "normalize": ("mean", "std"),
-    "resize": ("size",),
-    "quantize": ("grids",),
-    "conv": ("layer", "shape", "stride", "padding", "dilation", "groups", "quantized"),
-    "linear": ("layer", "shape", "quantized"),
-    "affine": ("layer", "channels"),
-    "relu": (),
-    "clamp": ("low", "high"),
-    "add": (),
-    "max_pool": ("kernel", "stride", "padding", "ceil"),
-    "avg_pool": ("kernel", "stride", "padding", "ceil"),
-    "mean_pool": (),
-    "flatten": (),
-    "shift": ("frames", "fold"),
-    "lstm": ("layer", "hidden"),
-}
+from mmvideoiq.deploy.bundle.operations import ATTRIBUTE_SCHEMAS
+
+ATTRIBUTES = {op: tuple(schema["properties"]) for op, schema in ATTRIBUTE_SCHEMAS.items()}
 INPUTS = {"add": 2, "lstm": 3}  # of the others: 1
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from math import prod
 from typing import Any
 
@@ -10,6 +10,17 @@ import jsonschema
 
 from mmvideoiq.actions import ActionSpace
 from mmvideoiq.deploy.bundle.graph import Graph
+from mmvideoiq.deploy.bundle.operations import (
+    AMOUNT,
+    ATTRIBUTE_SCHEMAS,
+    CODE_BITS,
+    COUNT,
+    NUMBER,
+    POSITIVE,
+    TEXT,
+    list_of,
+    object_of,
+)
 from mmvideoiq.deploy.bundle.shapes import graph_shapes
 from mmvideoiq.deploy.bundle.tensors import FLOAT_BITS, PARTS, channels
 
@@ -17,142 +28,81 @@ FORMAT = "mmvideoiq-bundle"
 FORMAT_VERSION = 1
 GRAPHS = "graphs.json"
 
-TEXT = {"type": "string"}
-FLAG = {"type": "boolean"}
-MAX_NUMBER = 1e38  # float32 holds it
-NUMBER = {"type": "number", "minimum": -MAX_NUMBER, "maximum": MAX_NUMBER}
-AMOUNT = {**NUMBER, "minimum": 0}
-POSITIVE = {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_NUMBER}
-WHOLE = {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
-COUNT = {**WHOLE, "minimum": 1}
 SIDE = {**COUNT, "maximum": 2**14}  # of a video's frame
 MAX_CLIP_BYTES = 2**31  # of the frames of one clip
-CODE_BITS = [8, 7, 6, 5, 4, 3, 2, 1]
 BITS = {"type": "integer", "enum": [FLOAT_BITS, *CODE_BITS]}
 SHA256 = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
-
-
-def _list(items: Any, low: int = 0, high: int | None = None) -> dict[str, Any]:
-    most = {} if high is None else {"maxItems": high}
-    return {"type": "array", **most, "minItems": low, "items": items}
-
-
-def _object(*, optional: Collection[str] = (), **properties: Any) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "required": [name for name in properties if name not in optional],
-        "additionalProperties": False,
-        "properties": properties,
-    }
 
 
 def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
     return {**schema, "type": [schema["type"], "null"]}
 
 
-PAIR = _list(COUNT, 2, 2)
-PAIR_OR_ZERO = _list(WHOLE, 2, 2)
 BY_NAME = {"type": "object", "additionalProperties": AMOUNT}
 ONE_OF_THEM = {"minProperties": 1, "maxProperties": 1}
-FILE = _object(bytes={"type": "integer", "minimum": 0}, sha256=SHA256)
+FILE = object_of(bytes={"type": "integer", "minimum": 0}, sha256=SHA256)
 
-MANIFEST_SCHEMA: dict[str, Any] = _object(
+MANIFEST_SCHEMA: dict[str, Any] = object_of(
     format={"const": FORMAT},
     version={"const": FORMAT_VERSION},
     made_by=TEXT,
-    classes=_list(TEXT, 1),
-    actions=_list({**_object(bits=BITS, skip=COUNT, optional=("bits", "skip")), **ONE_OF_THEM}, 1),
-    cost=_object(rule=TEXT, values=_list(AMOUNT, 1)),
+    classes=list_of(TEXT, 1),
+    actions=list_of({**object_of(bits=BITS, skip=COUNT, optional=("bits", "skip")), **ONE_OF_THEM}, 1),
+    cost=object_of(rule=TEXT, values=list_of(AMOUNT, 1)),
     all_skip={"enum": ["likeliest", "zero"]},
-    precisions=_list(BITS, 1, 1 + len(CODE_BITS)),
+    precisions=list_of(BITS, 1, 1 + len(CODE_BITS)),
     parent_bits=BITS,
-    preprocessing=_object(
+    preprocessing=object_of(
         frames=COUNT,
         clip_len=COUNT,
         short_side=_or_null(SIDE),
         crop=_or_null(SIDE),
-        mean=_list(NUMBER, 3, 3),
-        std=_list(POSITIVE, 3, 3),
+        mean=list_of(NUMBER, 3, 3),
+        std=list_of(POSITIVE, 3, 3),
     ),
     gflops=BY_NAME,
     bitops=BY_NAME,
     latency_ms=_or_null(
-        _object(engine=TEXT, threads=COUNT, cpu=TEXT, actions=BY_NAME, policy=AMOUNT, optional=("policy",))
+        object_of(engine=TEXT, threads=COUNT, cpu=TEXT, actions=BY_NAME, policy=AMOUNT, optional=("policy",))
     ),
     budget=_or_null(
-        _list(
-            _object(
-                multiplier=NUMBER, cost=AMOUNT, accuracy={"type": ["number", "null"]}, usage=_list(AMOUNT, 1)
+        list_of(
+            object_of(
+                multiplier=NUMBER,
+                cost=AMOUNT,
+                accuracy={"type": ["number", "null"]},
+                usage=list_of(AMOUNT, 1),
             ),
             1,
         )
     ),
     files={
-        **_object(**{GRAPHS: FILE, **{f"{part}.safetensors": FILE for part in PARTS}}),
+        **object_of(**{GRAPHS: FILE, **{f"{part}.safetensors": FILE for part in PARTS}}),
         "required": [GRAPHS, "recognition.safetensors"],
     },
     digest=SHA256,
 )
 
-_POOL = _object(kernel=PAIR, stride=PAIR, padding=PAIR_OR_ZERO, ceil=FLAG)
-ATTRIBUTE_SCHEMAS: dict[str, dict[str, Any]] = {
-    "normalize": _object(mean=_list(NUMBER, 1), std=_list(POSITIVE, 1)),
-    "resize": _object(size=PAIR),
-    "quantize": _object(
-        grids={
-            "type": "object",
-            "propertyNames": {"enum": [str(bits) for bits in CODE_BITS]},
-            "additionalProperties": {
-                "type": "array",
-                "minItems": 4,
-                "prefixItems": [
-                    POSITIVE,
-                    {"type": "integer", "minimum": -255, "maximum": 0},
-                    COUNT,
-                    NUMBER,
-                ],
-                "items": False,
-            },
-        }
-    ),
-    "conv": _object(
-        layer=TEXT,
-        shape=_list(COUNT, 4, 4),
-        stride=PAIR,
-        padding=PAIR_OR_ZERO,
-        dilation=PAIR,
-        groups=COUNT,
-        quantized=FLAG,
-    ),
-    "linear": _object(layer=TEXT, shape=PAIR, quantized=FLAG),
-    "affine": _object(layer=TEXT, channels=COUNT),
-    "relu": _object(),
-    "clamp": _object(low=NUMBER, high=NUMBER),
-    "add": _object(),
-    "max_pool": _POOL,
-    "avg_pool": _POOL,
-    "mean_pool": _object(),
-    "flatten": _object(),
-    "shift": _object(frames=COUNT, fold=COUNT),
-    "lstm": _object(layer=TEXT, hidden=COUNT),
-}
-_GRAPH = _object(
+_GRAPH = object_of(
     inputs={
         "type": "object",
         "required": ["frames"],
-        "additionalProperties": _list({"type": "integer"}, 2, 4),
+        "additionalProperties": list_of({"type": "integer"}, 2, 4),
     },
-    nodes=_list(
-        _object(
-            op={"enum": sorted(ATTRIBUTE_SCHEMAS)}, name=TEXT, inputs=_list(TEXT, 1), attrs={"type": "object"}
+    nodes=list_of(
+        object_of(
+            op={"enum": sorted(ATTRIBUTE_SCHEMAS)},
+            name=TEXT,
+            inputs=list_of(TEXT, 1),
+            attrs={"type": "object"},
         ),
         1,
     ),
-    outputs=_list(TEXT, 1),
+    outputs=list_of(TEXT, 1),
 )
-GRAPHS_SCHEMA: dict[str, Any] = _object(recognition=_GRAPH, policy=_GRAPH, optional=("policy",))
+GRAPHS_SCHEMA: dict[str, Any] = object_of(recognition=_GRAPH, policy=_GRAPH, optional=("policy",))
 
-_Strict = jsonschema.validators.extend(  # 1.0 is no integer here
+_Strict = jsonschema.validators.extend(  # 1.0 is not an integer here
     jsonschema.Draft202012Validator,
     type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
         "integer", lambda _, value: type(value) is int
@@ -164,7 +114,7 @@ _ATTRIBUTES = {op: _Strict(schema) for op, schema in ATTRIBUTE_SCHEMAS.items()}
 
 
 def check_manifest(data: Any) -> None:
-    """ValueError with the path of the key where ``data`` is no manifest, or contradicts itself."""
+    """ValueError with the path of the key where ``data`` is not a manifest, or contradicts itself."""
     _check(_MANIFEST, data)
     precisions, parent_bits = data["precisions"], data["parent_bits"]
     if precisions != sorted(set(precisions), reverse=True):

@@ -135,45 +135,6 @@ def choices(
     }
 
 
-def recognition_bytes(
-    graph: Graph,
-    *,
-    classes: int,
-    precisions: Sequence[int],
-    parent_bits: int,
-    shared: Collection[str] = (),
-    uniform: Collection[str] = (),
-) -> int:
-    """Bytes of the recognition part's tensors; arguments as in :func:`recognition_specs`.
-
-    With B precisions, J of them below 32, and S = 1 for a ``uniform`` layer, else O:
-
-    ================= ==================================================
-    quantized, P <= 8 ceil(n P / 8) + 8 J S + 8 B O
-    quantized, P = 32 4 n + [J > 0] (4 (2^t - 1) + 4 O) + 8 J S + 8 B O
-    float             4 n + 8 B O
-    affine            8 B O
-    classifier        4 K (D + 1)
-    ================= ==================================================
-
-    A ``shared`` layer has 8 O in place of 8 B O.
-    """
-    specs = recognition_specs(
-        graph,
-        classes=classes,
-        precisions=precisions,
-        parent_bits=parent_bits,
-        shared=shared,
-        uniform=uniform,
-    )
-    return sum(spec.nbytes for spec in specs.values())
-
-
-def policy_bytes(graph: Graph) -> int:
-    """Bytes of the policy's tensors: 2 n + 12 O of a layer, 8 O of an affine, 8 H (D + H) + 48 H of an lstm."""
-    return sum(spec.nbytes for spec in policy_specs(graph).values())
-
-
 def channels(graph: Graph) -> dict[str, int]:
     """Channels (or features) of every value of a graph, by name.
 

@@ -1,0 +1,20 @@
+"""Fixtures of the deployment tests."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.toy_bundle import make_toy_bundle
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory) -> Path:
+    """A bundle that tests leave as it is."""
+    return make_toy_bundle(tmp_path_factory.mktemp("bundle") / "toy")
+
+
+@pytest.fixture
+def copy(toy, tmp_path) -> Path:
+    """A bundle to damage."""
+    return Path(shutil.copytree(toy, tmp_path / "copy"))

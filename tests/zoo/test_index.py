@@ -21,7 +21,7 @@ def many(items: dict) -> dict:
     return dict(type="array", items=items, minItems=1)
 
 
-# OpenMIM's schema of a metafile (its documentation, "How to write model-index"), in the keys that are used here.
+# Keys of a metafile that are used here (github.com/paperswithcode/model-index, docs/2_datamodels), read by OpenMIM.
 PAPER = closed("Title, URL", Title=TEXT, URL=TEXT)
 METRICS = OBJECT | dict(additionalProperties={"type": "number"}, minProperties=1)
 RESULT = closed("Task, Dataset, Metrics", Task=TEXT, Dataset=TEXT, Metrics=METRICS)

@@ -83,8 +83,8 @@ def test_every_command_restores_its_signals_first(name):
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_is_one_line_and_a_traceback_on_request(name, command, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    code, said = command(name, *MISTAKES[name].split())
-    assert code == 2 and said.count("\n") == 1 and "usage:" not in said
+    code, printed = command(name, *MISTAKES[name].split())
+    assert code == 2 and printed.count("\n") == 1 and "usage:" not in printed
     monkeypatch.setenv(TRACEBACK, "1")
     with pytest.raises((ValueError, OSError, LookupError)):
         command(name, *MISTAKES[name].split())
@@ -118,9 +118,9 @@ def test_files_of_another_kind(name, args, message, command, monkeypatch, tmp_pa
     (tmp_path / "text").write_text("text\n" * 9)
     (tmp_path / "other.py").write_text("x = 1\n")
     (tmp_path / "code.py").write_text('import os\nx = os.environ["HOME"]\n')
-    code, said = command(name, *(word.format(tmp=tmp_path) for word in args))
-    assert code == 2 and said.count("\n") == 1
-    assert message.format(tmp=tmp_path) in said
+    code, printed = command(name, *(word.format(tmp=tmp_path) for word in args))
+    assert code == 2 and printed.count("\n") == 1
+    assert message.format(tmp=tmp_path) in printed
     assert not (tmp_path / "out").exists()
 
 

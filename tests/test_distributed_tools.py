@@ -16,17 +16,7 @@ from mmvideoiq.data.synthetic import make_synthetic
 from mmvideoiq.jobs import launch
 
 CONFIG = "configs/float/demo_float.py"
-NUMBERS = (
-    "NNODES",
-    "NODE_RANK",
-    "MASTER_ADDR",
-    "PORT",
-    "GPUS",
-    "GPUS_PER_NODE",
-    "CPUS_PER_TASK",
-    "GRES",
-    "SRUN_ARGS",
-)
+NUMBERS = "NNODES NODE_RANK MASTER_ADDR PORT GPUS GPUS_PER_NODE CPUS_PER_TASK GRES SRUN_ARGS".split()
 
 
 def environment(**changes: str) -> dict[str, str]:
@@ -72,11 +62,11 @@ FLAGS = ("--amp", "--cfg-options", "a.b=1 2", "c=[3,4]")
 
 
 def test_flags_pass_through(start, echo, repo):
-    said = start("dist_train.sh", CONFIG, 2, *FLAGS, PYTHON=str(echo)).stdout.splitlines()
+    printed = start("dist_train.sh", CONFIG, 2, *FLAGS, PYTHON=str(echo)).stdout.splitlines()
     module = ["-m", "mmvideoiq.jobs.launch", "2"]
-    assert said == [*module, f"{repo}/tools/train.py", CONFIG, "--launcher", "pytorch", *FLAGS]
-    said = start("dist_test.sh", CONFIG, "zoo://a", 2, *FLAGS, PYTHON=str(echo)).stdout.splitlines()
-    assert said == [*module, f"{repo}/tools/test.py", CONFIG, "zoo://a", "--launcher", "pytorch", *FLAGS]
+    assert printed == [*module, f"{repo}/tools/train.py", CONFIG, "--launcher", "pytorch", *FLAGS]
+    printed = start("dist_test.sh", CONFIG, "zoo://a", 2, *FLAGS, PYTHON=str(echo)).stdout.splitlines()
+    assert printed == [*module, f"{repo}/tools/test.py", CONFIG, "zoo://a", "--launcher", "pytorch", *FLAGS]
 
 
 def test_scripts_run_from_anywhere(echo, repo, tmp_path):
@@ -94,39 +84,27 @@ def test_scripts_run_from_anywhere(echo, repo, tmp_path):
 def test_slurm(start, tmp_path, repo):
     executable(tmp_path / "bin/srun", '#!/bin/sh\nprintf "%s\\n" "$@" "port $MASTER_PORT"\n')
     path = f"{tmp_path}/bin:{os.environ['PATH']}"
-    said = start("slurm_train.sh", "part", "job", CONFIG, *FLAGS, PATH=path, PYTHON="py").stdout.splitlines()
-    asked, command, port = said[:7], said[7:-1], said[-1]
-    assert asked == [
-        "--partition=part",
-        "--job-name=job",
-        "--ntasks=8",
-        "--ntasks-per-node=8",
-        "--cpus-per-task=5",
-        "--kill-on-bad-exit=1",
-        "--gres=gpu:8",
-    ]
+    printed = start(
+        "slurm_train.sh", "part", "job", CONFIG, *FLAGS, PATH=path, PYTHON="py"
+    ).stdout.splitlines()
+    asked, command, port = printed[:7], printed[7:-1], printed[-1]
+    wanted = (
+        "partition=part job-name=job ntasks=8 ntasks-per-node=8 cpus-per-task=5 kill-on-bad-exit=1 gres=gpu:8"
+    )
+    assert asked == [f"--{option}" for option in wanted.split()]
     assert command == ["py", "-u", f"{repo}/tools/train.py", CONFIG, "--launcher", "slurm", *FLAGS]
     assert 12000 <= int(port.removeprefix("port ")) < 32000
 
     numbers = dict(GPUS="4", GRES="", CPUS_PER_TASK="2", SRUN_ARGS="--time=1 -x n1", PORT="29501")
-    said = start(
-        "slurm_test.sh", "p", "j", CONFIG, "a.pth", PATH=path, PYTHON="py", **numbers
-    ).stdout.splitlines()
-    asked = [
-        "--ntasks=4",
-        "--ntasks-per-node=4",
-        "--cpus-per-task=2",
-        "--kill-on-bad-exit=1",
-        "--time=1",
-        "-x",
-        "n1",
-    ]
-    assert said[2:9] == asked
+    argv = ("slurm_test.sh", "p", "j", CONFIG, "a.pth")
+    printed = start(*argv, PATH=path, PYTHON="py", **numbers).stdout.splitlines()
+    wanted = "--ntasks=4 --ntasks-per-node=4 --cpus-per-task=2 --kill-on-bad-exit=1 --time=1 -x n1"
+    assert printed[2:9] == wanted.split()
     test = ["py", "-u", f"{repo}/tools/test.py", CONFIG, "a.pth", "--launcher", "slurm", "port 29501"]
-    assert said[9:] == test
+    assert printed[9:] == test
 
 
-# --- one line for what is wrong ---------------------------------------------------------------------------
+# --- mistakes, in one line ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -147,7 +125,7 @@ def test_slurm(start, tmp_path, repo):
         (["slurm_train.sh", "p", "j", CONFIG], "slurm_train.sh: error: no srun here"),
     ],
 )
-def test_scripts_say_what_is_wrong(start, argv, message):
+def test_mistakes_are_one_line(start, argv, message):
     done = start(*argv)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith(message) and done.stderr.count("\n") == 1
@@ -220,13 +198,8 @@ def test_flags_of_torchrun(numbers):
     assert flags == one
     for name, value in dict(NNODES="2", NODE_RANK="1", MASTER_ADDR="10.0.0.1").items():
         numbers(name, value)
-    assert launch.torchrun_flags("1") == [
-        "--nnodes=2",
-        "--node-rank=1",
-        "--nproc-per-node=1",
-        "--master-addr=10.0.0.1",
-        "--master-port=29500",
-    ]
+    wanted = "--nnodes=2 --node-rank=1 --nproc-per-node=1 --master-addr=10.0.0.1 --master-port=29500"
+    assert launch.torchrun_flags("1") == wanted.split()
 
 
 @pytest.mark.slow
@@ -272,7 +245,7 @@ def demo(tmp_path_factory, repo):
 
 
 def scalars(work_dir: Path) -> list[dict]:
-    """All lines of the host's JSON logs in the order of time."""
+    """All lines of MMAction2's JSON logs in the order of time."""
     logs = sorted(work_dir.glob("*/vis_data/scalars.json"))
     return [json.loads(line) for log in logs for line in log.read_text().splitlines()]
 
@@ -332,8 +305,8 @@ def test_two_machines(demo, tmp_path, repo):
         )
         for rank in range(2)
     ]
-    said = [process.communicate(timeout=300)[0] for process in running]
-    assert [process.returncode for process in running] == [0, 0], "\n".join(said)
+    printed = [process.communicate(timeout=300)[0] for process in running]
+    assert [process.returncode for process in running] == [0, 0], "\n".join(printed)
     assert torch.load(tmp_path / "epoch_1.pth")["meta"]["iter"] == 2  # 30 clips by 8 on each
 
 
@@ -378,7 +351,7 @@ def test_slurm_without_gpus(start, demo, tmp_path):
         (["--amp"], "only available training on gpu"),
     ],
 )
-def test_errors_are_said_once(start, demo, tmp_path, flags, message):
+def test_errors_are_reported_once(start, demo, tmp_path, flags, message):
     done = start("dist_train.sh", CONFIG, 2, "--work-dir", tmp_path, *flags, **demo[1])
     (line,) = [line for line in done.stderr.splitlines() if "error: " in line]
     assert done.returncode == 2 and line.startswith("train.py: error: ") and message in line

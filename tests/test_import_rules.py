@@ -69,7 +69,7 @@ RULES = {
         "actions data evaluation fileio visualization", NUMBERS | VIDEO | {"matplotlib", "rich"}
     ),
     "benchmark": rule("*", ANY),
-    "zoo": rule("zoo compat jobs", frozenset({"rich", "yaml", "filelock"}), "torch mmaction mmengine"),
+    "zoo": rule("zoo compat fileio jobs", frozenset({"rich", "yaml", "filelock"}), "torch mmaction mmengine"),
     "zoo/host": rule("zoo", HOST),
     "plugin": rule("*", ANY),
 }

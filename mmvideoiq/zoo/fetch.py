@@ -6,7 +6,6 @@ and so does ``torch.hub``.
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import io
 import re
@@ -37,6 +36,7 @@ from rich.progress import (
 )
 
 from mmvideoiq import __version__
+from mmvideoiq.fileio import sha256_of
 
 CHUNK = 2**16  # bytes
 TRY_AGAIN = (408, 425, 429, 500, 502, 503, 504)
@@ -132,14 +132,6 @@ def _opener(clock: _Clock) -> OpenerDirector:
 def _printable(text: object) -> str:
     """``text`` without the control characters that a server may have put into it."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
-
-
-def sha256_of(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while chunk := stream.read(2**20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def fetch(address: str, target: Path, *, sha256: str, size: int, limits: Limits = Limits()) -> None:

@@ -17,8 +17,9 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from filelock import FileLock
 
+from mmvideoiq.fileio import sha256_of
 from mmvideoiq.zoo import index
-from mmvideoiq.zoo.fetch import fetch, sha256_of
+from mmvideoiq.zoo.fetch import fetch
 from mmvideoiq.zoo.index import ZooModel
 
 

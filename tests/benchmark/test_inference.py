@@ -74,11 +74,11 @@ def test_contenders_are_taken_again_where_the_settings_are_the_same(tmp_path, mo
         return {"a": dict(kind="ours")}
 
     monkeypatch.setattr(prepared, "prepare", prepare)
-    said = []
+    printed = []
     for depth in (18, 18, 50):
         settings = InferSettings(depth=depth, repeats=depth)
-        assert prepared.prepared(settings, tmp_path, said.append) == {"a": dict(kind="ours")}
-    assert built == [18, 50] and said == [f"contenders of an earlier run: {tmp_path}"]
+        assert prepared.prepared(settings, tmp_path, printed.append) == {"a": dict(kind="ours")}
+    assert built == [18, 50] and printed == [f"contenders of an earlier run: {tmp_path}"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""From the published annotations to lists that the host's datasets and ours load."""
+"""From the published annotations to lists that MMAction2's datasets and mmvideoiq's load."""
 
 import json
 import shutil
@@ -74,19 +74,12 @@ def run(tmp_path: Path, capsys) -> Callable[..., str]:
 def test_activitynet_as_published(shared_dir: Path, tmp_path: Path, capsys):
     source = shared_dir / "annotations/activitynet"
     files = {s: source / f"actnet_{s}_split_org.txt" for s in ("train", "val")}
-    given = [
-        "--train",
-        str(files["train"]),
-        "--val",
-        str(files["val"]),
-        "--classes",
-        str(source / "classInd.txt"),
-    ]
+    given = [f"--{split}={path}" for split, path in files.items()] + [f"--classes={source}/classInd.txt"]
     convert("activitynet", None, [str(tmp_path), *given, "--pattern", "v_{id}.mp4"])
     convert("activitynet", None, [str(tmp_path), *given, "--rawframes"])
-    said = capsys.readouterr().out
-    assert "train: 10,024 clips, 6 of several classes" in said
-    assert "val: 4,926 clips, 7 of several classes" in said
+    printed = capsys.readouterr().out
+    assert "train: 10,024 clips, 6 of several classes" in printed
+    assert "val: 4,926 clips, 7 of several classes" in printed
     classes = (tmp_path / "classes.txt").read_text().splitlines()
     assert len(classes) == 200 and classes[0] == "Applying sunscreen" and classes[199] == "Zumba"
     for split, count in dict(train=10_024, val=4_926).items():
@@ -108,9 +101,9 @@ def test_mini_kinetics_as_published(shared_dir: Path, tmp_path: Path, capsys):
     given = ["--val", str(source / "mini_val_split.txt"), "--classes", str(source / "minik_classInd.txt")]
     convert("mini_kinetics", None, [str(tmp_path), *given])
     convert("mini_kinetics", None, [str(tmp_path), *given, "--rawframes"])
-    said = capsys.readouterr().out
-    assert "val: 9,867 clips ->" in said
-    assert "note: 49 clips of class 87 'hurling 0' are published in folder 'hurling 1'" in said
+    printed = capsys.readouterr().out
+    assert "val: 9,867 clips ->" in printed
+    assert "note: 49 clips of class 87 'hurling 0' are published in folder 'hurling 1'" in printed
     videos = (tmp_path / "val.txt").read_text().splitlines()
     frames = (tmp_path / "val_rawframes.txt").read_text().splitlines()
     published = (source / "mini_val_split.txt").read_text().splitlines()
@@ -146,14 +139,14 @@ def test_activitynet_json_gives_the_same_clips_and_class_numbers(shared_dir: Pat
         expected = [(clip.path, clip.labels) for clip in clips[split]]
         assert [(clip.path, clip.labels) for clip in found.splits[split]] == expected
     convert("activitynet", None, [str(tmp_path / "out"), "--json", str(path)])
-    said = capsys.readouterr().out
-    assert "train: 10,024 clips" in said and "val: 4,926 clips" in said
-    assert "1 videos of testing have no published labels" in said
+    printed = capsys.readouterr().out
+    assert "train: 10,024 clips" in printed and "val: 4,926 clips" in printed
+    assert "1 videos of testing have no published labels" in printed
     with pytest.raises(ValueError, match=r"video JDg|video sJF.*no frame count is published; .*--existing"):
         convert("activitynet", None, [str(tmp_path / "out"), "--json", str(path), "--rawframes"])
 
 
-# the formats, loaded by the host's datasets and ours
+# the formats, loaded by both kinds of datasets
 
 
 @pytest.mark.parametrize(
@@ -240,9 +233,9 @@ def test_only_what_is_there(tmp_path: Path, run):
     (tmp_path / "out/videos/sub").mkdir(parents=True)
     for path in ("abc.mp4", "sub/v_d_e.mkv", "sub/v_d_e.webm", "v_abc.mkv"):
         (tmp_path / "out/videos" / path).write_bytes(b"")
-    said = run("activitynet", text, "--existing")
+    printed = run("activitynet", text, "--existing")
     assert lines(tmp_path) == ["abc.mp4 5"]
-    assert "val: 2 of 3 are missing and left out, the first is d_e" in said and "line 2)" in said
+    assert "val: 2 of 3 are missing and left out, the first is d_e" in printed and "line 2)" in printed
     run("activitynet", text, "--existing", "--pattern", "*/v_{id}.*", "--overwrite")
     assert lines(tmp_path) == ["sub/v_d_e.mkv 6 7"]
     other = tmp_path / "elsewhere"
@@ -256,15 +249,15 @@ def test_frames_are_counted_on_disk(tmp_path: Path, run):
     (tmp_path / "out/rawframes/a_b/abc/flow_x_00001.jpg").write_bytes(b"")
     (tmp_path / "out/rawframes/a_b/empty").mkdir()
     text = "a b/abc 70 1\na b/empty 70 1\na b/gone 70 1\n"
-    said = run("mini_kinetics", text, "--rawframes", "--existing")
+    printed = run("mini_kinetics", text, "--rawframes", "--existing")
     assert lines(tmp_path, "val_rawframes.txt") == ["a_b/abc 4 1"]
-    assert "2 of 3 are missing" in said
+    assert "2 of 3 are missing" in printed
     make_frames(tmp_path / "out/rawframes/deep/er/gone", 2)
     run("mini_kinetics", text, "--rawframes", "--existing", "--overwrite", "--pattern", "*/{id}")
     assert lines(tmp_path, "val_rawframes.txt") == ["a_b/abc 4 1", "deep/er/gone 2 1"]
 
 
-def test_lists_are_not_replaced_unasked(tmp_path: Path, run):
+def test_lists_are_replaced_on_request_alone(tmp_path: Path, run):
     run("fcvid", "a 70 1\n")
     run("fcvid", "a 70 1\n")  # the same again is no conflict
     with pytest.raises(FileExistsError, match="--overwrite"):
@@ -285,55 +278,54 @@ def test_a_video_in_two_splits_is_noted(tmp_path: Path, capsys):
 # bad input: one line that names file, line and value
 
 
+BAD_LISTS = {
+    "activitynet": {
+        "\n \n": r"list.txt is empty; it needs lines 'path,frames,label\[",
+        "a,70,1\nb,70\n": r"list.txt, line 2: 'b,70' has 2 columns; ActivityNet-v1.3 needs 'path,fr",
+        "a,70,1\nb\n": r"line 2: 'b' has 1 columns",
+        "a,70,1\n,70,1\n": r"line 2: ',70,1' has 3 columns",
+        "a,70,1\nb,many,1\n": r"line 2: frame count 'many' \(column 2\) is not a number",
+        "a,70,1\nb,70,1,\n": r"line 2: label '' \(column 4\) is not a number",
+        "a,70,1\nb,70,Archery\n": r"line 2: label 'Archery' \(column 3\) is not a number",
+        "a,70,1\nb,70,1.0\n": r"line 2: label '1.0' \(column 3\) is not a number",
+        "a,70,1\nb,-2,1\n": r"line 2: 'b,-2,1' has -2 frames",
+        "a,70,1\nb,70,1,200\n": r"line 2: 'b,70,1,200': class 200 is unknown; .* classes 0..199",
+        "a,70,1\nb,70,-1\n": r"line 2: .*class -1 is unknown",
+        "a,70,1\nb,70,1\na,70,2\n": r"line 3: 'a' is also in line 1",
+        "a 70 1\n": r"line 1: 'a 70 1' is separated by a space, not by ','; .*--separator ' '",
+        "a,70,1\nb;70;1\n": r"line 2: 'b;70;1' is separated by ';', not by ','",
+    },
+    "fcvid": {
+        "a,70,1\n": r"line 1: 'a,70,1' is separated by ',', not by a space",
+        "making cake/a 70 1\n": r"line 1: frame count 'cake/a' \(column 2\) is not a number",
+        "a 1 70 5\nb 12 80 5\n": r"line 2: 'b 12 80 5' is frames 12 to 80; .* begin at 0 or 1",
+        "a 1 70 5\nb 80 5\n": r"line 2: 'b 80 5' lacks a column",
+        "a 12 300 5\n": r"line 1: .*class 300 is unknown",
+    },
+    "mini_sports1m": {
+        "a b 70 1\n": r"line 1: 'a b 70 1' is separated by a space, not by ';'",
+        "a;70;487\n": r"class 487 is unknown; Mini-Sports1M has classes 0..486",
+    },
+    "mini_kinetics": {
+        "a b/c;70;1\n": r"line 1: .* is separated by ';', not by a space",
+        "a b/c 70 1\na b/c 1\n": r"line 2: frame count 'b/c' \(column 2\) is not a number",
+    },
+}
+
+
 @pytest.mark.parametrize(
-    ("name", "text", "says"),
-    [
-        ("activitynet", "\n \n", r"list.txt is empty; it needs lines 'path,frames,label\["),
-        (
-            "activitynet",
-            "a,70,1\nb,70\n",
-            r"list.txt, line 2: 'b,70' has 2 columns; ActivityNet-v1.3 needs 'path,fr",
-        ),
-        ("activitynet", "a,70,1\nb\n", r"line 2: 'b' has 1 columns"),
-        ("activitynet", "a,70,1\n,70,1\n", r"line 2: ',70,1' has 3 columns"),
-        ("activitynet", "a,70,1\nb,many,1\n", r"line 2: frame count 'many' \(column 2\) is not a number"),
-        ("activitynet", "a,70,1\nb,70,1,\n", r"line 2: label '' \(column 4\) is not a number"),
-        ("activitynet", "a,70,1\nb,70,Archery\n", r"line 2: label 'Archery' \(column 3\) is not a number"),
-        ("activitynet", "a,70,1\nb,70,1.0\n", r"line 2: label '1.0' \(column 3\) is not a number"),
-        ("activitynet", "a,70,1\nb,-2,1\n", r"line 2: 'b,-2,1' has -2 frames"),
-        (
-            "activitynet",
-            "a,70,1\nb,70,1,200\n",
-            r"line 2: 'b,70,1,200': class 200 is unknown; .* classes 0..199",
-        ),
-        ("activitynet", "a,70,1\nb,70,-1\n", r"line 2: .*class -1 is unknown"),
-        ("activitynet", "a,70,1\nb,70,1\na,70,2\n", r"line 3: 'a' is also in line 1"),
-        (
-            "activitynet",
-            "a 70 1\n",
-            r"line 1: 'a 70 1' is separated by a space, not by ','; .*--separator ' '",
-        ),
-        ("activitynet", "a,70,1\nb;70;1\n", r"line 2: 'b;70;1' is separated by ';', not by ','"),
-        ("fcvid", "a,70,1\n", r"line 1: 'a,70,1' is separated by ',', not by a space"),
-        ("fcvid", "making cake/a 70 1\n", r"line 1: frame count 'cake/a' \(column 2\) is not a number"),
-        ("fcvid", "a 1 70 5\nb 12 80 5\n", r"line 2: 'b 12 80 5' is frames 12 to 80; .* begin at 0 or 1"),
-        ("fcvid", "a 1 70 5\nb 80 5\n", r"line 2: 'b 80 5' lacks a column"),
-        ("fcvid", "a 12 300 5\n", r"line 1: .*class 300 is unknown"),
-        ("mini_sports1m", "a b 70 1\n", r"line 1: 'a b 70 1' is separated by a space, not by ';'"),
-        ("mini_sports1m", "a;70;487\n", r"class 487 is unknown; Mini-Sports1M has classes 0..486"),
-        ("mini_kinetics", "a b/c;70;1\n", r"line 1: .* is separated by ';', not by a space"),
-        ("mini_kinetics", "a b/c 70 1\na b/c 1\n", r"line 2: frame count 'b/c' \(column 2\) is not a number"),
-    ],
+    ("name", "text", "message"),
+    [(name, *case) for name, cases in BAD_LISTS.items() for case in cases.items()],
 )
-def test_bad_lists(tmp_path: Path, run, name, text, says):
-    with pytest.raises(ValueError, match=says) as caught:
+def test_bad_lists(tmp_path: Path, run, name, text, message):
+    with pytest.raises(ValueError, match=message) as caught:
         run(name, text)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         (lambda names: names[:-1], r"fcvid_classes.txt: 238 classes, but FCVID has 239"),
         (lambda names: ["class 1", *names[1:]], r"line 2: class 'class 1' is also in line 1"),
@@ -341,10 +333,10 @@ def test_bad_lists(tmp_path: Path, run, name, text, says):
         (lambda names: [f"{i},{n}" for i, n in enumerate(names, 1)], r"line 1: class number 1, expected 0"),
     ],
 )
-def test_bad_class_names(tmp_path: Path, change, says):
+def test_bad_class_names(tmp_path: Path, change, message):
     path = class_file(tmp_path, "fcvid")
     path.write_text("\n".join(change(path.read_text().splitlines())) + "\n")
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(ValueError, match=message):
         read_classes(path, BENCHMARKS["fcvid"])
 
 
@@ -356,7 +348,7 @@ def official(**changes) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
         ("{", r"a.json is not JSON"),
         ([], r"a.json has no 'database'"),
@@ -369,31 +361,31 @@ def official(**changes) -> dict:
         (official(annotations=[]), r"no annotated video"),
     ],
 )
-def test_bad_json(tmp_path: Path, content, says):
+def test_bad_json(tmp_path: Path, content, message):
     path = tmp_path / "a.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content))
-    with pytest.raises(ValueError, match=says) as caught:
+    with pytest.raises(ValueError, match=message) as caught:
         read_activitynet_json(path)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "says"),
+    ("options", "error", "message"),
     [
-        (["--pattern", "{name}.mp4"], ValueError, r"pattern '{name}.mp4' may hold {path}, {id}, {class}"),
-        (["--pattern", "same.mp4"], ValueError, r"line 2: 'same.mp4' is also the name of 'a' \(.*line 1\)"),
-        (["--pattern", "{class}.mp4"], ValueError, r"'class 1.mp4' cannot be in a list .*--underscores"),
-        (["--pattern", "{id}.*"], ValueError, r"needs --existing"),
-        (["--existing"], NotADirectoryError, r"out/videos is not a folder; .*--media"),
-        (["--existing", "--media", "."], ValueError, r"none of the 2 clips of val exists, for example a.mp4"),
-        (["--existing", "--media", ".", "--pattern", "*.mp4"], ValueError, r"'\*' may replace folders and"),
-        (["--val", "gone.txt"], FileNotFoundError, r"no file gone.txt"),
+        ("--pattern {name}.mp4", ValueError, r"pattern '{name}.mp4' may hold {path}, {id}, {class}"),
+        ("--pattern same.mp4", ValueError, r"line 2: 'same.mp4' is also the name of 'a' \(.*line 1\)"),
+        ("--pattern {class}.mp4", ValueError, r"'class 1.mp4' cannot be in a list .*--underscores"),
+        ("--pattern {id}.*", ValueError, r"needs --existing"),
+        ("--existing", NotADirectoryError, r"out/videos is not a folder; .*--media"),
+        ("--existing --media .", ValueError, r"none of the 2 clips of val exists, for example a.mp4"),
+        ("--existing --media . --pattern *.mp4", ValueError, r"'\*' may replace folders and"),
+        ("--val gone.txt", FileNotFoundError, r"no file gone.txt"),
     ],
 )
-def test_bad_options(tmp_path: Path, run, monkeypatch, options, error, says):
+def test_bad_options(tmp_path: Path, run, monkeypatch, options, error, message):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(error, match=says):
-        run("fcvid", "a 70 1\nb 70 2\n", *options)
+    with pytest.raises(error, match=message):
+        run("fcvid", "a 70 1\nb 70 2\n", *options.split())
     assert not (tmp_path / "out").exists()
 
 
@@ -403,8 +395,8 @@ def test_commands_end_with_one_line_and_code_2(repo: Path, tmp_path: Path):
     command = [sys.executable, str(repo / "tools/data/fcvid/convert.py"), str(tmp_path), "--val", "gone.txt"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2 and done.stdout == ""
-    says = "convert.py: error: name --classes FILE and at least one of --train, --val, --test FILE\n"
-    assert done.stderr.endswith(says) and done.stderr.count("\n") == 1
+    message = "convert.py: error: name --classes FILE and at least one of --train, --val, --test FILE\n"
+    assert done.stderr.endswith(message) and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)

@@ -33,11 +33,8 @@ def pipeline(segments: int = 4, **sampling) -> list[dict]:
 
 def write(path: Path, frames: int, *, level: int = 0) -> Path:
     """A clip of 32x32 whose frame t has the level ``level + t``."""
-    clip = (
-        np.zeros((frames, 32, 32, 3), np.uint8)
-        + np.arange(frames, dtype=np.uint8)[:, None, None, None]
-        + level
-    )
+    levels = np.arange(frames, dtype=np.uint8) + np.uint8(level)
+    clip = np.broadcast_to(levels[:, None, None, None], (frames, 32, 32, 3))
     write_lossless(path, clip, rate=5)
     return path
 
@@ -90,7 +87,7 @@ def build(folder: Path, **changes) -> CheckedVideoDataset:
 
 
 @pytest.fixture
-def said(monkeypatch) -> list[str]:
+def logged(monkeypatch) -> list[str]:
     messages: list[str] = []
     monkeypatch.setattr(dataset_file, "print_log", lambda message, logger, level: messages.append(message))
     return messages
@@ -100,7 +97,7 @@ def said(monkeypatch) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("text", "error", "says"),
+    ("text", "error", "message"),
     [
         (None, FileNotFoundError, r"list.txt does not exist; set .*DATA_ROOT"),
         ("", ValueError, r"list.txt is empty"),
@@ -113,11 +110,11 @@ def said(monkeypatch) -> list[str]:
         ("0.mp4 0\nx.mp4 0\ny.mp4 1\n", FileNotFoundError, r"line 2: no video .*x.mp4 \(2 of 3"),
     ],
 )
-def test_bad_lists_give_one_line_before_training(tmp_path: Path, text, error, says):
+def test_bad_lists_give_one_line_before_training(tmp_path: Path, text, error, message):
     write(tmp_path / "0.mp4", 2)
     if text is not None:
         (tmp_path / "list.txt").write_text(text)
-    with pytest.raises(error, match=says) as caught:
+    with pytest.raises(error, match=message) as caught:
         build(tmp_path)
     assert "\n" not in str(caught.value)
 
@@ -166,16 +163,16 @@ def test_corrupt_videos_are_found(tmp_path: Path, kind):
 
 
 @pytest.mark.parametrize("test_mode", [False, True])
-def test_they_are_left_out_before_a_run(folder: Path, said: list[str], test_mode):
+def test_they_are_left_out_before_a_run(folder: Path, logged: list[str], test_mode):
     data = build(folder, test_mode=test_mode)
     assert len(data) == 8 and data.unreadable == 4
     assert [int(Path(data.get_data_info(i)["filename"]).stem) % 3 for i in range(8)] == [0, 2] * 4
-    assert said[-1].startswith("4 of 12 videos of") and "left out" in said[-1]
-    assert [any(f"{i}.mp4 cannot be read" in m for m in said) for i in (1, 4, 7, 10)] == [True] * 4
+    assert logged[-1].startswith("4 of 12 videos of") and "left out" in logged[-1]
+    assert [any(f"{i}.mp4 cannot be read" in m for m in logged) for i in (1, 4, 7, 10)] == [True] * 4
     assert len(list(DataLoader(data, batch_size=None, num_workers=2))) == 8
 
 
-def test_only_the_clips_in_use_are_checked(folder: Path, said: list[str]):
+def test_only_the_clips_in_use_are_checked(folder: Path, logged: list[str]):
     data = build(folder, test_mode=True, indices=3)
     assert len(data) == 2 and data.unreadable == 1
 
@@ -192,27 +189,27 @@ def test_training_replaces_them_counts_them_and_goes_on(folder: Path, workers):
     assert data.unreadable == 4  # also when workers found them
 
 
-def test_each_is_logged_once_with_the_count(folder: Path, said: list[str]):
+def test_each_is_logged_once_with_the_count(folder: Path, logged: list[str]):
     data = build(folder, check_videos=False)
     for _ in range(3):
         for i in range(12):
             data[i]
-    assert len(said) == 4
-    assert "so far 4 of 12" in said[-1]
+    assert len(logged) == 4
+    assert "so far 4 of 12" in logged[-1]
 
 
-def test_a_late_failure_in_testing_has_a_stand_in_and_says_so(folder: Path, said: list[str]):
+def test_a_late_failure_in_testing_has_a_stand_in_and_says_so(folder: Path, logged: list[str]):
     data = build(folder, test_mode=True)
     write_corrupt(folder / "3.mp4", "text")  # sample 2, between clips 2 and 5
     files = [Path(data[i]["data_samples"].filename).stem for i in range(8)]
     assert files == ["0", "2", "5", "5", "6", "8", "9", "11"]
     assert data.unreadable == 5
-    assert "5.mp4 stands in and counts twice" in said[-1]
+    assert "5.mp4 stands in and counts twice" in logged[-1]
 
 
-def test_unchecked_test_set_still_survives(folder: Path, said: list[str]):
+def test_unchecked_test_set_still_survives(folder: Path, logged: list[str]):
     data = build(folder, test_mode=True, check_videos=False)
-    assert len(data) == 12 and not said
+    assert len(data) == 12 and not logged
     assert len([data[i] for i in range(12)]) == 12 and data.unreadable == 4
 
 
@@ -227,7 +224,7 @@ def test_nothing_readable_at_all(tmp_path: Path, test_mode):
         build(tmp_path, test_mode=test_mode, check_videos=False)[0]
 
 
-def test_a_fault_of_the_pipeline_is_not_blamed_on_the_video(folder: Path):
+def test_an_error_of_the_pipeline_is_not_taken_for_one_of_the_video(folder: Path):
     def broken(results: dict) -> dict:
         raise RuntimeError("a transform of mine")
 
@@ -273,7 +270,7 @@ def misbehave(path: str, *, frames: int) -> dict:
 @forks
 @pytest.mark.parametrize("test_mode", [False, True])
 def test_a_crash_and_a_hang_are_left_out_and_remembered(
-    folder: Path, monkeypatch, said: list[str], test_mode
+    folder: Path, monkeypatch, logged: list[str], test_mode
 ):
     monkeypatch.setattr(probing, "probe", misbehave)
     monkeypatch.setattr(
@@ -281,9 +278,9 @@ def test_a_crash_and_a_hang_are_left_out_and_remembered(
     )
     data = build(folder, test_mode=test_mode)
     assert len(data) == 10 and data.unreadable == 2
-    assert any("3.mp4 cannot be read (the decoder crashed (SIGSEGV))" in line for line in said)
-    assert any("5.mp4 cannot be read (no answer within 1 seconds)" in line for line in said)
-    assert ".list.txt.videos.json" in said[-1]
+    assert any("3.mp4 cannot be read (the decoder crashed (SIGSEGV))" in line for line in logged)
+    assert any("5.mp4 cannot be read (no answer within 1 seconds)" in line for line in logged)
+    assert ".list.txt.videos.json" in logged[-1]
 
     tried: list[str] = []
     probe_all = probing.probe_all
@@ -296,7 +293,7 @@ def test_a_crash_and_a_hang_are_left_out_and_remembered(
     assert len(build(folder, test_mode=test_mode)) == 11 and [Path(p).name for p in tried] == ["5.mp4"]
 
 
-def test_a_record_that_cannot_be_used_is_done_without(folder: Path):
+def test_an_invalid_record_is_ignored(folder: Path):
     record = folder / ".list.txt.videos.json"
     for text in ("", "{}", '{"videos": 3}', '{"videos": {"a": 1}}', "[1]"):
         record.write_text(text)

@@ -42,7 +42,7 @@ def test_what_the_converter_wrote(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("", "list.txt is empty; it needs lines 'folder frames label'"),
         ("a 5\n", "line 1: 'a 5' is not a folder, its number of frames and a class number"),
@@ -55,8 +55,8 @@ def test_what_the_converter_wrote(tmp_path: Path):
         ("a 5 1 2\n", "line 1: 'a 5 1 2' is not a path and a class number"),
     ],
 )
-def test_bad_lists(tmp_path: Path, text: str, says: str):
-    with pytest.raises(ValueError, match=re.escape(says)):
+def test_bad_lists(tmp_path: Path, text: str, message: str):
+    with pytest.raises(ValueError, match=re.escape(message)):
         build(write(tmp_path, text))
 
 

@@ -64,7 +64,7 @@ def test_each_kind_is_readable_from_its_precision_on(kind, bits):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("bits", [2, 4])
-def test_what_is_gone_is_gone_to_the_last_pixel(kind, bits):
+def test_what_is_lost_is_lost_in_every_pixel(kind, bits):
     rng = np.random.default_rng(1)
     for i in range(100):
         frame = quantize(make_frame(rng, label=i % NUM_CLASSES, kind=kind), bits)
@@ -227,7 +227,7 @@ def test_cheapest_precision_above_four_counts_for_faint():
     assert policy_quality([["faint"]], [[0]], space)["evidence_cheapest"] == 0
     equal = ActionSpace(
         [dict(bits=32), dict(bits=8), dict(bits=2), dict(skip=1)]
-    )  # the paper bills them the same
+    )  # of equal cost in the paper
     assert policy_quality([["faint", "faint"]], [[0, 1]], equal)["evidence_cheapest"] == 1
     weak = ActionSpace([dict(bits=4), dict(skip=1)])
     assert policy_quality([["faint"]], [[0]], weak)["evidence_cheapest"] == 0
@@ -252,18 +252,7 @@ def test_kinds_follow_the_frames_that_were_read(clips: Path):
 
 def test_command(tmp_path: Path, load_tool, monkeypatch, capsys):
     tool = load_tool("data/make_synthetic.py")
-    arguments = [
-        "make_synthetic",
-        str(tmp_path / "set"),
-        "--train",
-        "3",
-        "--val",
-        "2",
-        "--test",
-        "1",
-        "--frames",
-        "4",
-    ]
+    arguments = ["make_synthetic", str(tmp_path / "set"), *"--train 3 --val 2 --test 1 --frames 4".split()]
     monkeypatch.setattr("sys.argv", arguments)
     tool.main()
     assert "6 clips" in capsys.readouterr().out

@@ -21,10 +21,10 @@ def test_rows_are_timed(tmp_path, monkeypatch):
         checkpoint=str(ROOT / "zoo/demo/demo_float.pth"),
     )
     rows = dict(policy=dict(bundle=bundle), fixed=dict(bundle=bundle, usage={"4": 1.0}), float=network)
-    said = []
+    shares = []
     found = time_rows(
         dict(rows=rows, config=network["config"], engine="openvino", clips=2, folder=str(tmp_path)),
-        lambda text, share: said.append(share),
+        lambda text, share: shares.append(share),
     )
     assert list(found) == list(rows) and min(found.values()) > 0
-    assert said == sorted(said) and said[-1] <= 1
+    assert shares == sorted(shares) and shares[-1] <= 1

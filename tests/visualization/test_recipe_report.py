@@ -30,19 +30,9 @@ def clips(tmp_path_factory):
     trace = []
     for line in (root / "test.txt").read_text().splitlines():
         name, label = line.split()
-        actions = [RIGHT[kind] for kind in kinds[name]]
-        video = str(root / "videos" / name)
-        trace.append(
-            dict(
-                filename=video,
-                frame_inds=list(range(6)),
-                actions=actions,
-                probs=None,
-                pred_label=int(label),
-                gt_label=int(label),
-                pred_score=0.5,
-            )
-        )
+        frames = dict(frame_inds=list(range(6)), actions=[RIGHT[kind] for kind in kinds[name]], probs=None)
+        labels = dict(pred_label=int(label), gt_label=int(label), pred_score=0.5)
+        trace.append(dict(filename=str(root / "videos" / name)) | frames | labels)
     return root, trace, [kinds["/".join(clip["filename"].split("/")[-2:])] for clip in trace]
 
 

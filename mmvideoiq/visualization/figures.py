@@ -135,6 +135,12 @@ def _draw_frame(
         axes.text(middle, y + height + 0.34, kind, fontsize=7, color=FAINT, ha="center", va="center")
 
 
+def _draw_grid(axes: Any) -> None:
+    axes.grid(color="#e4e8ed", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
 def draw_tradeoff(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Accuracy against mean cost, a point per row, bars for the spread."""
     figure = Figure(figsize=(6.4, 4.0), dpi=130, facecolor="white")
@@ -159,9 +165,7 @@ def draw_tradeoff(rows: Sequence[Mapping[str, Any]]) -> Figure:
         ylabel="top-1 accuracy in %",
         xlim=(-0.04, 1.06),
     )
-    axes.grid(color="#e4e8ed", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    _draw_grid(axes)
     figure.tight_layout()
     return figure
 
@@ -204,8 +208,6 @@ def draw_comparison(rows: Sequence[Mapping[str, Any]], figure_of: str, label: st
             axes.annotate(text, place, xytext=(4, -11), textcoords="offset points", fontsize=7, color=FAINT)
     axes.set(xlabel=label, ylabel=accuracy)
     axes.set_xlim(left=min(0, axes.get_xlim()[0]))
-    axes.grid(color="#e4e8ed", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    _draw_grid(axes)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9, labelcolor=INK)
     return figure

@@ -414,7 +414,7 @@ Each backbone is built in the small config below and tried out:
 - **layers** follow the precision of the frame or clip, with **norms** (batch norms, one set per precision). What stays
   float stands beside, with the reason. Layer norms are shared by all precisions: they keep no statistics that could
   belong to one of them, and their scale and shift act on values that are not quantized.
-- **equal at 32 bits**: with the float network's weights loaded, it computes what that network computes in the host's
+- **equal at 32 bits**: with the float network's weights loaded, it computes what that network computes in MMAction2's
   recognizer.
 - **trains**: one step of `AnyPrecisionRecognizer` (frames) or `AnyPrecisionRecognizer3D` (clips) on all precisions
   ends finite, changes the weights, and the loss at 2 bits alone reaches every layer that the loss at 32 bits reaches.

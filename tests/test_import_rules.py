@@ -18,7 +18,7 @@ ANY = frozenset({"*"})
 
 @dataclass(frozen=True)
 class Rule:
-    """What a room may import: rooms of ours, packages, and packages only inside functions."""
+    """What a room may import: rooms of the package, packages, and packages only inside functions."""
 
     rooms: frozenset[str] = frozenset()
     packages: frozenset[str] = frozenset()

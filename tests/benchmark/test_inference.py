@@ -1,4 +1,4 @@
-"""The benchmark of inference: its arithmetic, a contender's process, and one whole small run."""
+"""The benchmark of inference: its arithmetic, a contender's process, and one small run."""
 
 import json
 import sys
@@ -92,7 +92,7 @@ def test_contenders_are_taken_again_where_the_settings_are_the_same(tmp_path, mo
         (dict(only=["tensorrt"]), "only=tensorrt: choose among mmaction2-eager, "),
     ],
 )
-def test_unfit_settings(options, message):
+def test_invalid_settings(options, message):
     with pytest.raises(ValueError, match=message):
         InferSettings(**options)
 

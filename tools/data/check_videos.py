@@ -72,7 +72,7 @@ if __name__ == "__main__":
     except (
         OSError,
         ValueError,
-    ) as error:  # not one_line_errors of cli: it loads the host, which takes seconds
+    ) as error:  # not one_line_errors of cli: it loads MMAction2, which takes seconds
         if traceback_wanted():
             raise
         print(f"check_videos.py: error: {error}", file=sys.stderr)

@@ -23,12 +23,12 @@ LARGEST = 1 << 42  # bytes that the file may grow to
 
 
 def pack(frames: Path, out: Path) -> int:
-    """Write the LMDB ``out``, which appears whole or not at all; returns the number of videos.
+    """Write the LMDB ``out``, atomically; returns the number of videos.
 
     Raises:
         ImportError: the package lmdb is missing.
         NotADirectoryError, FileExistsError: no such folder, ``out`` is there.
-        ValueError: no images, or a name that is not ASCII, which the host's reader needs.
+        ValueError: no images, or a name that is not ASCII, which MMAction2's reader needs.
     """
     try:
         import lmdb
@@ -43,7 +43,7 @@ def pack(frames: Path, out: Path) -> int:
         raise ValueError(f"no images ({', '.join(IMAGES)}) in {frames}")
     odd = next((video for video in videos if not str(video.relative_to(frames)).isascii()), None)
     if odd is not None:
-        raise ValueError(f"{odd} is not an ASCII name, which the host's LMDB reader needs; rename it")
+        raise ValueError(f"{odd} is not an ASCII name, which MMAction2's LMDB reader needs; rename it")
     part = out.with_name(f"{out.name}.part")
     with lmdb.open(str(part), map_size=LARGEST) as environment:
         for video in track(videos, description="packing videos"):

@@ -4,9 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from mmvideoiq.actions import Action, ActionSpace
+from mmvideoiq.actions import FLOAT_BITS, Action, ActionSpace
+from mmvideoiq.quant import precision
 
 PAPER = [dict(bits=32), dict(bits=4), dict(bits=2), dict(skip=1)]
+
+
+def test_float_bits_are_those_of_the_layers():
+    assert FLOAT_BITS == precision.FLOAT_BITS
 
 
 @pytest.mark.parametrize(

@@ -295,7 +295,7 @@ def check_test_step(model: torch.nn.Module, config: Config, batch: dict, *, fram
 
 
 class _RunnerOf:
-    """The one thing that the host's ``build_optim_wrapper`` asks of a runner."""
+    """The one thing that MMEngine's ``build_optim_wrapper`` asks of a runner."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         self.model = model

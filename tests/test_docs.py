@@ -1,4 +1,4 @@
-"""The documentation says what is true: commands, flags, paths, names, links and quoted messages exist."""
+"""Commands, flags, paths, names, links and quoted messages of the documentation exist."""
 
 import ast
 import importlib
@@ -23,7 +23,7 @@ PAGES = sorted(
     [ROOT / "README.md", *DOCS.rglob("*.md")]
     + [path for folder in ("benchmarks", "configs", "tools", "zoo") for path in (ROOT / folder).rglob("*.md")]
 )
-ELSEWHERE = "…"  # stands for what differs in a quoted message
+ELSEWHERE = "…"  # the variable parts of a quoted message
 
 
 def name_of(path: Path) -> str:
@@ -52,7 +52,7 @@ def command_lines(text: str) -> Iterator[list[str]]:
 
 
 def module_path(tokens: list[str]) -> str | None:
-    """What ``python`` runs: a file of ours or, after ``-m``, a module of ours."""
+    """The tool or, after ``-m``, the mmvideoiq module that ``python`` runs."""
     if tokens[1] == "-m":
         return tokens[2] if tokens[2].startswith("mmvideoiq") else None
     return tokens[1] if tokens[1].startswith("tools/") else None
@@ -60,13 +60,13 @@ def module_path(tokens: list[str]) -> str | None:
 
 @cache
 def help_text(command: str, sub: str) -> str:
-    """What a tool prints for ``--help``; it runs in this process, for importing torch again takes seconds."""
+    """Output of ``--help``; the tool runs in this process, since importing torch again takes seconds."""
     argv, path = sys.argv, list(sys.path)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    said = io.StringIO()
+    printed = io.StringIO()
     sys.argv = [command, *([sub] if sub else []), "--help"]
     try:
-        with redirect_stdout(said), redirect_stderr(said), pytest.raises(SystemExit) as end:
+        with redirect_stdout(printed), redirect_stderr(printed), pytest.raises(SystemExit) as end:
             if command.startswith("mmvideoiq"):
                 runpy.run_module(command, run_name="__main__")
             else:
@@ -75,8 +75,8 @@ def help_text(command: str, sub: str) -> str:
         sys.argv, sys.path[:] = argv, path
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    assert not end.value.code, said.getvalue()
-    return said.getvalue()
+    assert not end.value.code, printed.getvalue()
+    return printed.getvalue()
 
 
 def flags_of(command: str, tokens: list[str]) -> set[str]:
@@ -156,7 +156,7 @@ def test_links_lead_somewhere(page, monkeypatch):
 
 
 def plain(block: str) -> str:
-    """Python as it is, without placeholders: values of configs, and the ``...`` that ends a shortened call."""
+    """The block without placeholders: values of configs, and the ``...`` at the end of a shortened call."""
     return re.sub(r",\s*\.\.\.(?=\s*[)\]])", "", re.sub(r"\{\{.*?\}\}", "None", block))
 
 
@@ -188,8 +188,8 @@ def texts_of_the_source() -> list[str]:
     return found + [path.read_text(encoding="utf-8") for path in (ROOT / "tools").glob("*.sh")]
 
 
-def is_said(message: str) -> bool:
-    """Whether some text of the source holds the message's fixed parts, in this order."""
+def is_in_the_source(message: str) -> bool:
+    """Whether a string of the source contains the fixed parts of the message, in this order."""
     parts = [re.escape(part) for part in message.split(ELSEWHERE)]
     pattern = re.compile(".*?".join(parts), re.DOTALL)
     return any(pattern.search(text) for text in texts_of_the_source())
@@ -203,13 +203,13 @@ QUOTED = [
 
 
 @pytest.mark.parametrize("message", QUOTED)
-def test_quoted_messages_are_said(message):
-    assert is_said(message)
+def test_quoted_messages_are_in_the_source(message):
+    assert is_in_the_source(message)
 
 
-def test_a_message_that_nobody_says_is_noticed():
+def test_an_unknown_message_is_detected():
     assert len(QUOTED) > 20
-    assert not is_said("no model … in the cinema; …")
+    assert not is_in_the_source("no model … in the cinema; …")
 
 
 # --- the pages that are made ---------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""tools/train.py and tools/test.py: the host's TSN trains, tests, saves, resumes; wrong input is one line."""
+"""tools/train.py and tools/test.py: MMAction2's TSN trains, tests, saves, resumes; wrong input is one line."""
 
 import errno
 import json
@@ -33,7 +33,7 @@ def test(load_tool):
 
 
 def scalars(work_dir: Path) -> list[dict]:
-    """All lines of the host's JSON logs in the order of time."""
+    """All lines of MMEngine's JSON logs in the order of time."""
     logs = sorted(work_dir.glob("*/vis_data/scalars.json"))
     return [json.loads(line) for log in logs for line in log.read_text().splitlines()]
 
@@ -318,7 +318,7 @@ def test_two_processes_on_cpu(tsn_config, tmp_path, repo):
         port = free.getsockname()[1]
     argv = [str(tsn_config), "--work-dir", str(tmp_path), "--launcher", "pytorch", "--no-validate"]
     if torch.cuda.is_available():
-        pytest.skip("this machine has an accelerator; the mend concerns machines without one")
+        pytest.skip("this machine has an accelerator; the patch is for machines without one")
     running = [
         subprocess.Popen(
             [sys.executable, "tools/train.py", *argv],

@@ -68,7 +68,7 @@ def values(text: str) -> dict:
 
 
 def merged(base, over):
-    """``over`` laid over ``base`` as the host lays a config over its base."""
+    """``over`` laid over ``base`` as MMEngine lays a config over its base."""
     if not (isinstance(base, dict) and isinstance(over, dict)):
         return over
     return base | {key: merged(base.get(key), value) for key, value in over.items()}
@@ -118,7 +118,7 @@ def test_average_clips_may_be_left_out():
     init_default_scope("mmaction")
     model = MODELS.build(config).eval()
     (sample,) = model.predict(torch.zeros(1, 3, 3, 32, 32), [ActionDataSample()])
-    assert sample.pred_score.shape == (2,)  # what the host's AccMetric reads
+    assert sample.pred_score.shape == (2,)  # what MMAction2's AccMetric reads
 
 
 def test_the_readme_recognizes_clips_it_makes(tmp_path):

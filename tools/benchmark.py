@@ -171,7 +171,7 @@ def run_infer(args: argparse.Namespace, console: Console) -> dict[str, Any]:
 
 
 def read_videos(path: Path, root: Path) -> list[tuple[str, int]]:
-    """Path and label of each line of a list of the host."""
+    """Path and label of each line of an MMAction2 list."""
     cli.need_file(str(path), "list of videos")
     pairs = [line.rsplit(maxsplit=1) for line in path.read_text().splitlines() if line.strip()]
     for number, pair in enumerate(pairs, 1):

@@ -42,7 +42,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="one more row; may be given several times",
     )
     parser.add_argument("--work-dir", type=Path, help="default: work_dirs/compare/<name of the comparison>")
-    parser.add_argument("--metric", help="figure of the host's evaluator, e.g. acc/mean_average_precision")
+    parser.add_argument("--metric", help="figure of MMAction2's evaluator, e.g. acc/mean_average_precision")
     parser.add_argument("--no-timing", action="store_true", help="measure no milliseconds")
     return parser.parse_args(argv)
 

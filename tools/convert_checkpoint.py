@@ -13,7 +13,7 @@ from mmvideoiq.fileio import atomic_write
 from mmvideoiq.jobs.errors import one_line_errors
 from mmvideoiq.jobs.signals import restore_signals
 
-QUANTIZERS = ("quantizer.",)  # parts of names that a float file lacks; a new model's values stand in
+QUANTIZERS = ("quantizer.",)  # parts of names that a float file lacks; a new model supplies their values
 
 
 def numbers(text: str) -> list[int]:
@@ -68,7 +68,7 @@ def convert(args: argparse.Namespace) -> tuple[str, dict, dict, tuple[str, ...]]
 
 
 def save(writers: dict[Path, Callable[[Path], object]]) -> None:
-    """Each of the files whole or not at all, none if one cannot be written; the first comes to its place first."""
+    """Write all files atomically, none of them if one cannot be written; they are renamed in the given order."""
     with ExitStack() as places:
         parts = {path: places.enter_context(atomic_write(path)) for path in reversed(writers)}
         for path, write in writers.items():

@@ -27,7 +27,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", help="path of the config")
     parser.add_argument("checkpoint", help="path or address of the checkpoint")
-    parser.add_argument("out", help="folder to write; a bundle that stands there is replaced")
+    parser.add_argument("out", help="folder to write; an existing bundle is replaced")
     parser.add_argument("--classes", metavar="FILE", help="names of the classes, one a line")
     parser.add_argument(
         "--calibrate-with",
@@ -50,7 +50,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     args = parser.parse_args(argv)
     if args.threads is not None and args.time_on is None:
-        parser.error("--threads is the number of threads of --time-on: give it too")
+        parser.error("--threads requires --time-on")
     return args
 
 

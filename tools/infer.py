@@ -45,7 +45,7 @@ class Parser(argparse.ArgumentParser):
 
 def count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
 
 
@@ -55,7 +55,7 @@ def rate(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return value
 
 
@@ -115,7 +115,7 @@ def write_json(path: str, entries: list[dict[str, Any]]) -> None:
 
 
 def knowledge(bundle: Bundle) -> str:
-    """One line: how many classes the bundle tells apart, and the first of them."""
+    """One line: the number of classes of the bundle, and the first of them."""
     classes = bundle.manifest["classes"]
     more = ", ..." if len(classes) > CLASSES_SHOWN else ""
     name = bundle.path.resolve().name

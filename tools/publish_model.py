@@ -1,6 +1,6 @@
 """Strip a checkpoint for the zoo: weights, classes, epoch and seed stay. Prints what goes into its metafile.
 
-The weights are checked first: finite, and all that the model of the training's config has. The host writes that config
+The weights are checked first: finite, and all that the model of the training's config has. MMAction2 writes that config
 into its checkpoints; for others, give --config.
 """
 
@@ -80,7 +80,7 @@ def check(src: Path, state: dict[str, torch.Tensor], meta: dict[str, Any], confi
             config = Config()
     if "model" not in config:
         raise ValueError(
-            f"{src} does not say its model: give --config, or --no-strict to publish it unchecked"
+            f"{src} does not contain its config: give --config, or --no-strict to publish it unchecked"
         )
     named = dict(config.get("custom_imports") or {}).get("imports", [])
     import_modules_from_strings([name for name in named if name.startswith("mmvideoiq.")])

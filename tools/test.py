@@ -1,4 +1,4 @@
-"""Test a checkpoint with a config of the host or of mmvideoiq, with the flags of MMAction2's own tool."""
+"""Test a checkpoint with a config of MMAction2 or of mmvideoiq, with the flags of MMAction2's own tool."""
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-"""Train a model from a config of the host or of mmvideoiq, with the flags of MMAction2's own tool."""
+"""Train a model from a config of MMAction2 or of mmvideoiq, with the flags of MMAction2's own tool."""
 
 import argparse
 import os

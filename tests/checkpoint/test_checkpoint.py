@@ -1,4 +1,4 @@
-"""Names and shapes of converted checkpoints against models of the host, and one clear error for each bad file."""
+"""Names and shapes of converted checkpoints against models of MMAction2, and one clear error for each bad file."""
 
 import argparse
 import re
@@ -61,7 +61,7 @@ def test_release_names_are_those_of_the_host(depth, precisions, skips, separate,
     host = shapes(ResNet(depth, pretrained=None).state_dict())
     net = part(converted, "backbone.net.")
     clips = {name for name in net if ".clip." in name}
-    # every precision has the host's names; the stem is shared
+    # every precision has MMAction2's names; the stem is shared
     for bits in precisions:
         own = {
             n: v for n, v in net.items() if n not in clips and (f".norms.{bits}." in n or not NORM.search(n))
@@ -153,7 +153,7 @@ def test_several_skips_need_a_list_and_a_float_action_its_network():
 
 
 def plain_resnet(depth):
-    """The host's ResNet under torchvision's names, from files before torch 0.4.1 (no num_batches_tracked)."""
+    """MMAction2's ResNet under torchvision's names, from files before torch 0.4.1 (no num_batches_tracked)."""
     out = {}
     for name, value in ResNet(depth, pretrained=None).state_dict().items():
         if name.endswith("num_batches_tracked"):

@@ -101,8 +101,10 @@ def test_publishing_wants_all_weights_of_the_training_config(load_tool, tsn_conf
     held = config.pretty_text
     assert publish(part, cfg=held).endswith("a.pth does not fit: cls_head.fc_cls.bias missing")
     assert publish(part, "--config", str(tsn_config)).endswith("does not fit: cls_head.fc_cls.bias missing")
-    assert "does not say its model: give --config, or --no-strict" in publish(state)
-    assert "does not say its model" in publish(state, cfg="model = open('/etc/passwd')")  # read, never run
+    assert "does not contain its config: give --config, or --no-strict" in publish(state)
+    assert "does not contain its config" in publish(
+        state, cfg="model = open('/etc/passwd')"
+    )  # read, never run
     nan = state | {"cls_head.fc_cls.bias": torch.full((2,), torch.nan)}
     assert "is damaged: cls_head.fc_cls.bias with NaN" in publish(nan, "--no-strict", cfg=held)
     torch.save(dict(state_dict=state, meta=dict(cfg=held)), path)

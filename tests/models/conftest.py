@@ -1,4 +1,4 @@
-"""Registers the parts under test; their configs name parts of the host without a scope."""
+"""Registers the parts under test; their configs name parts of MMAction2 without a scope."""
 
 import mmaction.models  # noqa: F401
 import pytest
@@ -19,7 +19,7 @@ def _one_thread():
 
 @pytest.fixture(autouse=True)
 def _mmaction_scope():
-    """The host's scope, as its runner sets it; names of scopes are global, so the old one is put back."""
+    """MMAction2's scope, as its runner sets it; names of scopes are global, so the old one is put back."""
     before = DefaultScope.get_current_instance()
     init_default_scope("mmaction")
     yield

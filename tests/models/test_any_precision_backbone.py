@@ -83,7 +83,7 @@ def test_gradients_at_32_bits_equal_the_float_networks():
 
 
 def test_init_weights_keeps_the_optimizers_parameters():
-    """The host builds its optimizer before ``init_weights``, which must fill the same Parameter objects."""
+    """MMEngine builds its optimizer before ``init_weights``, which must fill the same Parameter objects."""
     ours = MODELS.build(any_precision())
     held = {name: id(p) for name, p in ours.named_parameters()}
     before = ours.net.stages[0][0].conv1.conv.weight.clone()
@@ -202,7 +202,7 @@ def test_only_the_active_batch_norms_statistics_move():
     assert moved == {"4"}
 
 
-# --- options of the host that live inside ---
+# --- options of MMAction2 that live inside ---
 
 
 def test_norm_eval_and_frozen_stages_of_the_host_work_inside():

@@ -1,4 +1,4 @@
-"""The baselines: what they predict, against the obvious slow way, and what they say it cost."""
+"""The baselines: what they predict, compared with a slow reference, and their costs."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The budget dial on the training side: the curve is what testing with each multiplier gives."""
+"""Budgets in training: the curve equals tests with each cost multiplier."""
 
 import numpy as np
 import pytest
@@ -58,15 +58,17 @@ def test_every_row_is_what_testing_gives(model, batches):
 
 
 @torch.no_grad()
-def test_a_budget_turns_the_dial(model, batches):
+def test_a_budget_sets_the_multiplier(model, batches):
     free, _ = tested(model, batches)
     multiplier = set_budget(model, "0.9", batches)
     assert multiplier < 0 and model.policy.cost_multiplier == multiplier
-    dear, _ = tested(model, batches)
-    assert free < dear and dear == pytest.approx(0.9, abs=0.2)  # seven clips: the cost moves in steps
+    expensive, _ = tested(model, batches)
+    assert free < expensive and expensive == pytest.approx(
+        0.9, abs=0.2
+    )  # seven clips: the cost moves in steps
 
 
-def test_probabilities_are_after_the_dial_and_training_ignores_it():
+def test_probabilities_include_the_multiplier_and_training_ignores_it():
     model = toys.lived_in(toys.build(toys.videoiq()))
     frames = torch.randn(2, FRAMES, 3, toys.SIZE, toys.SIZE, generator=torch.Generator().manual_seed(0))
     model.eval()

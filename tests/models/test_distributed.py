@@ -108,12 +108,12 @@ def test_two_processes(cfg, taught, tmp_path):
             torch.testing.assert_close(got[name], value, rtol=1e-4, atol=1e-5, msg=name)
 
 
-# --- whole trainings through the host's runner --------------------------------------------------------------
+# --- whole trainings through MMEngine's runner --------------------------------------------------------------
 
 
 @DATASETS.register_module()
 class RoundedUpClips(ToyClips):
-    """:class:`ToyClips`, and the first one once more: what the host's sampler gives two processes of an odd number."""
+    """:class:`ToyClips`, and the first one once more: what MMEngine's sampler gives two processes of an odd number."""
 
     def __len__(self) -> int:
         return super().__len__() + 1
@@ -232,7 +232,7 @@ def test_two_processes_train_as_one(name, two_processes, tmp_path, monkeypatch):
 
 
 def test_synchronized_batch_norms_inside_switchable_ones():
-    """The host's conversion reaches every norm of every precision and keeps parameters, names and results."""
+    """MMEngine's conversion reaches every norm of every precision and keeps parameters, names and results."""
     model = lived_in(build(any_precision_recognizer())).eval()
     parameters, state, inputs = dict(model.named_parameters()), model.state_dict(), clips(2)
     switch = model.backbone.switch

@@ -134,12 +134,12 @@ def test_temporal_shift_starts_from_a_plain_resnet(tmp_path):
     assert torch.equal(shifted.layer1[0].conv1.conv.net.weight, reference.layer1[0].conv1.conv.weight)
 
 
-# --- the host's own zoo ---
+# --- MMAction2's zoo ---
 
 
 @pytest.fixture(scope="module", params=["TSN", "TSM"])
 def host_model(request, tmp_path_factory):
-    """The host's TSN or TSM with a ResNet-50: config, the model after one step, the checkpoint of that training."""
+    """MMAction2's TSN or TSM with a ResNet-50: config, the model after one step, the checkpoint of that training."""
     parts = {
         "TSN": (dict(type="ResNet", depth=50), dict(type="TSNHead")),
         "TSM": (

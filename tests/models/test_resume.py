@@ -52,7 +52,7 @@ def test_resumed_equals_uninterrupted(cfg, hooks, workers, tmp_path):
 
 
 def test_without_the_hook_the_noise_differs(tmp_path):
-    """Why the hook is there: the host restores no random state."""
+    """Why the hook is there: MMEngine restores no random state."""
     _, steps = run(videoiq(), tmp_path / "straight", [])
     run(videoiq(), tmp_path / "broken", [], interrupted=True)
     _, last_steps = run(videoiq(), tmp_path / "broken", [], resume=True)

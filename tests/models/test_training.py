@@ -1,4 +1,4 @@
-"""Both recognizers under the host's runner: what stands still, what moves, and the host's optim wrappers."""
+"""Both recognizers under MMEngine's runner: which parts change, and MMEngine's optim wrappers."""
 
 import pytest
 import torch
@@ -104,7 +104,7 @@ STAGES = [
 
 @pytest.mark.parametrize("cfg", STAGES)
 def test_mixed_precision_of_the_host(cfg, tmp_path, monkeypatch):
-    """The host wants a GPU for it; bfloat16 works on CPUs, so its check is lifted here."""
+    """MMEngine wants a GPU for it; bfloat16 works on CPUs, so its check is lifted here."""
     monkeypatch.setattr("mmengine.optim.optimizer.amp_optimizer_wrapper.is_cuda_available", lambda: True)
     amp = dict(type="AmpOptimWrapper", dtype="bfloat16", loss_scale=dict(enabled=False))
     amp["optimizer"] = dict(type="SGD", lr=0.02)

@@ -260,7 +260,7 @@ def test_loss_equals_the_one_by_hand(teacher):
     torch.manual_seed(5)
     out = twin.policy(x, sample=True)
     chosen = out.decisions.argmax(-1)
-    assert ((chosen != 3).sum(1) > 0).all()  # no clip needs mending here
+    assert ((chosen != 3).sum(1) > 0).all()  # no clip is skipped completely here
     mixed = []
     for index, bits in enumerate((32, 4, 2)):
         with torch.no_grad():

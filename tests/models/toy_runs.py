@@ -1,4 +1,4 @@
-"""Short trainings through the host's Runner on a few tensors."""
+"""Short trainings through MMEngine's Runner on a few tensors."""
 
 from pathlib import Path
 from typing import Any

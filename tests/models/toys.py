@@ -92,5 +92,5 @@ def samples(num: int, classes: int = CLASSES) -> list[ActionDataSample]:
 
 
 def total(losses: dict[str, Tensor]) -> Tensor:
-    """What the host's ``parse_losses`` adds up."""
+    """What MMEngine's ``parse_losses`` adds up."""
     return sum(value for name, value in losses.items() if "loss" in name)

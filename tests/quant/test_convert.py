@@ -30,7 +30,7 @@ BLOCKS = {
 
 def host(training: bool = False, **cfg) -> nn.Module:
     model = MODELS.build(dict(cfg, pretrained=None, _scope_="mmaction"))
-    model.train(training)  # the host's returns nothing
+    model.train(training)  # MMAction2's returns nothing
     return model
 
 
@@ -74,7 +74,7 @@ class Small(nn.Module):
         return self.fc(self.bn2(self.conv2(x)).relu().mean((2, 3)))
 
 
-# --- the host's backbones ---
+# --- MMAction2's backbones ---
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def choose(head: nn.Module, skip_lengths: tuple[int, ...], features: Tensor, noi
 
 
 def actions_of(model: nn.Module, clip: Tensor) -> list[int]:
-    """Actions [T] that the recognizer takes for one clip (T, C, H, W), all-skip clips mended."""
+    """Actions [T] that the recognizer takes for one clip (T, C, H, W), with a processed frame in every clip."""
     side = model.policy.input_size
     features = []
     for frame in clip:

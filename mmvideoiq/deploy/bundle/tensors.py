@@ -34,11 +34,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mmvideoiq.actions import FLOAT_BITS
 from mmvideoiq.deploy.bundle.graph import Graph, Node
 from mmvideoiq.deploy.bundle.packing import packed_bytes
 
 PARTS = ("recognition", "policy")
-FLOAT_BITS = 32
 WEIGHTED = ("conv", "linear")
 
 

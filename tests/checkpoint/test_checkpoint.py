@@ -83,7 +83,7 @@ def test_values_go_where_they_belong():
         if re.search(r"layer\d\.0\.downsample_2\.0", name):
             source[name] = source[name.replace("downsample_2", "downsample_8")]
     out = convert_release(source, read_release(source, skip_list=[1, 2]))
-    for ours, theirs in {
+    for target_name, source_name in {
         "backbone.net.conv1.bn.running_var": "backbone.bn1.running_var",
         "backbone.net.layer1.0.input_quantizer.clip.2": "backbone.layer1.0.q_alpha1_2",
         "backbone.net.layer4.1.conv2.conv.act_quantizer.clip.8": "backbone.layer4.1.q_alpha2_8",
@@ -101,7 +101,7 @@ def test_values_go_where_they_belong():
         "teacher.cls_head.fc_cls.bias": "backbone.fc_32fp.bias",
         "cls_head.fc_cls.weight": "fc.weight",
     }.items():
-        assert torch.equal(out[ours], source[theirs]), ours
+        assert torch.equal(out[target_name], source[source_name]), target_name
 
 
 def test_action_rows_follow_the_order_of_the_lists():

@@ -35,35 +35,35 @@ def frames(num: int = 4, size: int = 32) -> torch.Tensor:
 @pytest.mark.parametrize("cfg, converted, blocks, shape", FAMILIES)
 def test_family_converts_and_equals_the_float_network_at_32_bits(cfg, converted, blocks, shape):
     reference = lived_in(MODELS.build(copy.deepcopy(cfg)))
-    ours = MODELS.build(any_precision(cfg))
-    missing, unexpected = ours.load_state_dict(reference.state_dict(), strict=False)
+    actual = MODELS.build(any_precision(cfg))
+    missing, unexpected = actual.load_state_dict(reference.state_dict(), strict=False)
     assert not unexpected
     assert all(".clip." in name for name in missing)
 
-    assert len(ours.report.converted) == converted == len(set(ours.report.converted))
-    assert len(ours.report.norms) == converted
-    assert len(ours.report.block_inputs) == blocks
-    assert set(ours.report.left) == {"conv1.conv", "conv1.bn"}
+    assert len(actual.report.converted) == converted == len(set(actual.report.converted))
+    assert len(actual.report.norms) == converted
+    assert len(actual.report.block_inputs) == blocks
+    assert set(actual.report.left) == {"conv1.conv", "conv1.bn"}
 
     x = frames()
     for mode in (False, True):
         reference.train(mode)
-        ours.train(mode)
+        actual.train(mode)
         with torch.no_grad():
             expected = reference(x)
-            assert torch.equal(ours(x), expected)
-            assert ours.forward_all(x)[32].equal(expected)
-    ours.eval()
+            assert torch.equal(actual(x), expected)
+            assert actual.forward_all(x)[32].equal(expected)
+    actual.eval()
     with torch.no_grad():
-        for bits, features in ours.forward_all(x).items():
+        for bits, features in actual.forward_all(x).items():
             assert torch.isfinite(features).all(), bits
             assert features.shape == (4, *([shape[0], 8, 8] if cfg["type"] == "SlimResNet" else shape))
 
 
 def test_precisions_differ_from_one_another():
-    ours = lived_in(build(any_precision())).eval()
+    actual = lived_in(build(any_precision())).eval()
     with torch.no_grad():
-        features = ours.forward_all(frames())
+        features = actual.forward_all(frames())
     assert list(features) == [32, 4, 2]
     for high, low in ((32, 4), (4, 2), (32, 2)):
         assert (features[high] - features[low]).abs().max() > 0.1
@@ -71,12 +71,12 @@ def test_precisions_differ_from_one_another():
 
 def test_gradients_at_32_bits_equal_the_float_networks():
     reference = lived_in(build(slim()))
-    ours = build(any_precision())
-    ours.load_state_dict(reference.state_dict(), strict=False)
+    actual = build(any_precision())
+    actual.load_state_dict(reference.state_dict(), strict=False)
     x = frames()
     reference(x).square().sum().backward()
-    ours(x).square().sum().backward()
-    grads = {name: parameter.grad for name, parameter in ours.net.named_parameters()}
+    actual(x).square().sum().backward()
+    grads = {name: parameter.grad for name, parameter in actual.net.named_parameters()}
     for name, parameter in reference.named_parameters():
         leaf = name if name in grads else name.replace("bn.", "bn.norms.32.")
         assert torch.equal(grads[leaf], parameter.grad), name
@@ -84,18 +84,18 @@ def test_gradients_at_32_bits_equal_the_float_networks():
 
 def test_init_weights_keeps_the_optimizers_parameters():
     """MMEngine builds its optimizer before ``init_weights``, which must fill the same Parameter objects."""
-    ours = MODELS.build(any_precision())
-    held = {name: id(p) for name, p in ours.named_parameters()}
-    before = ours.net.stages[0][0].conv1.conv.weight.clone()
-    ours.init_weights()
-    assert {name: id(p) for name, p in ours.named_parameters()} == held
-    assert not torch.equal(ours.net.stages[0][0].conv1.conv.weight, before)
+    actual = MODELS.build(any_precision())
+    held = {name: id(p) for name, p in actual.named_parameters()}
+    before = actual.net.stages[0][0].conv1.conv.weight.clone()
+    actual.init_weights()
+    assert {name: id(p) for name, p in actual.named_parameters()} == held
+    assert not torch.equal(actual.net.stages[0][0].conv1.conv.weight, before)
 
 
 @pytest.mark.parametrize("bits", [4, 2])
 def test_block_input_is_quantized_once_for_convolution_and_shortcut(bits):
-    ours = lived_in(build(any_precision())).eval()
-    block = ours.net.stages[1][0]
+    actual = lived_in(build(any_precision())).eval()
+    block = actual.net.stages[1][0]
     assert isinstance(block, BasicBlock) and block.downsample is not None
     seen = {}
     for name in ("conv1.conv", "conv2.conv", "downsample.conv"):
@@ -103,7 +103,7 @@ def test_block_input_is_quantized_once_for_convolution_and_shortcut(bits):
             lambda module, args, name=name: seen.__setitem__(name, args[0])
         )
     with torch.no_grad():
-        ours.forward_at(frames(), bits)
+        actual.forward_at(frames(), bits)
     assert seen["conv1.conv"] is seen["downsample.conv"]
     clip = block.input_quantizer.clip[str(bits)]
     steps = seen["conv1.conv"] / clip * (2**bits - 1)
@@ -145,13 +145,13 @@ def test_state_dict_names():
     ids=["slim", "mobilenet", "resnet"],
 )
 def test_forward_all_shares_the_stem_and_equals_separate_passes(cfg, stem, training):
-    ours = lived_in(build(any_precision(cfg))).train(training)
-    twin = copy.deepcopy(ours)
+    actual = lived_in(build(any_precision(cfg))).train(training)
+    twin = copy.deepcopy(actual)
     runs = []
     for name in stem:
-        ours.net.get_submodule(name).register_forward_hook(lambda *_, name=name: runs.append(name))
+        actual.net.get_submodule(name).register_forward_hook(lambda *_, name=name: runs.append(name))
     x = frames(8, 48)
-    together = ours.forward_all(x)
+    together = actual.forward_all(x)
     assert runs == stem
     apart = {bits: twin.forward_at(x, bits) for bits in twin.precisions}
     for bits in apart:
@@ -160,44 +160,44 @@ def test_forward_all_shares_the_stem_and_equals_separate_passes(cfg, stem, train
     sum(f.square().mean() for f in together.values()).backward()
     sum(f.square().mean() for f in apart.values()).backward()
     expected = {name: parameter.grad for name, parameter in twin.named_parameters()}
-    for name, parameter in ours.named_parameters():
+    for name, parameter in actual.named_parameters():
         assert parameter.grad is not None, name
         scale = expected[name].abs().max()
         torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-4, atol=1e-5 * float(scale) + 1e-7)
 
 
 def test_forward_all_of_some_precisions():
-    ours = build(any_precision(precisions=(8, 4, 2))).eval()
+    actual = build(any_precision(precisions=(8, 4, 2))).eval()
     with torch.no_grad():
-        assert list(ours.forward_all(frames(), (8, 2))) == [8, 2]
+        assert list(actual.forward_all(frames(), (8, 2))) == [8, 2]
 
 
 def test_stem_is_back_after_a_failure_inside_forward_all():
-    ours = build(any_precision())
-    stem = ours.net.conv1
+    actual = build(any_precision())
+    stem = actual.net.conv1
     with pytest.raises(ValueError, match="precision 3"):
-        ours.forward_all(frames(), (32, 3))
-    assert ours.net.conv1 is stem
-    assert ours.switch.bits == 32
+        actual.forward_all(frames(), (32, 3))
+    assert actual.net.conv1 is stem
+    assert actual.switch.bits == 32
 
 
 def test_quantized_stem_is_not_shared_and_quantizes_the_frame():
-    ours = lived_in(build(any_precision(quantize_stem=True, input_range=(-2.0, 2.0)))).eval()
-    assert ours.report.converted[0] == ours.report.stem == "conv1.conv"
+    actual = lived_in(build(any_precision(quantize_stem=True, input_range=(-2.0, 2.0)))).eval()
+    assert actual.report.converted[0] == actual.report.stem == "conv1.conv"
     seen = []
-    ours.net.conv1.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    actual.net.conv1.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     x = frames()
     with torch.no_grad():
-        ours.forward_all(x)
+        actual.forward_all(x)
     assert torch.equal(seen[0], x)
     assert [values.unique().numel() for values in seen[1:]] == [16, 4]
 
 
 def test_only_the_active_batch_norms_statistics_move():
-    ours = build(any_precision())
-    norm = ours.net.stages[0][0].conv1.bn
+    actual = build(any_precision())
+    norm = actual.net.stages[0][0].conv1.bn
     before = {bits: norm.norms[bits].running_mean.clone() for bits in norm.norms}
-    ours.forward_at(frames(), 4)
+    actual.forward_at(frames(), 4)
     moved = {bits for bits in norm.norms if not torch.equal(norm.norms[bits].running_mean, before[bits])}
     assert moved == {"4"}
 
@@ -207,67 +207,69 @@ def test_only_the_active_batch_norms_statistics_move():
 
 def test_norm_eval_and_frozen_stages_of_the_host_work_inside():
     cfg = dict(type="ResNet", depth=18, norm_eval=True, frozen_stages=1)
-    ours = MODELS.build(any_precision(cfg)).train()
-    norms = [m for m in ours.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    actual = MODELS.build(any_precision(cfg)).train()
+    norms = [m for m in actual.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     assert len(norms) == 1 + 19 * 3
     assert not any(norm.training for norm in norms)
-    frozen = {name for name, parameter in ours.net.named_parameters() if not parameter.requires_grad}
-    assert frozen == {n for n, _ in ours.net.named_parameters() if n.startswith(("conv1.", "layer1."))}
-    assert ours.net.layer2[0].conv1.conv.training
+    frozen = {name for name, parameter in actual.net.named_parameters() if not parameter.requires_grad}
+    assert frozen == {n for n, _ in actual.net.named_parameters() if n.startswith(("conv1.", "layer1."))}
+    assert actual.net.layer2[0].conv1.conv.training
 
-    before = {name: buffer.clone() for name, buffer in ours.named_buffers()}
-    sum(f.mean() for f in ours.forward_all(frames()).values()).backward()
-    assert all(torch.equal(buffer, before[name]) for name, buffer in ours.named_buffers())
-    assert ours.net.layer1[0].conv1.conv.weight.grad is None
-    assert ours.net.layer2[0].conv1.conv.weight.grad is not None
+    before = {name: buffer.clone() for name, buffer in actual.named_buffers()}
+    sum(f.mean() for f in actual.forward_all(frames()).values()).backward()
+    assert all(torch.equal(buffer, before[name]) for name, buffer in actual.named_buffers())
+    assert actual.net.layer1[0].conv1.conv.weight.grad is None
+    assert actual.net.layer2[0].conv1.conv.weight.grad is not None
 
 
 def test_without_norm_eval_batch_norms_train():
-    ours = MODELS.build(any_precision(dict(type="ResNet", depth=18, norm_eval=False))).train()
-    assert all(m.training for m in ours.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
+    actual = MODELS.build(any_precision(dict(type="ResNet", depth=18, norm_eval=False))).train()
+    assert all(m.training for m in actual.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
 
 
 def test_channels_last_gives_the_same():
-    ours = lived_in(build(any_precision())).eval()
+    actual = lived_in(build(any_precision())).eval()
     x = frames()
     with torch.no_grad():
-        plain = ours.forward_all(x)
-        last = ours.to(memory_format=torch.channels_last).forward_all(x.to(memory_format=torch.channels_last))
+        plain = actual.forward_all(x)
+        last = actual.to(memory_format=torch.channels_last).forward_all(
+            x.to(memory_format=torch.channels_last)
+        )
     torch.testing.assert_close(plain[32], last[32], rtol=1e-4, atol=1e-4)
     for bits in (4, 2):  # a sum in another order may land on the other side of a rounding step
         assert ((plain[bits] - last[bits]).abs() > 1e-3).float().mean() < 0.02
 
 
 def test_a_copy_is_independent_of_its_original():
-    ours = lived_in(build(any_precision())).eval()
+    actual = lived_in(build(any_precision())).eval()
     x = frames()
     with torch.no_grad():
-        before = ours.forward_all(x)
-        twin = copy.deepcopy(ours)
-        assert twin.switch is not ours.switch
+        before = actual.forward_all(x)
+        twin = copy.deepcopy(actual)
+        assert twin.switch is not actual.switch
         assert len({id(m.switch) for m in twin.modules() if hasattr(m, "switch")}) == 1
         twin.load_state_dict(lived_in(build(slim(), seed=5), seed=6).state_dict(), strict=False)
-        after = ours.forward_all(x)
+        after = actual.forward_all(x)
         assert not torch.allclose(twin.forward_all(x)[2], before[2])
     assert all(torch.equal(before[bits], after[bits]) for bits in before)
 
 
 def test_frames_of_more_channels():
-    ours = build(any_precision(slim(in_channels=10)))
-    assert ours(torch.randn(2, 10, 24, 24)).shape[:2] == (2, 16)
+    actual = build(any_precision(slim(in_channels=10)))
+    assert actual(torch.randn(2, 10, 24, 24)).shape[:2] == (2, 16)
 
 
 def test_a_stem_that_others_change_in_place_is_not_shared():
     cfg = dict(type="OmniResNet", layers=[1, 1, 1, 1])
-    ours = MODELS.build(any_precision(cfg))
+    actual = MODELS.build(any_precision(cfg))
     x = torch.randn(1, 3, 2, 32, 32)
-    sum(features.mean() for features in ours.forward_all(x).values()).backward()
-    assert ours.net.layer1[0].conv2.weight.grad.abs().sum() > 0
-    ours.eval()
+    sum(features.mean() for features in actual.forward_all(x).values()).backward()
+    assert actual.net.layer1[0].conv2.weight.grad.abs().sum() > 0
+    actual.eval()
     with torch.no_grad():
-        together = ours.forward_all(x)
-        for bits in ours.precisions:
-            torch.testing.assert_close(together[bits], ours.forward_at(x, bits))
+        together = actual.forward_all(x)
+        for bits in actual.precisions:
+            torch.testing.assert_close(together[bits], actual.forward_at(x, bits))
 
 
 # --- networks over clips ---
@@ -298,28 +300,28 @@ OVER_CLIPS = [  # config, converted layers
 
 @pytest.mark.parametrize("cfg, converted", OVER_CLIPS)
 def test_networks_over_clips_convert_and_equal_the_float_network_at_32_bits(cfg, converted):
-    reference, ours = MODELS.build(copy.deepcopy(cfg)), MODELS.build(any_precision(cfg))
+    reference, actual = MODELS.build(copy.deepcopy(cfg)), MODELS.build(any_precision(cfg))
     reference.eval()  # of some it returns None
-    ours.eval()
-    missing, unexpected = ours.load_state_dict(reference.state_dict(), strict=False)
+    actual.eval()
+    missing, unexpected = actual.load_state_dict(reference.state_dict(), strict=False)
     assert not unexpected and all(".clip." in name for name in missing)
-    assert len(ours.report.converted) == converted
-    assert ours.reads == "clips" and ours.mixes_frames
-    x = torch.randn(2, *ours.sample_shape)
+    assert len(actual.report.converted) == converted
+    assert actual.reads == "clips" and actual.mixes_frames
+    x = torch.randn(2, *actual.sample_shape)
     with torch.no_grad():
-        features = ours.forward_all(x)
+        features = actual.forward_all(x)
         torch.testing.assert_close(features[32], reference(x))
     assert not torch.equal(features[4], features[2])
     with pytest.raises(ValueError, match=r"reads clips \(N, C, T, H, W\), got \(2, 3, 8, 8\)"):
-        ours(x[:, :, 0, :8, :8])
+        actual(x[:, :, 0, :8, :8])
 
 
 def test_inputs_of_linear_layers_behind_a_layer_norm_take_both_signs():
     cfg = dict(type="VisionTransformer", img_size=32, embed_dims=24, depth=1, num_heads=2, num_frames=4)
-    ours = MODELS.build(any_precision(cfg))
-    quantizers = {name: m.signed for name, m in ours.net.named_modules() if isinstance(m, Pact)}
+    actual = MODELS.build(any_precision(cfg))
+    quantizers = {name: m.signed for name, m in actual.net.named_modules() if isinstance(m, Pact)}
     assert quantizers and all(quantizers.values())
-    norms = [m for m in ours.modules() if isinstance(m, nn.LayerNorm)]
+    norms = [m for m in actual.modules() if isinstance(m, nn.LayerNorm)]
     assert len(norms) == 3  # one for all precisions: it keeps no statistics
 
 

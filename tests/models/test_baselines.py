@@ -79,9 +79,9 @@ def test_it_learns(name):
 
 
 def test_uniform_is_the_host_s_recognizer():
-    ours, host = make(BASELINES["uniform"]), make(float_recognizer() | dict(cls_head=AVERAGE))
-    ours.load_state_dict(host.state_dict())
-    for one, other in zip(predict(ours, clips()), predict(host, clips()), strict=True):
+    actual, host = make(BASELINES["uniform"]), make(float_recognizer() | dict(cls_head=AVERAGE))
+    actual.load_state_dict(host.state_dict())
+    for one, other in zip(predict(actual, clips()), predict(host, clips()), strict=True):
         assert torch.equal(one.pred_score, other.pred_score) and one.cost["mean_cost"] == 1
 
 

@@ -170,18 +170,18 @@ def test_checkpoints_of_the_hosts_zoo(host_model, tmp_path):
     for i, kind in enumerate(kinds):
         runner = Runner.from_cfg(config(kind, tmp_path / str(i), load_from=path))
         runner.load_or_resume()
-        ours = runner.model
-        assert len(ours.backbone.report.converted) == 52  # all 53 convolutions but the first
+        actual = runner.model
+        assert len(actual.backbone.report.converted) == 52  # all 53 convolutions but the first
         wanted = model.state_dict()
-        for name, value in ours.state_dict().items():
+        for name, value in actual.state_dict().items():
             source = re.sub(r"\.norms\.\d+", "", name.replace("backbone.net.", "backbone."))
             if ".clip." not in name and not name.startswith("policy."):
                 assert torch.equal(value, wanted[source]), name
         norms = [f"backbone.net.layer4.2.conv3.bn.norms.{bits}.running_var" for bits in (32, 4, 2)]
-        assert set(norms) <= set(ours.state_dict())
+        assert set(norms) <= set(actual.state_dict())
     with torch.no_grad():
         inputs = clips(1, frames=3, size=32).flatten(0, 1)
-        assert torch.equal(ours.backbone.eval()(inputs), model.backbone(inputs))
+        assert torch.equal(actual.backbone.eval()(inputs), model.backbone(inputs))
 
 
 # --- any-precision checkpoints ---
@@ -216,11 +216,11 @@ def test_policy_stage_takes_an_any_precision_checkpoint(tmp_path):
 def test_checkpoint_of_another_precision_list_is_one_clear_error(others, way, tmp_path):
     model = build(any_precision_recognizer(backbone=any_precision(precisions=others)))
     torch.save(dict(state_dict=model.state_dict()), tmp_path / "a.pth")
-    ours = build(any_precision_recognizer())
+    actual = build(any_precision_recognizer())
     with pytest.raises(ValueError) as error:
         if way == "host":
-            load_checkpoint(ours, str(tmp_path / "a.pth"), map_location="cpu")
+            load_checkpoint(actual, str(tmp_path / "a.pth"), map_location="cpu")
         else:
-            ours.load_state_dict(model.state_dict(), strict=False)
+            actual.load_state_dict(model.state_dict(), strict=False)
     message = str(error.value)
     assert str(others) in message and "(32, 4, 2)" in message and "\n" not in message

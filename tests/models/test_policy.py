@@ -28,16 +28,16 @@ def head(skips=(1,), **options):
 @pytest.mark.parametrize("noisy", [False, True])
 @pytest.mark.parametrize("hold_cell", [True, False])
 def test_equals_the_oracle_clip_by_clip(skips, noisy, hold_cell):
-    ours = head(skips, hold_cell=hold_cell)
+    actual = head(skips, hold_cell=hold_cell)
     features = 3 * torch.randn(30, 9, 6)
     noise = sample_gumbel(torch.empty(30, 9, 3 + len(skips))) if noisy else None
     with torch.no_grad():
-        result = ours(features, noise, temperature=1.0)
+        result = actual(features, noise, temperature=1.0)
     chosen = result.decisions.argmax(-1)
     assert set(chosen.unique().tolist()) == set(range(3 + len(skips)))
     for n in range(30):
         actions, log_probs, _ = choose(
-            ours, space(skips).skip_lengths, features[n], noise[n] if noisy else None
+            actual, space(skips).skip_lengths, features[n], noise[n] if noisy else None
         )
         assert chosen[n].tolist() == actions
         torch.testing.assert_close(result.log_probs[n], log_probs, rtol=1e-4, atol=1e-5)
@@ -47,27 +47,27 @@ def test_equals_the_oracle_clip_by_clip(skips, noisy, hold_cell):
 @pytest.mark.parametrize("noisy", [False, True])
 @pytest.mark.parametrize("hold_cell", [True, False])
 def test_the_fast_path_equals_the_stepwise_one_where_nothing_is_held(noisy, hold_cell):
-    ours = head(hold_cell=hold_cell)
-    assert not ours.holds
+    actual = head(hold_cell=hold_cell)
+    assert not actual.holds
     features = torch.randn(7, 6, 6)
     noise = sample_gumbel(torch.empty(7, 6, 4)) if noisy else None
-    fast = ours(features, noise, temperature=2.0)
-    ours.holds = True
-    slow = ours(features, noise, temperature=2.0)
+    fast = actual(features, noise, temperature=2.0)
+    actual.holds = True
+    slow = actual(features, noise, temperature=2.0)
     for one, other in zip(fast[:2], slow[:2], strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
-    grads = [torch.autograd.grad(out.decisions[..., 0].sum() + out.log_probs.square().sum(), ours.lstm.weight_hh_l0)
+    grads = [torch.autograd.grad(out.decisions[..., 0].sum() + out.log_probs.square().sum(), actual.lstm.weight_hh_l0)
              for out in (fast, slow)]  # fmt: skip
     torch.testing.assert_close(*grads, rtol=1e-4, atol=1e-5)
 
 
 def test_held_frames_repeat_decision_and_probabilities():
-    ours = head((4,))
+    actual = head((4,))
     with torch.no_grad():
-        ours.fc_policy.bias.copy_(torch.tensor([0.0, 0.0, 0.0, 1e4]))
-        result = ours(torch.randn(3, 6, 6), None, 1.0)
+        actual.fc_policy.bias.copy_(torch.tensor([0.0, 0.0, 0.0, 1e4]))
+        result = actual(torch.randn(3, 6, 6), None, 1.0)
         free = head((1,))
-        free.load_state_dict(ours.state_dict())
+        free.load_state_dict(actual.state_dict())
         plain = free(torch.randn(3, 6, 6), None, 1.0)
     assert (result.decisions.argmax(-1) == 3).all()
     for t in (1, 2, 3):
@@ -81,11 +81,11 @@ def test_the_cell_moves_on_under_a_skip_only_where_it_is_not_held():
     changed = features.clone()
     changed[:, 1:3] += 1  # frames left out, after the decision and before the next one
     for hold_cell in (True, False):
-        ours = head((3,), hold_cell=hold_cell)
+        actual = head((3,), hold_cell=hold_cell)
         with torch.no_grad():
-            ours.fc_policy.bias[3] = 1e4  # skips
-            ours.fc_policy.weight.mul_(1e3)  # so that log-probabilities tell of the state
-            one, other = (ours(x, None, 1.0).log_probs[0] for x in (features, changed))
+            actual.fc_policy.bias[3] = 1e4  # skips
+            actual.fc_policy.weight.mul_(1e3)  # so that log-probabilities tell of the state
+            one, other = (actual(x, None, 1.0).log_probs[0] for x in (features, changed))
         assert torch.equal(one[:3], other[:3])
         assert torch.equal(one[3], other[3]) == hold_cell
 
@@ -154,43 +154,43 @@ def test_noise_is_finite_and_fine_in_half_precision(dtype):
 @pytest.mark.parametrize("skips", SKIPS, ids=str)
 @pytest.mark.parametrize("hold_cell", [True, False])
 def test_gradient_reaches_every_parameter(skips, hold_cell):
-    ours = build(dict(policy(num_classes=3, hold_cell=hold_cell), actions=space(skips))).train()
-    out = ours(clips(6, 5), sample=True)
+    actual = build(dict(policy(num_classes=3, hold_cell=hold_cell), actions=space(skips))).train()
+    out = actual(clips(6, 5), sample=True)
     (out.decisions[..., 0].sum() + out.class_logits.sum()).backward()
-    for name, parameter in ours.named_parameters():
+    for name, parameter in actual.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
 
 
 @pytest.mark.parametrize("hold_cell", [True, False])
 def test_classifier_reads_the_mean_lstm_output(hold_cell):
-    ours = head((1, 2), num_classes=3, hold_cell=hold_cell)
+    actual = head((1, 2), num_classes=3, hold_cell=hold_cell)
     features = torch.randn(4, 6, 6)
     with torch.no_grad():
-        result = ours(features, None, 1.0)
+        result = actual(features, None, 1.0)
         for n in range(4):
-            mean = choose(ours, space((1, 2)).skip_lengths, features[n])[2]
-            expected = ours.fc_cls.weight @ mean + ours.fc_cls.bias
+            mean = choose(actual, space((1, 2)).skip_lengths, features[n])[2]
+            expected = actual.fc_cls.weight @ mean + actual.fc_cls.bias
             torch.testing.assert_close(result.class_logits[n], expected, rtol=1e-4, atol=1e-5)
     assert head()(features, None, 1.0).class_logits is None
 
 
 def test_without_sampling_it_is_deterministic_and_with_sampling_it_follows_the_seed():
-    ours = build(dict(policy(), actions=space())).eval()
+    actual = build(dict(policy(), actions=space())).eval()
     x = clips(5)
-    assert torch.equal(ours(x, sample=False).decisions, ours(x, sample=False).decisions)
+    assert torch.equal(actual(x, sample=False).decisions, actual(x, sample=False).decisions)
     drawn = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        drawn.append(ours(x, sample=True).decisions)
+        drawn.append(actual(x, sample=True).decisions)
     assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
 
 
 def test_order_of_the_frames_matters_and_later_frames_do_not_change_earlier_choices():
-    ours = build(dict(policy(), actions=space((1, 2)))).eval()
+    actual = build(dict(policy(), actions=space((1, 2)))).eval()
     x = clips(3, 6)
     with torch.no_grad():
-        whole, start = ours(x, sample=False), ours(x[:, :4], sample=False)
-        other = ours(x.flip(1), sample=False)
+        whole, start = actual(x, sample=False), actual(x[:, :4], sample=False)
+        other = actual(x.flip(1), sample=False)
     torch.testing.assert_close(whole.log_probs[:, :4], start.log_probs, rtol=1e-4, atol=1e-6)
     assert not torch.allclose(whole.log_probs[:, -1], other.log_probs[:, 0], atol=1e-4)
 
@@ -199,19 +199,19 @@ def test_order_of_the_frames_matters_and_later_frames_do_not_change_earlier_choi
 
 
 def test_frames_are_resized_bilinearly_and_not_touched_at_their_own_size():
-    ours = build(dict(policy(input_size=12), actions=space()))
+    actual = build(dict(policy(input_size=12), actions=space()))
     x = torch.arange(24.0).expand(1, 3, 24, 24)
-    torch.testing.assert_close(ours.resize(x)[0, 0, 0], torch.arange(12) * 2 + 0.5)
-    ours.input_size = None
-    assert ours.resize(x) is x
+    torch.testing.assert_close(actual.resize(x)[0, 0, 0], torch.arange(12) * 2 + 0.5)
+    actual.input_size = None
+    assert actual.resize(x) is x
 
 
 @pytest.mark.parametrize("shape", [(20, 40), (40, 20)])
 def test_input_larger_than_the_frame(shape):
-    ours = build(dict(policy(input_size=32), actions=space()))
+    actual = build(dict(policy(input_size=32), actions=space()))
     message = f"policy input_size=32 is larger than the frame \\({shape[0]}x{shape[1]}\\): use at most 20"
     with pytest.raises(ValueError, match=message):
-        ours(torch.zeros(1, 2, 3, *shape), sample=False)
+        actual(torch.zeros(1, 2, 3, *shape), sample=False)
 
 
 # --- weights at 32 bits ---
@@ -220,19 +220,19 @@ def test_input_larger_than_the_frame(shape):
 def test_named_convolutions_read_their_weights_at_32_bits():
     names = ["conv1.conv", "stages.0.0.conv1.conv"]
     plain = build(dict(policy(), actions=space())).eval()
-    ours = build(dict(policy(), quantize_32=names, actions=space())).eval()
-    assert list(ours.state_dict()) == list(plain.state_dict())
-    ours.load_state_dict(plain.state_dict())
+    actual = build(dict(policy(), quantize_32=names, actions=space())).eval()
+    assert list(actual.state_dict()) == list(plain.state_dict())
+    actual.load_state_dict(plain.state_dict())
     with torch.no_grad():
         for name in names:
             conv = plain.backbone.get_submodule(name)
             conv.weight.copy_(dorefa_weight(conv.weight, 32, 32, overflow=True))
     x = clips(2)
-    torch.testing.assert_close(ours.features(x), plain.features(x))
-    assert ours.backbone.get_submodule(names[0]).weight.abs().max() < 1  # the value read is 1
-    ours.train()(x, sample=True).log_probs.square().sum().backward()
+    torch.testing.assert_close(actual.features(x), plain.features(x))
+    assert actual.backbone.get_submodule(names[0]).weight.abs().max() < 1  # the value read is 1
+    actual.train()(x, sample=True).log_probs.square().sum().backward()
     for name in names:
-        assert ours.backbone.get_submodule(name).weight.grad.abs().sum() > 0
+        assert actual.backbone.get_submodule(name).weight.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("name", ["conv1", "conv9.conv"])

@@ -104,11 +104,11 @@ def test_the_hosts_backbones(cfg, converted, blocks, pacts, signed):
     assert len(report.block_inputs) == blocks
     quantizers = [m for m in model.modules() if isinstance(m, Pact)]
     assert (len(quantizers), sum(q.signed for q in quantizers)) == (pacts, signed)
-    ours = dict(model.named_parameters())
+    actual = dict(model.named_parameters())
     for name, parameter in parameters.items():  # an optimizer built before would still hold the right objects
         if "bn" not in name or name.startswith("conv1."):
-            key = name if name in ours else next(k for k in ours if k.endswith(name.split(".", 1)[1]))
-            assert ours[key] is parameter, name
+            key = name if name in actual else next(k for k in actual if k.endswith(name.split(".", 1)[1]))
+            assert actual[key] is parameter, name
     with torch.no_grad():
         assert torch.equal(model(x), expected)
         with switch.at(4):
@@ -189,18 +189,18 @@ def test_a_float_checkpoint_loads_and_another_precision_list_is_refused(through_
         return load_checkpoint(model, str(tmp_path / "a.pth"), map_location="cpu")
 
     plain, x = lived_in(Small()).eval(), torch.randn(2, 3, 8, 8)
-    ours = Small().eval()
-    switch, _ = convert(ours)
-    load(ours, plain.state_dict())
-    assert torch.equal(ours(x), plain(x))
+    actual = Small().eval()
+    switch, _ = convert(actual)
+    load(actual, plain.state_dict())
+    assert torch.equal(actual(x), plain(x))
     for bits in (32, 4, 2):
         for name, value in plain.bn2.state_dict().items():
-            assert torch.equal(ours.bn2.norms[str(bits)].state_dict()[name], value)
+            assert torch.equal(actual.bn2.norms[str(bits)].state_dict()[name], value)
     with switch.at(4):
-        expected = ours(x)
+        expected = actual(x)
     twin = Small().eval()
     twin_switch, _ = convert(twin)
-    load(twin, ours.state_dict())
+    load(twin, actual.state_dict())
     with twin_switch.at(4):
         assert torch.equal(twin(x), expected)
     other = Small()
@@ -209,7 +209,7 @@ def test_a_float_checkpoint_loads_and_another_precision_list_is_refused(through_
         ValueError,
         match=r"conv2.act_quantizer.clip.\* for precisions \(4, 2\), the model for \(8, 2\): use",
     ):
-        load(other, ours.state_dict())
+        load(other, actual.state_dict())
 
 
 def test_copies_have_one_switch_of_their_own():

@@ -330,8 +330,8 @@ def test_pact_in_any_memory_layout(signed):
         out.backward(g)
         results.append((out, a.grad, clip.grad))
     for result in results[1:]:
-        for ours, plain in zip(result, results[0], strict=True):
-            torch.testing.assert_close(ours, plain)
+        for actual, plain in zip(result, results[0], strict=True):
+            torch.testing.assert_close(actual, plain)
 
 
 def test_pact_takes_an_expanded_gradient():

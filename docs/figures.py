@@ -181,7 +181,7 @@ def draw_cost_multiplier() -> Figure:
     space = ActionSpace([dict(bits=32), dict(bits=4), dict(bits=2), dict(skip=1)])
     log_probs = budget.log_softmax(np.array([1.0, 0.8, 0.2, -0.5]))
     multipliers = np.linspace(-3, 5, 161)
-    probs = np.exp([budget.turn(log_probs, np.array(space.costs), float(m)) for m in multipliers])
+    probs = np.exp([budget.apply_multiplier(log_probs, np.array(space.costs), float(m)) for m in multipliers])
     figure = Figure(figsize=(8.6, 2.9), facecolor="white", layout="constrained")
     axes = figure.subplots()
     axes.stackplot(

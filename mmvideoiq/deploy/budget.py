@@ -1,4 +1,4 @@
-"""The budget dial: one trained policy, any budget. A multiple of the costs is taken from its log-probabilities.
+"""Budgets: one trained policy, any budget. A multiple of the costs is taken from its log-probabilities.
 
     log p'(a) = log p(a) - multiplier * cost(a), normalized
 
@@ -57,7 +57,7 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
 
 
-def turn(log_probs: np.ndarray, costs: np.ndarray, multiplier: float) -> np.ndarray:
+def apply_multiplier(log_probs: np.ndarray, costs: np.ndarray, multiplier: float) -> np.ndarray:
     """``log_softmax(log_probs - multiplier * costs)``; at 0 the log-probabilities themselves. (..., A)"""
     if multiplier == 0:
         return log_probs
@@ -72,7 +72,7 @@ def process_chance(log_probs: np.ndarray, skips: np.ndarray) -> np.ndarray:
 
 
 def best_processed(log_probs: np.ndarray, skips: np.ndarray) -> np.ndarray:
-    """The likeliest action that is no skip. (..., A) -> (...)"""
+    """The likeliest action that is not a skip. (..., A) -> (...)"""
     return np.where(skips, -np.inf, log_probs).argmax(-1)
 
 
@@ -84,7 +84,7 @@ def decide(
     *,
     all_skip: str = "likeliest",
 ) -> np.ndarray:
-    """Actions for whole clips: the likeliest one of each frame, after the dial.
+    """Actions for whole clips: the likeliest one of each frame, with the cost multiplier applied.
 
     Twin: ``VideoIQRecognizer.recognize``. A skip counts for its own frame alone: the policy's holding of longer
     skips has happened when ``log_probs`` are given.
@@ -98,13 +98,13 @@ def decide(
 
     Returns: int64 (..., T).
     """
-    turned = turn(log_probs, costs, multiplier)
-    actions = turned.argmax(-1)
+    weighed = apply_multiplier(log_probs, costs, multiplier)
+    actions = weighed.argmax(-1)
     if all_skip == "zero" or not skips.any():
         return actions
-    frame = process_chance(turned, skips).argmax(-1)  # (...)
+    frame = process_chance(weighed, skips).argmax(-1)  # (...)
     forced = skips[actions].all(-1)[..., None] & (np.arange(actions.shape[-1]) == frame[..., None])
-    return np.where(forced, best_processed(turned, skips), actions)
+    return np.where(forced, best_processed(weighed, skips), actions)
 
 
 def clip_accuracy(
@@ -139,7 +139,7 @@ def calibrate(
     accuracy: Callable[[np.ndarray], float] | None = None,
     points: int = 24,
 ) -> list[dict[str, Any]]:
-    """Measure what multipliers cost, from the dearest mean cost within reach to the cheapest.
+    """Measure what multipliers cost, from the most expensive mean cost within reach to the cheapest.
 
     ::
 
@@ -191,9 +191,9 @@ def calibrate(
             break
         measure((low + high) / 2)
     multipliers = sorted(rows)
-    dearer = _onwards([rows[m] for m in reversed(multipliers) if m <= 0], sign=1.0)
+    more_expensive = _onwards([rows[m] for m in reversed(multipliers) if m <= 0], sign=1.0)
     cheaper = _onwards([rows[m] for m in multipliers if m >= 0], sign=-1.0)
-    return [*reversed(dearer), *cheaper[1:]]
+    return [*reversed(more_expensive), *cheaper[1:]]
 
 
 def _edge(measure: Callable[[float], float], sign: float) -> float:
@@ -248,7 +248,7 @@ def multiplier_for(
 
 
 def action_for(spent: np.ndarray, budget: Budget) -> int:
-    """Position of the dearest of several amounts within ``budget``: the choice of a model without a policy.
+    """Position of the most expensive of several amounts within ``budget``: the choice of a model without a policy.
 
     Raises:
         BudgetError: out of reach; names the range.

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from mmvideoiq.deploy.budget import log_softmax, turn
+from mmvideoiq.deploy.budget import apply_multiplier, log_softmax
 from mmvideoiq.deploy.bundle.bundle import Bundle
 from mmvideoiq.deploy.engines.base import Engine, EngineError, Runner
 from mmvideoiq.deploy.engines.cpu import cpu_name
@@ -79,7 +79,7 @@ class Networks:
     # --- recognition ------------------------------------------------------------------------------------------------
 
     def build(self, index: int) -> Runner:
-        """The network of an action that is no skip."""
+        """The network of an action that is not a skip."""
         bits = self.actions[index].bits
         assert bits is not None
         if bits not in self._runners:
@@ -109,7 +109,7 @@ class Networks:
         assert self._policy is not None
         outputs = self._policy({"frames": frame[None], **memory.state})
         memory.state = {name: outputs[out] for name, out in self._state.items()}
-        memory.log_probs = self._turned(outputs[self._logits][0], multiplier)
+        memory.log_probs = self._log_probs(outputs[self._logits][0], multiplier)
         memory.hold = max(0, self.actions.skip_lengths[int(memory.log_probs.argmax())] - 1)
         return memory.log_probs
 
@@ -119,10 +119,12 @@ class Networks:
             memory = self.begin()
             return np.stack([self.look(memory, frame, multiplier) for frame in frames])
         assert self._policy is not None
-        return self._turned(self._policy({"frames": frames, **self._zeros})[self._logits], multiplier)
+        return self._log_probs(self._policy({"frames": frames, **self._zeros})[self._logits], multiplier)
 
-    def _turned(self, logits: np.ndarray, multiplier: float) -> np.ndarray:
-        return turn(log_softmax(self._finite(logits)), self.bundle.costs, multiplier).astype(np.float32)
+    def _log_probs(self, logits: np.ndarray, multiplier: float) -> np.ndarray:
+        return apply_multiplier(log_softmax(self._finite(logits)), self.bundle.costs, multiplier).astype(
+            np.float32
+        )
 
     def _finite(self, logits: np.ndarray) -> np.ndarray:
         if not np.isfinite(logits).all():

@@ -40,7 +40,7 @@ class Result:
         label, name, score: the likeliest class, its name, its probability.
         scores, logits: float32 (K,); the scores are the softmax of the logits.
         actions: int64 (T,), what was done with each frame; of a stream the last 1024 at most.
-        probs: float32 (T, A), the policy's probabilities, after the budget dial; without a policy 1 and 0.
+        probs: float32 (T, A), the policy's probabilities, with the cost multiplier applied; without a policy 1 and 0.
         cost: mean cost of all frames.
         frames: how many frames it is of.
         times: seconds for ``decode``, ``policy`` and ``recognition``; decoding overlaps the others.
@@ -83,9 +83,9 @@ class VideoSession:
     """A bundle on an engine.
 
     A budget is a mean cost per frame (0.4) or a time per clip ('30ms', a clip being the ``frames`` of the bundle's
-    preprocessing); it turns the policy's dial (:mod:`mmvideoiq.deploy.budget`), or picks one of the precisions of a
-    bundle without a policy, whose default is the highest. Times come from the bundle where it was measured on this
-    CPU with this engine and as many threads, else from :meth:`measure_latency`.
+    preprocessing). It sets the policy's cost multiplier (:mod:`mmvideoiq.deploy.budget`), or picks one of the
+    precisions of a bundle without a policy, whose default is the highest. Times come from the bundle where it was
+    measured on this CPU with this engine and as many threads, else from :meth:`measure_latency`.
 
     A bundle whose graph shifts features between neighbouring frames computes whole clips at one precision: grouping
     would tear the neighbours apart. It takes no streams.
@@ -115,9 +115,9 @@ class VideoSession:
         self.frame_shape = self._networks.frame_shape
         self.preprocessing = bundle.preprocessing
         self._decoder: Decoder | None = None
-        self._dial = self._turned(budget)
+        self._setting = self._setting_for(budget)
         if not self._networks.has_policy:
-            self._networks.build(int(self._dial))
+            self._networks.build(int(self._setting))
         self.reset()
 
     @classmethod
@@ -205,13 +205,13 @@ class VideoSession:
         self, frames: np.ndarray, *, budget: float | str | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """What :meth:`run` would do with each frame: actions int64 (T,), and probabilities float32 (T, A)."""
-        dial = self._dial if budget is None else self._turned(budget)
+        setting = self._setting if budget is None else self._setting_for(budget)
         frames = self._checked(frames, 4)
         networks = self._networks
         if not networks.has_policy:
-            actions = np.full(len(frames), dial, np.int64)
+            actions = np.full(len(frames), setting, np.int64)
             return actions, np.eye(len(self.actions), dtype=np.float32)[actions]
-        log_probs = networks.look_at_clip(frames, dial)
+        log_probs = networks.look_at_clip(frames, setting)
         all_skip = self.bundle.manifest["all_skip"]
         return decide(log_probs, self.bundle.costs, networks.skips, all_skip=all_skip), np.exp(log_probs)
 
@@ -243,7 +243,7 @@ class VideoSession:
         if decoders < 1:
             raise ValueError(f"decoders={decoders} must be at least 1")
         if budget is not None:
-            self._turned(budget)
+            self._setting_for(budget)
         return self._run_many(iter(paths), budget, decoders)
 
     def _run_many(
@@ -279,8 +279,8 @@ class VideoSession:
                 f"{self.bundle.path} shifts features between neighbouring frames and takes no streams: "
                 f"use run() on clips of {clip} frames"
             )
-        dial = self._dial if budget is None else self._turned(budget)
-        return self._stream.push(self._checked(frame, 3), dial)
+        setting = self._setting if budget is None else self._setting_for(budget)
+        return self._stream.push(self._checked(frame, 3), setting)
 
     @_one_thread
     def result(self) -> Result:
@@ -300,7 +300,7 @@ class VideoSession:
         likeliest = self.bundle.manifest["all_skip"] == "likeliest"
         self._stream = Stream(self._networks, process_something=likeliest)
 
-    # --- the dial ---------------------------------------------------------------------------------------------------
+    # --- budgets ---------------------------------------------------------------------------------------------------
 
     @_one_thread
     def measure_latency(self) -> dict[str, Any]:
@@ -310,8 +310,8 @@ class VideoSession:
         """
         return self._networks.measure_latency()
 
-    def _turned(self, budget: float | str | None) -> float:
-        """The dial for a budget: the policy's multiplier, or the action of a bundle without a policy."""
+    def _setting_for(self, budget: float | str | None) -> float:
+        """The setting for a budget: the policy's cost multiplier, or the action of a bundle without a policy."""
         if budget is None:
             return 0.0
         wanted = parse_budget(budget)

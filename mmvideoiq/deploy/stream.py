@@ -50,18 +50,18 @@ class Stream:
         self._history: deque[tuple[int, np.ndarray]] = deque(maxlen=HISTORY)
         self._times = dict(decode=0.0, policy=0.0, recognition=0.0)
 
-    def push(self, frame: np.ndarray, dial: float) -> int:
+    def push(self, frame: np.ndarray, setting: float) -> int:
         """Take the next frame (H, W, 3), and say what was done with it.
 
         Args:
-            dial: the policy's multiplier, or without a policy the action.
+            setting: the policy's multiplier, or without a policy the action.
         """
         networks, began = self._networks, time.perf_counter()
         if networks.has_policy:
-            log_probs = networks.look(self._memory, frame, dial)
+            log_probs = networks.look(self._memory, frame, setting)
             action = int(log_probs.argmax())
         else:
-            action = int(dial)
+            action = int(setting)
             log_probs = np.where(np.arange(len(networks.actions)) == action, 0.0, -np.inf)
         chosen = time.perf_counter()
         if not networks.skips[action]:

@@ -1,4 +1,4 @@
-"""The budget dial's arithmetic: decisions, the curve, and the way back from a budget to a multiplier."""
+"""Arithmetic of budgets: decisions, the curve, and the way back from a budget to a multiplier."""
 
 from functools import partial
 from itertools import pairwise
@@ -12,6 +12,7 @@ from mmvideoiq.deploy.budget import (
     Budget,
     BudgetError,
     action_for,
+    apply_multiplier,
     best_processed,
     calibrate,
     clip_accuracy,
@@ -20,7 +21,6 @@ from mmvideoiq.deploy.budget import (
     multiplier_for,
     parse_budget,
     process_chance,
-    turn,
 )
 
 COSTS = np.array([1.0, 0.25, 0.0625, 0.0])
@@ -67,8 +67,8 @@ def test_what_is_no_budget(given):
 
 def test_the_dial_takes_a_multiple_of_the_costs():
     log_probs = policy(0)
-    assert turn(log_probs, COSTS, 0) is log_probs
-    turned = turn(log_probs, COSTS, 2.0)
+    assert apply_multiplier(log_probs, COSTS, 0) is log_probs
+    turned = apply_multiplier(log_probs, COSTS, 2.0)
     np.testing.assert_allclose(np.exp(turned).sum(-1), 1)
     np.testing.assert_allclose(np.diff(turned), np.diff(log_probs - 2.0 * COSTS), atol=1e-12)
 
@@ -233,7 +233,7 @@ def test_a_budget_is_met_on_the_clips_of_the_curve():
         assert COSTS[actions].mean() == pytest.approx(budget, abs=0.02)
 
 
-def test_the_dearest_precision_within_a_budget():
+def test_the_most_expensive_precision_within_a_budget():
     spent = np.array([100.0, 40.0, 55.0])
     for budget, place in [(100, 0), (99, 2), (54, 1), (40, 1), (100.05, 0)]:
         assert action_for(spent, Budget(budget, "ms")) == place

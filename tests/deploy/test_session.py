@@ -426,7 +426,7 @@ def test_decoders_must_be_some(session, videos):
         session.run_many(videos, decoders=0)
 
 
-# --- the dial -------------------------------------------------------------------------------------------------------
+# --- budgets ---------------------------------------------------------------------------------------------------
 
 
 def test_a_budget_of_a_call_wins_over_that_of_the_session(session, engine):

@@ -1,4 +1,4 @@
-"""The budget dial on the training side: what each setting costs, and how accurate it is, on a validation list.
+"""The budget curve on the training side: what each setting costs, and how accurate it is, on a validation list.
 
 The arithmetic is the runtime's (``deploy/budget.py``); here the trained model supplies its decisions and scores.
 Axes: V videos, T frames, A actions, P processed actions, D features, K classes.
@@ -15,7 +15,7 @@ import torch
 from mmengine.model import is_model_wrapper
 from torch import Tensor
 
-from mmvideoiq.deploy import budget as dial
+from mmvideoiq.deploy import budget as budgets
 
 BATCH = 64  # clips of which a holding policy is asked at a time
 
@@ -27,8 +27,8 @@ def measure_curve(model: Any, batches: Iterable[Any]) -> list[dict[str, Any]]:
     Kept are T x P x K scores a video, and D features a frame where skips of several frames hold the policy's state.
 
     Args:
-        model: trained, in eval mode; its dial is not touched.
-        batches: a data loader's, of the host.
+        model: trained, in eval mode; its cost multiplier is not touched.
+        batches: a data loader's, of MMAction2.
 
     Returns: the rows of :func:`mmvideoiq.deploy.budget.calibrate`. Their accuracy is None where a video has several
     labels, or none.
@@ -38,7 +38,7 @@ def measure_curve(model: Any, batches: Iterable[Any]) -> list[dict[str, Any]]:
     """
     model = model.module if is_model_wrapper(model) else model
     if not hasattr(model, "policy"):
-        raise ValueError(f"{type(model).__name__} has no policy, and so no budget dial")
+        raise ValueError(f"{type(model).__name__} has no policy, and so no budget")
     classifier, head = model.cls_head.fc_cls, model.policy.head
     seen, scores, labels = [], [], []
     for batch in batches:
@@ -50,12 +50,12 @@ def measure_curve(model: Any, batches: Iterable[Any]) -> list[dict[str, Any]]:
         seen.append(small.cpu() if head.holds else head(small, None, 1.0).log_probs.cpu())
         labels += [_label(sample) for sample in data["data_samples"]]
     if not labels:
-        raise ValueError("the validation list is empty: the budget dial cannot be calibrated")
+        raise ValueError("the validation list is empty: the budget curve cannot be measured")
     costs, skips = np.array(model.actions.costs), np.array(model.actions.skip_mask)
     accuracy = None
     if None not in labels:
         accuracy = partial(
-            dial.clip_accuracy,
+            budgets.clip_accuracy,
             scores=np.concatenate(scores),
             bias=classifier.bias.detach().cpu().numpy(),
             labels=np.array(labels),
@@ -65,8 +65,8 @@ def measure_curve(model: Any, batches: Iterable[Any]) -> list[dict[str, Any]]:
     if head.holds:
         decide = partial(_decide_holding, model, given)
     else:
-        decide = partial(dial.decide, given.numpy(), costs, skips, all_skip=model.all_skip)
-    return dial.calibrate(decide, costs, accuracy=accuracy)
+        decide = partial(budgets.decide, given.numpy(), costs, skips, all_skip=model.all_skip)
+    return budgets.calibrate(decide, costs, accuracy=accuracy)
 
 
 def _decide_holding(model: Any, features: Tensor, multiplier: float) -> np.ndarray:
@@ -86,14 +86,14 @@ def _label(sample: Any) -> int | None:
 
 
 def set_budget(model: Any, budget: str, batches: Iterable[Any]) -> float:
-    """Turn the model's dial to a mean cost, measured on ``batches``; returns the multiplier.
+    """Set the model's cost multiplier for a mean cost, measured on ``batches``; returns the multiplier.
 
     Raises:
-        ValueError: no policy, an empty list, a budget that is no mean cost or is out of reach.
+        ValueError: no policy, an empty list, a budget that is not a mean cost or is out of reach.
     """
-    wanted = dial.parse_budget(budget)
+    wanted = budgets.parse_budget(budget)
     if wanted.unit != "cost":
         raise ValueError(f"budget {budget}: milliseconds are the runtime's; give a mean cost, e.g. 0.4")
-    multiplier = dial.multiplier_for(measure_curve(model, batches), wanted)
+    multiplier = budgets.multiplier_for(measure_curve(model, batches), wanted)
     (model.module if is_model_wrapper(model) else model).policy.cost_multiplier = multiplier
     return multiplier

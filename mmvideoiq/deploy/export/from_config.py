@@ -66,7 +66,7 @@ def export_from_config(
 
 
 def load(model: nn.Module, checkpoint: str) -> None:
-    """Fill ``model``, a teacher aside, from a checkpoint of the host's runner.
+    """Fill ``model``, a teacher aside, from a checkpoint of MMAction2's runner.
 
     Raises:
         ExportError: it does not fit; names what is missing, unexpected or of another shape.

@@ -208,7 +208,7 @@ RELU = (F.relu, torch.relu)
 
 
 class _Tracer(fx.Tracer):
-    """Stops at the modules that have a node; a temporal shift becomes a call of the host's own function."""
+    """Stops at the modules that have a node; a temporal shift becomes a call of MMAction2's own function."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return type(m) in HANDLERS

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import mmaction
+import numpy as np
 import pytest
 import torch
 from mmaction.registry import MODELS
@@ -21,6 +22,7 @@ from mmaction.structures import ActionDataSample
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from mmvideoiq.data.synthetic import make_synthetic
 from tests.conftest import ROOT
 from tests.test_docs import PAGES, blocks, command_lines, name_of, plain
 
@@ -155,3 +157,39 @@ def test_a_snippet_trains_with_the_hosts_tools(number, tsn_config, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert list((tmp_path / "work").glob("best_acc_top1_epoch_1.pth"))
+
+
+def python_blocks(page: str) -> list[str]:
+    return blocks((ROOT / page).read_text(encoding="utf-8"), "python")
+
+
+@pytest.fixture
+def videos(tmp_path, monkeypatch) -> None:
+    """The files that the pages of the runtime name, in the current folder."""
+    make_synthetic(tmp_path / "data", train=1, val=1, test=3, seed=0)
+    clips = sorted((tmp_path / "data/videos/test").iterdir())
+    for clip, name in zip(clips, ("video.mp4", "a.mp4", "b.mp4"), strict=True):
+        (tmp_path / name).write_bytes(clip.read_bytes())
+    for work_dir in ("demo", "mine"):
+        (tmp_path / "work_dirs" / work_dir).mkdir(parents=True)
+        (tmp_path / "work_dirs" / work_dir / "bundle").symlink_to(ROOT / "zoo/demo/demo_videoiq_bundle")
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_runtime_pages_run(videos, capsys):
+    pytest.importorskip("openvino")
+    first, second = python_blocks("docs/deployment.md")
+    known = {"np": np, "camera": np.zeros((3, 40, 40, 3), np.uint8)}
+    given = first.replace("frames = ...", "frames = np.zeros((6, *session.frame_shape), np.uint8)")
+    assert given != first
+    for text in (given, second, python_blocks("docs/precisions.md")[4]):
+        exec(compile(text, "snippet", "exec"), known)
+    assert known["result"].frames == 6 and known["action"] in range(4)
+    assert capsys.readouterr().out.count("degrees") >= 3
+
+
+def test_the_zoo_page_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("MMVIDEOIQ_HOME", str(tmp_path))
+    known = {"NAME": "demo_float"}
+    exec(compile(python_blocks("docs/zoo.md")[0], "snippet", "exec"), known)
+    assert not known["model"].training and Path(known["path"]).suffix == ".pth"

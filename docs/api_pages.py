@@ -58,7 +58,7 @@ def page(name: str) -> str:
 
 
 def registered(registry: str) -> str:
-    """The Markdown of all our parts in one of the host's registries: constructor and docstring of each."""
+    """The Markdown of all our parts in one of MMAction2's registries: constructor and docstring of each."""
     blocks = [
         f"::: {module_name(path)}.{name}\n    options:\n      show_root_heading: true\n      heading_level: 3\n"
         "      show_root_full_path: false\n      members: false"

@@ -100,7 +100,7 @@ def tiny_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tsn_config(tiny_videos: Path) -> Path:
-    """A config of the host's TSN (ResNet-18) on ``tiny_videos``: one epoch, nothing of this project in it."""
+    """A config of MMAction2's TSN (ResNet-18) on ``tiny_videos``: one epoch, nothing of this project in it."""
     text = f"""
 default_scope = "mmaction"
 default_hooks = dict(

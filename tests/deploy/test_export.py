@@ -51,7 +51,7 @@ def _mmaction_scope():
 
 @MODELS.register_module()
 class Oddments(nn.Module):
-    """What the host's backbones do not do, and a graph can: a norm before a convolution, biases, other pools."""
+    """What MMAction2's backbones do not do, and a graph can: a norm before a convolution, biases, other pools."""
 
     def __init__(self, width: int = 8) -> None:
         super().__init__()

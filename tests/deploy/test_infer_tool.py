@@ -305,7 +305,7 @@ def test_errors_keep_their_traceback_if_asked(infer, bundle, videos, monkeypatch
 
 
 def test_the_runtime_alone_is_enough(bundle, videos, tmp_path):
-    """Run as a command from elsewhere, with PyTorch and the host out of reach, into a pipe."""
+    """Run as a command from elsewhere, with PyTorch and MMAction2 out of reach, into a pipe."""
     tool = ROOT / "tools" / "infer.py"
     code = f"{BLOCKER}\nimport runpy\nsys.argv[0] = {str(tool)!r}\nrunpy.run_path(sys.argv[0], run_name='__main__')"
     done = subprocess.run(

@@ -60,7 +60,8 @@ def read_rows(args: argparse.Namespace) -> Comparison:
 
 def main(argv: list[str] | None = None) -> int:
     write_any_text()
-    args, console = parse_args(argv), Console()
+    args = parse_args(argv)
+    console = Console(width=None if sys.stdout.isatty() else 120)  # a log has room for all columns
     try:
         comparison = read_rows(args)
         work_dir = args.work_dir or Path("work_dirs") / "compare" / comparison.name

@@ -193,3 +193,19 @@ def test_the_zoo_page_runs(tmp_path, monkeypatch):
     known = {"NAME": "demo_float"}
     exec(compile(python_blocks("docs/zoo.md")[0], "snippet", "exec"), known)
     assert not known["model"].training and Path(known["path"]).suffix == ".pth"
+
+
+def test_a_config_over_the_bases_builds(tmp_path, monkeypatch):
+    """The leaf that docs/configuration.md shows, in a folder beside the bases."""
+    importlib.import_module("mmvideoiq.plugin")
+    (tmp_path / "_base_").symlink_to(ROOT / "configs/_base_")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/classes.txt").write_text("a\nb\nc\n")
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path / "data"))
+    (text,) = (block for block in python_blocks("docs/configuration.md") if "_base_" in block)
+    (tmp_path / "mine/config.py").write_text(text)
+    config = Config.fromfile(tmp_path / "mine/config.py")
+    init_default_scope("mmaction")
+    model = MODELS.build(config.model)
+    assert model.cls_head.num_classes == config.num_classes

@@ -23,6 +23,7 @@ from mmvideoiq.video.reader import VideoError
 SAMPLING = ("exact", "nearby", "keyframe")
 #: Containers in which a key frame is found again by its timestamp, as FFmpeg names them.
 SEEKABLE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "flv", "asf", "mpegts")
+MIN_LEAP = 8  # frames that a seek has to spare
 MAX_LOST = 0.5  # share of the wanted frames that may be damaged
 
 
@@ -172,7 +173,6 @@ class AvReader:
         found: dict[int, tuple[np.ndarray, bool]],
     ) -> list[int]:
         """Decode until all of ``left`` are found, seeking where that leaves out key frames."""
-        keys = self.listing.keys
         while True:
             before: Any = None
             jumped = False
@@ -187,8 +187,7 @@ class AvReader:
                 if not left:
                     return []
                 before = frame
-                following = bisect_right(keys, left[0]) - 1  # the key frame that the next target starts from
-                if container.format.name in SEEKABLE and following > bisect_right(keys, frame.pts):
+                if self._pays_to_seek(container, frame.pts, left[0]):
                     start = self._seek(container, stream, left[0])
                     jumped = True
                     break
@@ -202,6 +201,14 @@ class AvReader:
                     else:
                         raise VideoError(self.path, "is damaged: no frame can be decoded")
                 return []
+
+    def _pays_to_seek(self, container: Any, now: int, target: int) -> bool:
+        """Whether the key frame that ``target`` starts from is far enough ahead of the frame at ``now``."""
+        keys, times = self.listing.keys, self.listing.times
+        key = keys[max(0, bisect_right(keys, target) - 1)]
+        if times is None or key <= now or container.format.name not in SEEKABLE:
+            return False
+        return bisect_left(times, key) - bisect_right(times, now) >= MIN_LEAP
 
     def _seek(self, container: Any, stream: Any, target: int) -> int:
         """Go to the key frame from which ``target`` can be decoded; its timestamp."""

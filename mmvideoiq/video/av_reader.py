@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from bisect import bisect_left, bisect_right
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -157,50 +158,28 @@ class AvReader:
     def _find(self, targets: Sequence[int], skip: str) -> dict[int, tuple[np.ndarray, bool]]:
         """Timestamp -> its frame, or the nearest one that was decoded, and whether it is another one."""
         found: dict[int, tuple[np.ndarray, bool]] = {}
-        left = list(targets)
-        while left:
-            with self._opened(skip) as (container, stream):
-                start = self._seek(container, stream, left[0])
-                left = self._collect(container, stream, left, start, found)
-        return found
-
-    def _collect(
-        self,
-        container: Any,
-        stream: Any,
-        left: list[int],
-        start: int,
-        found: dict[int, tuple[np.ndarray, bool]],
-    ) -> list[int]:
-        """Decode until all of ``left`` are found, seeking where that leaves out key frames."""
-        while True:
-            before: Any = None
-            jumped = False
-            for frame in self._frames(container, stream):
-                if frame.pts is None or frame.pts < start:
-                    continue
-                while left and frame.pts >= left[0]:
-                    nearer = before is not None and left[0] - before.pts < frame.pts - left[0]
-                    chosen = before if nearer else frame
-                    found[left[0]] = (upright(chosen), chosen.pts != left[0])
-                    left = left[1:]
-                if not left:
-                    return []
-                before = frame
-                if self._pays_to_seek(container, frame.pts, left[0]):
-                    start = self._seek(container, stream, left[0])
-                    jumped = True
-                    break
-            if not jumped:  # the end of what can be decoded
-                last = before
-                for target in left:
-                    if last is not None:
-                        found[target] = (upright(last), True)
-                    elif found:
-                        found[target] = (next(reversed(found.values()))[0], True)
-                    else:
+        left = deque(targets)
+        with self._opened(skip) as (container, stream):
+            while left:
+                start, before = self._seek(container, stream, left[0]), None
+                for frame in self._frames(container, stream):
+                    if frame.pts is None or frame.pts < start:
+                        continue
+                    while left and frame.pts >= left[0]:
+                        target = left.popleft()
+                        nearer = before is not None and target - before.pts < frame.pts - target
+                        chosen = before if nearer else frame
+                        found[target] = (upright(chosen), chosen.pts != target)
+                    before = frame
+                    if not left or self._pays_to_seek(container, frame.pts, left[0]):
+                        break
+                else:  # the end of what can be decoded
+                    if before is None and not found:
                         raise VideoError(self.path, "is damaged: no frame can be decoded")
-                return []
+                    last = next(reversed(found.values()))[0] if before is None else upright(before)
+                    found |= dict.fromkeys(left, (last, True))
+                    left.clear()
+        return found
 
     def _pays_to_seek(self, container: Any, now: int, target: int) -> bool:
         """Whether the key frame that ``target`` starts from is far enough ahead of the frame at ``now``."""

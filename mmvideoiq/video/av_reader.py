@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from mmvideoiq.video.reader import VideoError
+from mmvideoiq.video.errors import VideoError
 
 SAMPLING = ("exact", "nearby", "keyframe")
 #: Containers in which a key frame is found again by its timestamp, as FFmpeg names them.
@@ -278,7 +278,7 @@ class _Opened:
             self._container = av.open(self.path, options={"fflags": "+genpts"})
         except (FFmpegError, ValueError, UnicodeError) as error:
             raise VideoError(self.path, f"is not a video, or cut off ({reason(error)})") from None
-        stream = self._video(self._container)
+        stream = video_of(self._container, self.path)
         stream.codec_context.thread_count = self.threads
         stream.codec_context.thread_type = "AUTO" if self.threads > 1 else "NONE"
         stream.codec_context.skip_frame = self.skip
@@ -287,17 +287,18 @@ class _Opened:
     def __exit__(self, *_: object) -> None:
         self._container.close()
 
-    def _video(self, container: Any) -> Any:
-        """The stream to show: no cover picture, and one that can be decoded."""
-        pictures = [stream for stream in container.streams.video if "attached_pic" not in names_of(stream)]
-        if not pictures:
-            container.close()
-            raise VideoError(self.path, "holds no video, sound perhaps")
-        best = max(pictures, key=lambda stream: ("default" in names_of(stream), -stream.index))
-        if best.codec_context is None:
-            container.close()
-            raise VideoError(self.path, "holds video of a codec that this FFmpeg does not know")
-        return best
+
+def video_of(container: Any, source: str) -> Any:
+    """The stream to show: no cover picture, and one that can be decoded. Closes the container where there is none."""
+    pictures = [stream for stream in container.streams.video if "attached_pic" not in names_of(stream)]
+    if not pictures:
+        container.close()
+        raise VideoError(source, "holds no video, sound perhaps")
+    best = max(pictures, key=lambda stream: ("default" in names_of(stream), -stream.index))
+    if best.codec_context is None:
+        container.close()
+        raise VideoError(source, "holds video of a codec that this FFmpeg does not know")
+    return best
 
 
 def names_of(stream: Any) -> set[str]:

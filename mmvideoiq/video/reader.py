@@ -18,18 +18,11 @@ from typing import Any
 
 import numpy as np
 
+from mmvideoiq.video.errors import VideoError
 from mmvideoiq.video.preprocessing import Preprocessing
 
 CUT = "is damaged or cut off"
 NARROW = "is too narrow: decord misreads some videos of 72 pixels and less"
-
-
-class VideoError(ValueError):
-    """A video or camera cannot be read; one line with its name and the reason."""
-
-    def __init__(self, source: str | os.PathLike[str] | int, reason: str) -> None:
-        self.source, self.reason = source, reason
-        super().__init__(f"{f'camera {source}' if isinstance(source, int) else os.fspath(source)}: {reason}")
 
 
 def sample_indices(total: int, frames: int) -> np.ndarray:

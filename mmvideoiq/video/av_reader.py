@@ -11,7 +11,7 @@ import os
 import time
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -22,10 +22,19 @@ import numpy as np
 from mmvideoiq.video.errors import VideoError
 
 SAMPLING = ("exact", "nearby", "keyframe")
-#: Containers in which a key frame is found again by its timestamp, as FFmpeg names them.
-SEEKABLE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "flv", "asf", "mpegts")
+#: Containers in which a key frame is found again, as FFmpeg names them, and by which of its timestamps.
+SEEKABLE = {
+    "mov,mp4,m4a,3gp,3g2,mj2": "pts",
+    "matroska,webm": "pts",
+    "avi": "dts",
+    "flv": "dts",
+    "asf": "dts",
+    "mpegts": "dts",
+}
 MIN_LEAP = 8  # frames that a seek has to spare
 MAX_LOST = 0.5  # share of the wanted frames that may be damaged
+
+Found = tuple[np.ndarray, bool]  # a frame, and whether it stands in for one that cannot be decoded
 
 
 @dataclass(frozen=True)
@@ -35,7 +44,7 @@ class Listing:
     Attributes:
         times: timestamp of each frame, rising, in units of ``time_base`` seconds; None where the file has none, so
             that frames are known by their number alone.
-        keys: timestamps of the key frames, rising, and ``seek``, what to seek to for each.
+        keys: timestamps of the key frames, rising, and ``seek``, what to seek to for each, where the container can.
         count: of frames.
     """
 
@@ -65,11 +74,14 @@ class AvReader:
     def __init__(
         self, path: str | os.PathLike[str], *, threads: int = 1, time_limit_s: float | None = None
     ) -> None:
+        from av.video.reformatter import VideoReformatter
+
         if threads < 1:
             raise ValueError(f"threads={threads} must be at least 1")
         self.path, self.threads, self.time_limit_s = os.fspath(path), threads, time_limit_s
         self.lost = 0
         self._check_file()
+        self._to_rgb = VideoReformatter()  # keeps what it computes for one size of frames
         self._deadline = self._start()
         with self._opened() as (container, stream):
             self.rate = float(stream.average_rate or stream.guessed_rate or 0)
@@ -104,12 +116,12 @@ class AvReader:
         if times is None:
             found = self._count(wanted)
         else:
-            targets, skip = [times[place] for place in wanted], "NONREF" if sampling != "exact" else "DEFAULT"
+            targets = [times[place] for place in wanted]
             near = self._near_keys(targets, tolerance_s) if sampling == "keyframe" else {}
-            others = sorted({target for target in targets if target not in near})
-            frames = self._find(sorted(set(near.values())), "NONKEY") if near else {}
+            frames = self._find_keys(sorted(set(near.values()))) if near else {}
+            others = [target for target in targets if target not in near]
             if others:
-                frames |= self._find(others, skip)
+                frames |= self._find(others, exact=sampling == "exact")
             found = {
                 place: frames[near.get(target, target)] for place, target in zip(wanted, targets, strict=True)
             }
@@ -138,9 +150,11 @@ class AvReader:
             times = sorted(pts for pts, _, _, shown in packets if shown)
             if times and len(set(times)) == len(times):
                 keys = sorted((pts, dts) for pts, dts, key, _ in packets if key)
-                return Listing(times, [pts for pts, _ in keys], [dts for _, dts in keys], len(times))
+                by_pts = SEEKABLE.get(container.format.name) == "pts"
+                seek = [pts if by_pts else dts for pts, dts in keys]
+                return Listing(times, [pts for pts, _ in keys], seek, len(times))
         with self._opened() as (again, video):
-            return Listing(None, [], [], sum(1 for _ in self._frames(again, video)))
+            return Listing(None, [], [], sum(1 for _ in self._frames(video, self._packets(again, video))))
 
     def _near_keys(self, targets: Sequence[int], tolerance_s: float) -> dict[int, int]:
         """Timestamp -> the nearest key frame's, for those that have one within the tolerance."""
@@ -155,73 +169,124 @@ class AvReader:
 
     # --- decoding ---------------------------------------------------------------------------------------------------
 
-    def _find(self, targets: Sequence[int], skip: str) -> dict[int, tuple[np.ndarray, bool]]:
-        """Timestamp -> its frame, or the nearest one that was decoded, and whether it is another one."""
-        found: dict[int, tuple[np.ndarray, bool]] = {}
-        left = deque(targets)
-        with self._opened(skip) as (container, stream):
-            while left:
-                start, before = self._seek(container, stream, left[0]), None
-                for frame in self._frames(container, stream):
-                    if frame.pts is None or frame.pts < start:
+    def _find(self, targets: Sequence[int], *, exact: bool) -> dict[int, Found]:
+        """Timestamp -> its frame, or the nearest one that was decoded, and whether it is another one.
+
+        Frames that no other refers to are decoded only if they are wanted themselves, and not at all unless ``exact``.
+        """
+        nearest: dict[int, Any] = {}
+        with self._opened("DEFAULT" if exact else "NONREF") as (container, stream):
+            for start, section in self._sections(container, targets):
+                self._seek(container, stream, start)
+                packets, wanted = self._packets(container, stream), set(section) if exact else None
+                left, before = deque(section), None
+                for frame in self._frames(
+                    stream, self._until(packets, wanted) if wanted else packets, wanted
+                ):
+                    if frame.pts is None or frame.pts < self.listing.keys[start]:
                         continue
                     while left and frame.pts >= left[0]:
                         target = left.popleft()
                         nearer = before is not None and target - before.pts < frame.pts - target
-                        chosen = before if nearer else frame
-                        found[target] = (upright(chosen), chosen.pts != target)
+                        nearest[target] = before if nearer else frame
                     before = frame
-                    if not left or self._pays_to_seek(container, frame.pts, left[0]):
+                    if not left:
                         break
-                else:  # the end of what can be decoded
-                    if before is None and not found:
-                        raise VideoError(self.path, "is damaged: no frame can be decoded")
-                    last = next(reversed(found.values()))[0] if before is None else upright(before)
-                    found |= dict.fromkeys(left, (last, True))
-                    left.clear()
+                if before is not None:
+                    nearest |= dict.fromkeys(left, before)
+            return self._images(nearest, targets)
+
+    def _find_keys(self, keys: Sequence[int]) -> dict[int, Found]:
+        """Timestamp of a key frame -> the frame; no packet but the key frames' is decoded."""
+        with self._opened() as (container, stream):
+            packets = []
+            for start, section in self._sections(container, keys):
+                self._seek(container, stream, start)
+                until = self._until(self._packets(container, stream), set(section))
+                packets += [packet for packet in until if packet.is_keyframe and packet.pts in section]
+            frames = [frame for frame in self._frames(stream, packets) if frame.pts is not None]
+            return self._images(
+                {key: min(frames, key=lambda frame: abs(frame.pts - key)) for key in keys if frames}, keys
+            )
+
+    def _images(self, nearest: dict[int, Any], targets: Sequence[int]) -> dict[int, Found]:
+        """The frames as images; what has none takes its neighbour's."""
+        if not nearest:
+            raise VideoError(self.path, "is damaged: no frame can be decoded")
+        known = sorted(nearest)
+        found = {}
+        for target in targets:
+            frame = nearest.get(target) or nearest[min(known, key=lambda other: abs(other - target))]
+            found[target] = (self._upright(frame), frame.pts != target)
         return found
 
-    def _pays_to_seek(self, container: Any, now: int, target: int) -> bool:
-        """Whether the key frame that ``target`` starts from is far enough ahead of the frame at ``now``."""
+    def _sections(self, container: Any, targets: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
+        """The targets in parts that are decoded without a break, each with the place of the key frame it starts from.
+
+        A new part starts where that spares :data:`MIN_LEAP` frames.
+        """
         keys, times = self.listing.keys, self.listing.times
-        key = keys[max(0, bisect_right(keys, target) - 1)]
-        if times is None or key <= now or container.format.name not in SEEKABLE:
-            return False
-        return bisect_left(times, key) - bisect_right(times, now) >= MIN_LEAP
-
-    def _seek(self, container: Any, stream: Any, target: int) -> int:
-        """Go to the key frame from which ``target`` can be decoded; its timestamp."""
-        place = max(0, bisect_right(self.listing.keys, target) - 1)
+        assert times is not None
         if container.format.name not in SEEKABLE:
-            return self.listing.keys[0]
-        container.seek(self.listing.seek[place], stream=stream, backward=True, any_frame=False)
-        return self.listing.keys[place]
+            yield 0, list(targets)
+            return
+        start, section = max(0, bisect_right(keys, targets[0]) - 1), [targets[0]]
+        for target in targets[1:]:
+            place = max(0, bisect_right(keys, target) - 1)
+            if bisect_left(times, keys[place]) - bisect_right(times, section[-1]) >= MIN_LEAP:
+                yield start, section
+                start, section = place, []
+            section.append(target)
+        yield start, section
 
-    def _count(self, wanted: Sequence[int]) -> dict[int, tuple[np.ndarray, bool]]:
+    def _seek(self, container: Any, stream: Any, place: int) -> None:
+        """Go to the key frame of that place in the list, where the container can."""
+        if container.format.name in SEEKABLE:
+            container.seek(self.listing.seek[place], stream=stream, backward=True, any_frame=False)
+
+    @staticmethod
+    def _until(packets: Iterator[Any], wanted: set[int]) -> Iterator[Any]:
+        """The packets up to the last of the wanted timestamps: what a frame refers to comes before it."""
+        left, last = set(wanted), max(wanted)
+        for packet in packets:
+            yield packet
+            left.discard(packet.pts)
+            if not left or (packet.pts if packet.dts is None else packet.dts) > last:
+                return
+
+    def _count(self, wanted: Sequence[int]) -> dict[int, Found]:
         """Place -> its frame, counted from the beginning."""
-        found: dict[int, tuple[np.ndarray, bool]] = {}
+        found: dict[int, Found] = {}
         needed = set(wanted)
         with self._opened() as (container, stream):
             last = None
-            for number, frame in enumerate(self._frames(container, stream)):
+            for number, frame in enumerate(self._frames(stream, self._packets(container, stream))):
                 last = frame
                 if number in needed:
-                    found[number] = (upright(frame), False)
+                    found[number] = (self._upright(frame), False)
                 if number >= wanted[-1]:
                     break
+            if last is None:
+                raise VideoError(self.path, "is damaged: no frame can be decoded")
             for place in needed - set(found):
-                if last is None:
-                    raise VideoError(self.path, "is damaged: no frame can be decoded")
-                found[place] = (upright(last), True)
+                found[place] = (self._upright(last), True)
         return found
 
-    def _frames(self, container: Any, stream: Any) -> Iterator[Any]:
-        """Decoded frames in presentation order; what cannot be decoded is left out."""
+    def _frames(self, stream: Any, packets: Iterable[Any], wanted: set[int] | None = None) -> Iterator[Any]:
+        """Decoded frames in presentation order; what cannot be decoded is left out.
+
+        Args:
+            wanted: of frames that no other refers to, only those of these timestamps; None leaves it to the decoder.
+        """
         from av.error import EOFError, FFmpegError
 
-        for packet in chain(self._packets(container, stream), [None]):  # None: what the decoder still holds
+        codec = stream.codec_context
+        codec.open(strict=False)
+        for packet in chain(packets, [None]):  # None: what the decoder still holds
+            if wanted is not None and packet is not None:
+                codec.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
             try:
-                frames = stream.codec_context.decode(packet)
+                frames = codec.decode(packet)
             except EOFError:
                 return
             except FFmpegError:
@@ -240,6 +305,12 @@ class AvReader:
                 return
             if packet.size:
                 yield packet
+
+    def _upright(self, frame: Any) -> np.ndarray:
+        """RGB, turned as the container asks players to: uint8 (H, W, 3)."""
+        image = self._to_rgb.reformat(frame, format="rgb24").to_ndarray()
+        turns = round((frame.rotation or 0) / 90) % 4
+        return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 
     # --- opening ----------------------------------------------------------------------------------------------------
 
@@ -309,10 +380,3 @@ def names_of(stream: Any) -> set[str]:
 def reason(error: BaseException) -> str:
     """FFmpeg's own words, without the path."""
     return str(getattr(error, "strerror", None) or error).splitlines()[0]
-
-
-def upright(frame: Any) -> np.ndarray:
-    """RGB, turned as the container asks players to: uint8 (H, W, 3)."""
-    image = frame.to_ndarray(format="rgb24")
-    turns = round((frame.rotation or 0) / 90) % 4
-    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image

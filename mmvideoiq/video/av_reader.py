@@ -14,12 +14,11 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mmvideoiq.video.errors import VideoError
+from mmvideoiq.video.errors import VideoError, check_file
 
 SAMPLING = ("exact", "nearby", "keyframe")
 #: Containers in which a key frame is found again, as FFmpeg names them, and by which of its timestamps.
@@ -80,7 +79,7 @@ class AvReader:
             raise ValueError(f"threads={threads} must be at least 1")
         self.path, self.threads, self.time_limit_s = os.fspath(path), threads, time_limit_s
         self.lost = 0
-        self._check_file()
+        check_file(self.path)
         self._to_rgb = VideoReformatter()  # keeps what it computes for one size of frames
         self._deadline = self._start()
         with self._opened() as (container, stream):
@@ -307,21 +306,9 @@ class AvReader:
                 yield packet
 
     def _upright(self, frame: Any) -> np.ndarray:
-        """RGB, turned as the container asks players to: uint8 (H, W, 3)."""
-        image = self._to_rgb.reformat(frame, format="rgb24").to_ndarray()
-        turns = round((frame.rotation or 0) / 90) % 4
-        return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+        return upright(frame, self._to_rgb)
 
     # --- opening ----------------------------------------------------------------------------------------------------
-
-    def _check_file(self) -> None:
-        file = Path(self.path)
-        if not file.exists():
-            raise VideoError(self.path, "there is no such file")
-        if not file.is_file():
-            raise VideoError(self.path, "is a folder" if file.is_dir() else "is not a regular file")
-        if file.stat().st_size == 0:
-            raise VideoError(self.path, "is empty")
 
     def _opened(self, skip: str = "DEFAULT") -> _Opened:
         return _Opened(self.path, self.threads, skip)
@@ -380,3 +367,10 @@ def names_of(stream: Any) -> set[str]:
 def reason(error: BaseException) -> str:
     """FFmpeg's own words, without the path."""
     return str(getattr(error, "strerror", None) or error).splitlines()[0]
+
+
+def upright(frame: Any, to_rgb: Any) -> np.ndarray:
+    """RGB, turned as the container asks players to: uint8 (H, W, 3); ``to_rgb`` is a ``VideoReformatter``."""
+    image = to_rgb.reformat(frame, format="rgb24").to_ndarray()
+    turns = round((frame.rotation or 0) / 90) % 4
+    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
 
 class VideoError(ValueError):
@@ -19,3 +20,14 @@ def shown(source: str | os.PathLike[str] | int) -> str:
     if isinstance(source, int):
         return f"camera {source}"
     return re.sub(r"^(\w+://[^/@:]*):[^/@]*@", r"\1:***@", os.fspath(source))
+
+
+def check_file(path: str | os.PathLike[str]) -> None:
+    """VideoError where there is no file, or nothing in it."""
+    file = Path(path)
+    if not file.exists():
+        raise VideoError(path, "there is no such file")
+    if not file.is_file():
+        raise VideoError(path, "is a folder" if file.is_dir() else "is not a regular file")
+    if file.stat().st_size == 0:
+        raise VideoError(path, "is empty")

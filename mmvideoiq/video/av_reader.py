@@ -12,6 +12,7 @@ import time
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -82,10 +83,19 @@ class AvReader:
         check_file(self.path)
         self._to_rgb = VideoReformatter()  # keeps what it computes for one size of frames
         self._deadline = self._start()
-        with self._opened() as (container, stream):
-            self.rate = float(stream.average_rate or stream.guessed_rate or 0)
-            self.time_base = float(stream.time_base or 0)
+        self._left_open: tuple[Any, Any] | None = None
+        container, stream = open_video(self.path, self.threads)
+        self.rate = float(stream.average_rate or stream.guessed_rate or 0)
+        self.time_base = float(stream.time_base or 0)
+        try:
             self.listing = self._list(container, stream)
+        except BaseException:
+            container.close()
+            raise
+        if self.listing.times is not None and container.format.name in SEEKABLE:
+            self._left_open = container, stream
+        else:
+            container.close()
         if self.listing.count == 0:
             raise VideoError(self.path, "holds no frames that can be decoded")
 
@@ -310,8 +320,14 @@ class AvReader:
 
     # --- opening ----------------------------------------------------------------------------------------------------
 
-    def _opened(self, skip: str = "DEFAULT") -> _Opened:
-        return _Opened(self.path, self.threads, skip)
+    @contextmanager
+    def _opened(self, skip: str = "DEFAULT") -> Iterator[tuple[Any, Any]]:
+        """The container and its video stream: those left open by the listing, or open them again."""
+        container, stream = self._left_open or open_video(self.path, self.threads)
+        self._left_open = None
+        stream.codec_context.skip_frame = skip
+        with container:
+            yield container, stream
 
     def _start(self) -> float:
         return float("inf") if self.time_limit_s is None else time.monotonic() + self.time_limit_s
@@ -321,29 +337,20 @@ class AvReader:
             raise VideoError(self.path, f"took more than {self.time_limit_s:g} seconds to read")
 
 
-class _Opened:
-    """A container and its video stream, open within a ``with`` block."""
+def open_video(path: str, threads: int) -> tuple[Any, Any]:
+    """The container of a file and its stream to show (:func:`video_of`), which no packet was decoded of."""
+    import av
+    from av.error import FFmpegError
 
-    def __init__(self, path: str, threads: int, skip: str) -> None:
-        self.path, self.threads, self.skip = path, threads, skip
-
-    def __enter__(self) -> tuple[Any, Any]:
-        import av
-        from av.error import FFmpegError
-
-        av.logging.set_level(av.logging.PANIC)
-        try:
-            self._container = av.open(self.path, options={"fflags": "+genpts"})
-        except (FFmpegError, ValueError, UnicodeError) as error:
-            raise VideoError(self.path, f"is not a video, or cut off ({reason(error)})") from None
-        stream = video_of(self._container, self.path)
-        stream.codec_context.thread_count = self.threads
-        stream.codec_context.thread_type = "AUTO" if self.threads > 1 else "NONE"
-        stream.codec_context.skip_frame = self.skip
-        return self._container, stream
-
-    def __exit__(self, *_: object) -> None:
-        self._container.close()
+    av.logging.set_level(av.logging.PANIC)
+    try:
+        container = av.open(path, options={"fflags": "+genpts"})
+    except (FFmpegError, ValueError, UnicodeError) as error:
+        raise VideoError(path, f"is not a video, or cut off ({reason(error)})") from None
+    stream = video_of(container, path)
+    stream.codec_context.thread_count = threads
+    stream.codec_context.thread_type = "AUTO" if threads > 1 else "NONE"
+    return container, stream
 
 
 def video_of(container: Any, source: str) -> Any:

@@ -66,7 +66,7 @@ RULES = {
     "deploy/engines/onnx_model": rule("deploy", NUMBERS, "onnx"),
     "deploy/export": rule("*", ANY),
     "visualization": rule(
-        "actions data evaluation fileio visualization", NUMBERS | VIDEO | {"matplotlib", "rich"}
+        "actions data evaluation fileio video visualization", NUMBERS | {"matplotlib", "rich"}
     ),
     "benchmark": rule("*", ANY),
     "zoo": rule("zoo compat fileio jobs", frozenset({"rich", "yaml", "filelock"}), "torch mmaction mmengine"),

@@ -9,11 +9,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, TextIO
 
-from mmvideoiq.data.probe import identity, probe_all, with_bar
+from mmvideoiq.data.probe import FRAMES, identity, probe_all, state_of, with_bar
 from mmvideoiq.fileio import write_text
 from mmvideoiq.jobs.environment import usable_cpus
 
-KINDS = ("missing", "unreadable", "too_short", "duplicates")
+KINDS = ("missing", "unreadable", "too_short", "damaged", "duplicates")
 
 
 def check_list(
@@ -36,20 +36,19 @@ def check_list(
     Args:
         data_root: folder that the paths start from (a config's ``data_root`` and ``data_prefix``).
         min_frames: fewer are too short; frames that a config samples from a video.
-        decode: decode the first and the last frame as well; finds damage inside a file, takes many times as
-            long.
+        decode: decode frames spread over the video as well; finds damage inside a file, takes many times as long.
         workers: processes; default: one for each CPU.
         timeout: seconds that a video may take.
         report: JSON file to write what is returned to. Until the end it is kept in ``report.partial``, a line
             for each video.
         resume: take over the findings of an interrupted or earlier run from there, for files of unchanged
-            size and time.
+            size and time and the same version of the reader.
         progress: show a bar on stderr.
 
     Returns: ``list``, ``data_root``, ``min_frames``, ``decoded``; the counts ``lines``, ``videos``, ``good``;
-    ``missing``, ``unreadable``, ``too_short``: dicts of ``line`` and ``path``, and ``reason`` or ``frames``;
-    ``duplicates``: ``path`` and its ``lines``; ``checked``: {path: ``size``, ``mtime_ns``, ``decoded`` and
-    ``frames`` or ``reason``}. A path in several lines is one video.
+    ``missing``, ``unreadable``, ``too_short``, ``damaged`` (readable, with frames lost): dicts of ``line`` and
+    ``path``, and ``reason``, ``frames`` or ``lost``; ``duplicates``: ``path`` and its ``lines``; ``checked``: {path:
+    ``size``, ``mtime_ns``, ``decoded``, ``reader`` and ``frames`` or ``reason``}. A path in several lines is one video.
 
     Raises:
         FileNotFoundError: no such list. NotADirectoryError: no such folder.
@@ -79,12 +78,13 @@ def check_list(
     checked = {p: k for p in there if (k := known.get(p)) and _still_holds(k, sizes[p], decode=decode)}
     todo = [path for path in there if path not in checked]
     with closing(
-        probe_all([str(root / p) for p in todo], frames=2 if decode else 0, workers=workers, timeout=timeout)
+        probe_all(
+            [str(root / p) for p in todo], frames=FRAMES if decode else 0, workers=workers, timeout=timeout
+        )
     ) as found:
         for i, finding in with_bar(found, done=len(checked), total=len(there), show=progress):
-            checked[todo[i]] = dict(
-                zip(("size", "mtime_ns"), sizes[todo[i]] or (), strict=True), decoded=decode, **finding
-            )
+            about = dict(zip(("size", "mtime_ns"), sizes[todo[i]] or (), strict=True))
+            checked[todo[i]] = dict(about, decoded=decode, reader=state_of("av"), **finding)
             if journal:
                 journal.add(todo[i], checked[todo[i]])
 
@@ -180,7 +180,9 @@ class _Journal:
 
 
 def _still_holds(finding: dict, identity: tuple[int, int] | None, *, decode: bool) -> bool:
-    same = (finding.get("size"), finding.get("mtime_ns")) == identity
+    same = (finding.get("size"), finding.get("mtime_ns")) == identity and finding.get("reader") == state_of(
+        "av"
+    )
     return same and (finding.get("decoded") or not decode or "reason" in finding)
 
 
@@ -203,6 +205,8 @@ def _result(lines: dict[str, list[int]], checked: dict[str, dict], min_frames: i
             result["unreadable"].append(dict(where, reason=finding["reason"]))
         elif finding["frames"] < min_frames:
             result["too_short"].append(dict(where, frames=finding["frames"]))
+        elif "lost" in finding:
+            result["damaged"].append(dict(where, lost=finding["lost"]))
         else:
             result["good"] += 1
     return dict(result, checked=checked)

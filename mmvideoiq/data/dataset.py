@@ -9,12 +9,11 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
-import decord
 import torch
 from mmaction.datasets import VideoDataset
 from mmaction.datasets.transforms import DecordInit
@@ -22,15 +21,17 @@ from mmaction.registry import DATASETS
 from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
 from mmengine.logging import print_log
 
-from mmvideoiq.data.probe import find_unreadable
+from mmvideoiq.data.checked_list import CheckedList, parse_labels
+from mmvideoiq.data.probe import find_unreadable, open_with_decord
 from mmvideoiq.jobs.environment import usable_cpus
+from mmvideoiq.video.errors import VideoError
 from mmvideoiq.video.reader import reason_of
 
 BROADCAST_EVERY_S = 60.0  # below every time limit of torch.distributed
 
 
 @DATASETS.register_module()
-class CheckedVideoDataset(VideoDataset):
+class CheckedVideoDataset(CheckedList, VideoDataset):
     """MMAction2's ``VideoDataset`` with checks.
 
     When built: the list exists, is not empty, each line is ``path label`` and each label and video is there.
@@ -50,87 +51,54 @@ class CheckedVideoDataset(VideoDataset):
     - A video that fails later in testing is replaced by the next readable one, which counts twice, with a
       warning in the log.
 
-    Any other error of the pipeline is raised: a failure counts as the video's only if the decoder raised it.
-    Local videos are opened by their path; from memory, as in MMAction2, decord reads past the end of some
-    damaged files.
+    Any other error of the pipeline is raised: a failure counts as the video's only if the reader raised it.
+    The reader is that of the pipeline: of ``VideoInit``, or decord where MMAction2's ``DecordInit`` stands there.
 
     Args:
-        ann_file: lines ``path label`` (``path label label ...`` with ``multi_class``), local.
-        pipeline: MMAction2's transforms.
-        num_classes: labels are in [0, num_classes).
-        data_root: folder before ``ann_file`` and ``data_prefix["video"]`` where these are relative.
-        data_prefix: ``video`` is the folder before each path.
-        multi_class: several labels a clip, packed as 0/1 over the classes; paths cannot hold the delimiter.
-        metainfo: e.g. ``classes``, the names or a file with one a line.
-        indices: use the first ``indices`` clips, or these.
+        ann_file: lines ``path label`` (``path label label ...`` with ``multi_class``, whose paths cannot hold the
+            delimiter); ``data_prefix["video"]`` stands before each path.
         check_videos: try the videos when built.
         keep_in_memory: keep each prepared clip and return a copy of it next time. Only for pipelines without
             randomness, and loaders without workers (each would keep its own).
+        common: of :class:`CheckedList`.
 
     Attributes:
         unreadable: number of videos found unreadable so far.
 
     Raises:
-        FileNotFoundError: the list or a video is missing.
-        ValueError: the list is empty, or a line or label is wrong; names file, line and value.
         RuntimeError: none of the videos can be read.
     """
+
+    LAYOUT, PREFIX = "path label", "video"
 
     def __init__(
         self,
         *,
-        ann_file: str,
-        pipeline: Sequence[dict | Callable],
-        num_classes: int,
-        data_root: str = "",
-        data_prefix: Mapping[str, str] | None = None,
-        multi_class: bool = False,
         delimiter: str = " ",
-        test_mode: bool = False,
-        metainfo: Mapping[str, Any] | None = None,
-        indices: int | Sequence[int] | None = None,
         check_videos: bool = True,
         keep_in_memory: bool = False,
+        **common: Any,
     ) -> None:
-        if type(num_classes) is not int or num_classes < 1:
-            raise ValueError(f"num_classes must be an int >= 1, got {num_classes!r}")
         self.check_videos = check_videos
         self._kept: dict[int, dict] | None = {} if keep_in_memory else None
         self._left_out = 0
         self._indices: int | Sequence[int] | None
-        super().__init__(
-            ann_file,
-            pipeline=pipeline,
-            data_prefix=dict(data_prefix or {"video": ""}),
-            multi_class=multi_class,
-            num_classes=num_classes,
-            test_mode=test_mode,
-            delimiter=delimiter,
-            data_root=data_root,
-            metainfo=metainfo,
-            indices=indices,
-        )
-        for transform in self.pipeline.transforms:
-            if type(transform) is DecordInit and transform.io_backend in ("disk", "local"):
-                transform._get_video_reader = functools.partial(open_video, num_threads=transform.num_threads)
+        super().__init__(delimiter=delimiter, **common)
+        for transform in self._decord:
+            if transform.io_backend in ("disk", "local"):
+                transform._get_video_reader = functools.partial(
+                    open_with_decord, num_threads=transform.num_threads
+                )
         # one byte per clip, in memory that all loader workers share
         self._failed = torch.zeros(len(self), dtype=torch.uint8).share_memory_()
 
     @property
+    def _decord(self) -> list[DecordInit]:
+        return [transform for transform in self.pipeline.transforms if isinstance(transform, DecordInit)]
+
+    @property
     def unreadable(self) -> int:
         return self._left_out + int(self._failed.sum())
-
-    def load_data_list(self) -> list[dict]:
-        layout = f"path{self.delimiter}label"
-        lines = read_lines(self.ann_file, layout=layout)
-        samples = [self._parse(line, where=f"{self.ann_file}, line {number}") for number, line in lines]
-        missing = [i for i, sample in enumerate(samples) if not os.path.isfile(sample["filename"])]
-        if missing:
-            raise FileNotFoundError(
-                f"{self.ann_file}, line {lines[missing[0]][0]}: no video {samples[missing[0]]['filename']} "
-                f"({len(missing)} of {len(samples)} videos are missing); check DATA_ROOT or data_prefix"
-            )
-        return samples
 
     def _parse(self, line: str, *, where: str) -> dict:
         path, *labels = line.split(self.delimiter) if self.multi_class else line.rsplit(self.delimiter, 1)
@@ -147,6 +115,9 @@ class CheckedVideoDataset(VideoDataset):
             path += ".mp4"  # as DecordInit does
         path = os.path.join(self.data_prefix["video"], path)
         return {"filename": path, "label": label}
+
+    def _missing(self, sample: dict) -> str | None:
+        return None if os.path.isfile(sample["filename"]) else f"video {sample['filename']}"
 
     def filter_data(self) -> list[dict]:
         """The clips whose videos can be read."""
@@ -188,7 +159,9 @@ class CheckedVideoDataset(VideoDataset):
             level=logging.INFO,
         )
         paths = [sample["filename"] for sample in self.data_list]
-        return find_unreadable(paths, cache=self._record, progress=sys.stderr.isatty())
+        return find_unreadable(
+            paths, reader="decord" if self._decord else "av", cache=self._record, progress=sys.stderr.isatty()
+        )
 
     def prepare_data(self, idx: int) -> dict | None:
         """The prepared clip; None, which makes MMAction2 draw another, for an unreadable one in training."""
@@ -211,13 +184,12 @@ class CheckedVideoDataset(VideoDataset):
         try:
             data = super().prepare_data(idx)
         except Exception as error:
-            if not _raised_by_decoder(error):
+            if not _raised_by_reader(error):
                 raise
             self._failed[idx] = 1
             path = self.get_data_info(idx)["filename"]
-            _warn(
-                f"{path} cannot be read ({reason_of(error)}); so far {self.unreadable} of {len(self)} cannot"
-            )
+            reason = error.reason if isinstance(error, VideoError) else reason_of(error)
+            _warn(f"{path} cannot be read ({reason}); so far {self.unreadable} of {len(self)} cannot")
             return None
         if self._kept is not None and data is not None:
             self._kept[idx] = copy.deepcopy(data)
@@ -235,20 +207,9 @@ class CheckedVideoDataset(VideoDataset):
         )
 
 
-def open_video(path: str, *, num_threads: int = 1) -> decord.VideoReader:
-    """A reader of a local video, opened by its path.
-
-    Raises:
-        decord.DECORDError: it cannot be read, or has no frames.
-    """
-    reader = decord.VideoReader(path, num_threads=num_threads)
-    if len(reader) == 0:
-        raise decord.DECORDError("has no frames")
-    return reader
-
-
-def _raised_by_decoder(error: Exception) -> bool:
-    if isinstance(error, decord.DECORDError):
+def _raised_by_reader(error: Exception) -> bool:
+    """Whether an error is the video's: ours, or of any kind from inside decord."""
+    if isinstance(error, VideoError) or type(error).__module__.startswith("decord."):
         return True
     frames = traceback.walk_tb(error.__traceback__)
     return isinstance(error, (RuntimeError, UnicodeDecodeError)) and any(
@@ -271,48 +232,6 @@ def _by_the_first_process(find: Callable[[], dict[int, str]]) -> dict[int, str]:
                 raise answer[0]
             if answer[0] is not None:
                 return answer[0]
-
-
-def read_lines(ann_file: str, *, layout: str) -> list[tuple[int, str]]:
-    """Numbers (from 1) and texts of a list's lines, without the empty ones.
-
-    Raises:
-        FileNotFoundError: no such file. ValueError: it has no line.
-    """
-    if not os.path.isfile(ann_file):
-        raise FileNotFoundError(
-            f"ann_file {ann_file} does not exist; set the environment variable DATA_ROOT to the "
-            "folder with the lists, or data_root of the dataset with --cfg-options"
-        )
-    with open(ann_file, encoding="utf-8") as stream:
-        lines = [(number, line.strip()) for number, line in enumerate(stream, 1) if line.strip()]
-    if not lines:
-        raise ValueError(f"ann_file {ann_file} is empty; it needs lines '{layout}'")
-    return lines
-
-
-def parse_labels(
-    texts: Sequence[str], num_classes: int, *, multi_class: bool, delimiter: str, line: str, where: str
-) -> int | list[int]:
-    """The label, or with ``multi_class`` the labels, of one line.
-
-    Raises:
-        ValueError: none, one that is not a number, or one outside [0, num_classes); names ``line`` and ``where``.
-    """
-    try:
-        numbers = [int(text) for text in texts]
-    except ValueError:
-        numbers = []
-    if not numbers or (len(numbers) > 1 and not multi_class):
-        labels_word = "class numbers" if multi_class else "a class number"
-        raise ValueError(f"{where}: {line!r} is not a path and {labels_word} with {delimiter!r} between")
-    for number in numbers:
-        if not 0 <= number < num_classes:
-            raise ValueError(
-                f"{where}: label {number} is outside 0..{num_classes - 1} "
-                f"(num_classes={num_classes}); correct the list or num_classes"
-            )
-    return numbers if multi_class else numbers[0]
 
 
 def _warn(message: str) -> None:

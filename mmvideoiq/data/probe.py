@@ -11,18 +11,21 @@ import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import decord
 import numpy as np
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
 from mmvideoiq.fileio import write_text
 from mmvideoiq.jobs.environment import usable_cpus
+from mmvideoiq.video.av_reader import AvReader
+from mmvideoiq.video.errors import VideoError
 from mmvideoiq.video.reader import reason_of
 
+VERSION = 1  # goes up when the same file would be judged differently
 FRAMES = 16  # decoded of each video, evenly spread from the first to the last
 TIMEOUT_S = 60.0  # for one video
 MAX_CLIPS_PER_WORKER = 500  # videos after which a worker process is replaced
@@ -32,26 +35,68 @@ CONTEXT: Any = multiprocessing.get_context(
 )
 
 
-def probe(path: str, *, frames: int = FRAMES) -> dict[str, Any]:
+def probe(path: str, *, frames: int = FRAMES, reader: str = "av") -> dict[str, Any]:
     """``{"frames": count}`` of a video, or ``{"reason": why it cannot be read}``; in this process.
 
-    Opening reads each packet without decoding: enough to find files of another kind and to count frames.
+    ``lost`` is there where some of the decoded frames are damaged, but not too many to use the video.
 
     Args:
-        frames: how many to decode, evenly spread, the first and the last included; 0 opens only.
+        frames: how many to decode, evenly spread, the first and the last included; 0 opens only, which reads each
+            packet without decoding: enough to find files of another kind and to count frames.
+        reader: 'av', of ``VideoInit``, or 'decord', of MMAction2's ``DecordInit``.
     """
     try:
-        reader = decord.VideoReader(path, num_threads=1)
-        count = len(reader)
-        if frames and count:
-            reader.get_batch(np.unique(np.linspace(0, count - 1, frames).round().astype(int)))
+        if reader == "decord":
+            return {"frames": _probe_with_decord(path, frames)}
+        video = AvReader(path)
+        if frames:
+            video.read(_spread(len(video), frames))
+        return {"frames": len(video), **({"lost": video.lost} if video.lost else {})}
+    except VideoError as error:
+        return {"reason": error.reason}
     except Exception as error:  # decord raises DECORDError, RuntimeError and more; each means the same here
         return {"reason": reason_of(error)}
-    return {"frames": count} if count else {"reason": "has no frames"}
+
+
+def _probe_with_decord(path: str, frames: int) -> int:
+    video = open_with_decord(path)
+    if frames:
+        video.get_batch(_spread(len(video), frames))
+    return len(video)
+
+
+def open_with_decord(path: str, *, num_threads: int = 1) -> Any:
+    """A ``decord.VideoReader`` that opens a local video by its path.
+
+    From memory, as in MMAction2, decord reads past the end of some damaged files.
+
+    Raises:
+        decord.DECORDError: it cannot be read, or has no frames.
+    """
+    import decord
+
+    video = decord.VideoReader(path, num_threads=num_threads)
+    if len(video) == 0:
+        raise decord.DECORDError("has no frames")
+    return video
+
+
+def _spread(count: int, frames: int) -> np.ndarray:
+    return np.unique(np.linspace(0, count - 1, frames).round().astype(int))
+
+
+def state_of(reader: str) -> str:
+    """What a finding depends on beside the file; another state makes it void."""
+    return f"{reader} {import_module(reader).__version__}, {VERSION}"
 
 
 def probe_all(
-    paths: Sequence[str], *, frames: int = FRAMES, workers: int | None = None, timeout: float = TIMEOUT_S
+    paths: Sequence[str],
+    *,
+    frames: int = FRAMES,
+    reader: str = "av",
+    workers: int | None = None,
+    timeout: float = TIMEOUT_S,
 ) -> Generator[tuple[int, dict[str, Any]], None, None]:
     """:func:`probe` in worker processes; yields positions and findings as they come.
 
@@ -75,7 +120,8 @@ def probe_all(
         def start(positions: Iterable[int], pool=pool, running=running, again=again) -> None:
             for i in positions:
                 try:
-                    running[pool.schedule(probe, (paths[i],), dict(frames=frames), timeout=timeout)] = i
+                    options = dict(frames=frames, reader=reader)
+                    running[pool.schedule(probe, (paths[i],), options, timeout=timeout)] = i
                 except RuntimeError:  # the pool broke just now
                     again.append(i)
 
@@ -115,6 +161,7 @@ def probe_all(
 def find_unreadable(
     paths: Sequence[str | Path],
     *,
+    reader: str = "av",
     cache: Path | None = None,
     workers: int | None = None,
     timeout: float = TIMEOUT_S,
@@ -123,14 +170,15 @@ def find_unreadable(
     """Positions of the videos that cannot be read, with the reason.
 
     Args:
-        cache: JSON file of earlier findings; files of unchanged size and time are not tried again. Updated
-            each minute and at the end; a cache that cannot be read or written is ignored.
+        reader: as for :func:`probe`.
+        cache: JSON file of earlier findings with the same version of the reader; files of unchanged size and time
+            are not tried again. Updated each minute and at the end; a cache that cannot be read or written is ignored.
         workers: processes; default: one for each CPU.
         timeout: seconds that a video may take.
         progress: show a bar on stderr.
     """
     names = [os.path.abspath(path) for path in paths]
-    known = _read_cache(cache)
+    known = _read_cache(cache, reader)
     found: dict[int, str | None] = {}
     identities = [identity(Path(name)) for name in names]
     for i, (name, there) in enumerate(zip(names, identities, strict=True)):
@@ -139,7 +187,7 @@ def find_unreadable(
         elif (entry := known.get(name)) and tuple(entry[:2]) == there:
             found[i] = entry[2]
     todo = [i for i in range(len(names)) if i not in found]
-    findings = probe_all([names[i] for i in todo], workers=workers, timeout=timeout)
+    findings = probe_all([names[i] for i in todo], reader=reader, workers=workers, timeout=timeout)
     saved = time.monotonic()
     try:
         for k, finding in with_bar(findings, done=len(found), total=len(names), show=progress and bool(todo)):
@@ -147,12 +195,12 @@ def find_unreadable(
             found[i] = finding.get("reason")
             known[names[i]] = [*(identities[i] or ()), found[i]]
             if time.monotonic() - saved > SAVE_EVERY_S:
-                _write_cache(cache, known)
+                _write_cache(cache, reader, known)
                 saved = time.monotonic()
     finally:
         findings.close()
         if todo:
-            _write_cache(cache, known)
+            _write_cache(cache, reader, known)
     return {i: reason for i, reason in sorted(found.items()) if reason is not None}
 
 
@@ -191,24 +239,25 @@ def with_bar(
 def _prepare_worker() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # ends a decoder that holds the interpreter, too
     faulthandler.disable()
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # decord and FFmpeg write about each bad file
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # decoders write about each bad file
 
 
 def _exit(code: int | None) -> str:
     return signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
 
 
-def _read_cache(cache: Path | None) -> dict[str, list]:
+def _read_cache(cache: Path | None, reader: str) -> dict[str, list]:
     try:
-        videos = json.loads(cache.read_text(encoding="utf-8"))["videos"] if cache else {}
+        found = json.loads(cache.read_text(encoding="utf-8")) if cache else {}
+        videos = found["videos"] if found["reader"] == state_of(reader) else {}
         return {name: [size, time, reason] for name, (size, time, reason) in videos.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 
-def _write_cache(cache: Path | None, known: dict[str, list]) -> None:
+def _write_cache(cache: Path | None, reader: str, known: dict[str, list]) -> None:
     if cache is not None:
         try:
-            write_text(cache, json.dumps({"videos": known}, indent=0) + "\n")
+            write_text(cache, json.dumps({"reader": state_of(reader), "videos": known}, indent=0) + "\n")
         except OSError:
             pass  # a folder that cannot be written: tried again next time

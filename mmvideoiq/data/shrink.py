@@ -16,7 +16,8 @@ from rich.progress import track
 
 from mmvideoiq.data.folder import EXTENSIONS
 from mmvideoiq.jobs.environment import usable_cpus
-from mmvideoiq.video.reader import reason_of
+from mmvideoiq.video.av_reader import reason, video_of
+from mmvideoiq.video.errors import VideoError
 
 KEYFRAME_EVERY = 12
 
@@ -32,8 +33,7 @@ def shrink_folder(
     are not made again.
 
     Args:
-        short_side: the copy's height or width, whichever is smaller; even, >= 80: decord fails on some
-            widths below.
+        short_side: the copy's height or width, whichever is smaller; even, >= 16.
         crf: quality in 0..51, lower is better; 18 is visually lossless.
 
     Returns: {path: reason} of the videos that could not be scaled.
@@ -46,8 +46,8 @@ def shrink_folder(
     source, out = Path(source).resolve(), Path(out).resolve()
     if not source.is_dir():
         raise NotADirectoryError(f"{source} is not a folder")
-    if short_side < 80 or short_side % 2:
-        raise ValueError(f"short_side must be even and >= 80, got {short_side}")
+    if short_side < 16 or short_side % 2:
+        raise ValueError(f"short_side must be even and >= 16, got {short_side}")
     if not 0 <= crf <= 51:
         raise ValueError(f"crf must be in 0..51, got {crf}")
     if out == source or source in out.parents:
@@ -90,20 +90,22 @@ def _claim(out: Path, settings: dict) -> None:
 
 def _shrink(source: Path, target: Path, *, short_side: int, crf: int) -> str | None:
     """Scale one video, or copy the file; the reason if it is a video and could not be scaled."""
-    reason = None
+    why = None
     if source.suffix.lower() in EXTENSIONS:
         try:
             if _scaled(source, target, short_side=short_side, crf=crf):
                 return None
-        except (av.FFmpegError, ValueError, IndexError) as error:
-            reason = reason_of(error)
+        except VideoError as error:
+            why = error.reason
+        except (av.FFmpegError, ValueError) as error:
+            why = reason(error)
     shutil.copyfile(source, target)
-    return reason
+    return why
 
 
 def _scaled(source: Path, target: Path, *, short_side: int, crf: int) -> bool:
     with av.open(str(source)) as video:
-        pictures = video.streams.video[0]
+        pictures = video_of(video, str(source))
         factor = short_side / min(pictures.height, pictures.width)
         if factor >= 1:
             return False

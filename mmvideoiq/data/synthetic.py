@@ -43,8 +43,6 @@ NOISE = 0.003
 NOISE_BOUND = 3.0
 JITTER = 0.008
 """Largest offset of a whole frame."""
-UNREADABLE_WIDTHS = (16, 24, 48, 72)
-"""Decord 0.6 takes the padding of rows of these widths for pixels, and fails."""
 VERSION = 1
 """Goes up when the same seed would give other files."""
 VIDEOS = "videos"
@@ -94,7 +92,7 @@ def make_clip(
 
 
 def write_lossless(path: Path, clip: NDArray[np.uint8], *, rate: int) -> None:
-    """Write (T, H, W, 3) RGB frames as FFV1 in RGB: what decord reads back equals ``clip`` bit for bit."""
+    """Write (T, H, W, 3) RGB frames as FFV1 in RGB: what is read back equals ``clip`` bit for bit."""
     with av.open(str(path), "w", options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream("ffv1", rate=rate)
         stream.height, stream.width = clip.shape[1:3]
@@ -125,7 +123,7 @@ def make_synthetic(
 
     Args:
         train, val, test: clips of each split, >= 1.
-        size: height and width in pixels, >= 16, but none that decord cannot read (16, 24, 48, 72).
+        size: height and width in pixels, >= 16.
         frames: T >= 1.
         progress: draw a bar on the terminal.
 
@@ -146,8 +144,6 @@ def make_synthetic(
             raise TypeError(f"{name} must be an int >= {low}, got {value!r}")
         if value < low:
             raise ValueError(f"{name} must be >= {low}, got {value}")
-    if size in UNREADABLE_WIDTHS:
-        raise ValueError(f"size must not be one of {UNREADABLE_WIDTHS}, which decord cannot read, got {size}")
     out = Path(out)
     manifest = dict(version=VERSION, seed=seed, size=size, frames=frames, splits=splits)
     if _exists_already(out, manifest):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import decord
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Patch, Rectangle
+
+from mmvideoiq.video.av_reader import AvReader
 
 INK, FAINT, SKIP = "#1d2733", "#7b8794", "#b8c0ca"
 PRECISIONS = LinearSegmentedColormap.from_list("precisions", ["#43206f", "#1f6fb2", "#2fb58a"])
@@ -40,10 +41,8 @@ def _choose_clips(trace: Sequence[Mapping[str, Any]], kinds: Sequence[Sequence[s
 def _read_frames(clip: Mapping[str, Any], places: Sequence[int]) -> np.ndarray | None:
     """The clip's frames (T, H, W, 3); None where the file is missing or damaged."""
     try:
-        return (
-            decord.VideoReader(clip["filename"]).get_batch([clip["frame_inds"][i] for i in places]).asnumpy()
-        )
-    except (decord.DECORDError, RuntimeError, KeyError, IndexError, OSError):
+        return np.stack(AvReader(clip["filename"]).read([clip["frame_inds"][i] for i in places]))
+    except (ValueError, KeyError, IndexError):
         return None
 
 

@@ -41,6 +41,16 @@ def cut_avi(path: Path) -> Path:
     return path
 
 
+def hole(path: Path, share: float) -> Path:
+    """An ``.mp4`` that opens, but a part of its frames, in the middle, is set to zero."""
+    content = bytearray(encode(path).read_bytes())
+    size = content.index(b"moov") - 4  # which stands at the end
+    begin = int(size * (1 - share) / 2)
+    content[begin : size - begin] = bytes(size - 2 * begin)
+    path.write_bytes(content)
+    return path
+
+
 def wrong_count_mp4(path: Path, count: int = 2**31) -> Path:
     """An ``.mp4`` whose ``stts`` box claims another number of frames than there are."""
     content = bytearray(encode(path).read_bytes())

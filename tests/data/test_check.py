@@ -15,6 +15,7 @@ import pytest
 from mmvideoiq.data import check, probe
 from mmvideoiq.data.check import check_list, read_paths
 from mmvideoiq.data.synthetic import write_lossless
+from tests.data import damaged
 
 forks = pytest.mark.skipif(
     probe.CONTEXT.get_start_method() != "fork", reason="the decoder is replaced by fork"
@@ -76,23 +77,12 @@ def test_what_is_found(mixed: Path, workers):
     assert short == ["good.mp4", "a b/twice.mp4", "short.mp4"]
 
 
-def test_damage_inside_is_found_by_decoding(tmp_path: Path):
-    import av
-
-    path = tmp_path / "a.mp4"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=10)
-        stream.height = stream.width = 64
-        stream.pix_fmt = "yuv420p"
-        for noise in np.random.default_rng(0).integers(0, 256, (20, 64, 64, 3), dtype=np.uint8):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(noise, format="rgb24")))
-        container.mux(stream.encode(None))
-    content = bytearray(path.read_bytes())
-    content[len(content) // 8 : len(content) // 2] = bytes(len(content) // 2 - len(content) // 8)
-    path.write_bytes(bytes(content))
+@pytest.mark.parametrize(("share", "kind"), [(0.3, "damaged"), (0.8, "unreadable")])
+def test_damage_inside_is_found_by_decoding(tmp_path: Path, share, kind):
+    damaged.hole(tmp_path / "a.mp4", share)
     ann_file = make_list(tmp_path, ["a.mp4"])
     assert check_list(ann_file, tmp_path)["good"] == 1
-    assert len(check_list(ann_file, tmp_path, decode=True)["unreadable"]) == 1
+    assert len(check_list(ann_file, tmp_path, decode=True)[kind]) == 1
 
 
 def test_real_clips(shared_dir: Path):
@@ -112,7 +102,7 @@ def test_lists_of_every_separator_and_of_several_labels(tmp_path: Path, separato
 # a decoder that misbehaves
 
 
-def crash(path: str, *, frames: int) -> dict:
+def crash(path: str, **_) -> dict:
     faulthandler.disable()  # it would print a long trace
     if "3" in Path(path).name:
         os.kill(os.getpid(), signal.SIGSEGV)
@@ -121,7 +111,7 @@ def crash(path: str, *, frames: int) -> dict:
     return {"frames": 9}
 
 
-def hang(path: str, *, frames: int) -> dict:
+def hang(path: str, **_) -> dict:
     while Path(path).name in ("2.mp4", "7.mp4"):
         time.sleep(0.05)
     return {"frames": 9}

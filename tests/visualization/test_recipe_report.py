@@ -14,6 +14,7 @@ from rich.console import Console
 
 from mmvideoiq.actions import ActionSpace, action_of
 from mmvideoiq.data.synthetic import KINDS, load_kinds, make_synthetic
+from mmvideoiq.video.av_reader import AvReader
 from mmvideoiq.visualization import recipe_report as report
 from mmvideoiq.visualization.figures import MAX_CLIPS, action_colours, draw_timeline, draw_tradeoff
 
@@ -131,9 +132,7 @@ def test_timeline_shows_frames_in_order_with_their_actions(clips):
     assert {"bold", "medium", "faint", "blank"} == set(frame_kinds)
     # from left to right is the order of time: the first row's frames are the clip's, skipped ones paler
     first = next(i for i, row_kinds in enumerate(kinds) if "bold" in row_kinds)
-    import decord
-
-    frames = decord.VideoReader(trace[first]["filename"]).get_batch(range(6)).asnumpy() / 255
+    frames = np.stack(AvReader(trace[first]["filename"]).read(range(6))) / 255
     places = [image.get_extent()[0] for image in axes.images[:6]]
     assert places == sorted(places)
     for frame, image, action in zip(frames, shown, trace[first]["actions"], strict=False):

@@ -29,7 +29,9 @@ def main() -> int:
     parser.add_argument("--min-frames", type=int, default=1, help="fewer frames are too short")
     parser.add_argument("--workers", type=int, help="processes; default: one for each core")
     parser.add_argument(
-        "--decode", action="store_true", help="decode the first and last frame too; many times slower"
+        "--decode",
+        action="store_true",
+        help="decode frames of each, too: finds damage inside; many times slower",
     )
     parser.add_argument("--timeout", type=float, default=300, help="seconds that one video may take")
     parser.add_argument("--json", metavar="REPORT", help="write everything that was found into this file")
@@ -58,7 +60,10 @@ def main() -> int:
             place = (
                 f"lines {', '.join(map(str, item['lines']))}" if "lines" in item else f"line {item['line']}"
             )
-            detail = item.get("reason") or (f"{item['frames']} frames" if "frames" in item else "")
+            counts = (
+                f"{item[key]} frames{of}" for key, of in (("frames", ""), ("lost", " lost")) if key in item
+            )
+            detail = item.get("reason") or next(counts, "")
             print(f"  {place}: {item['path']}{f' ({detail})' if detail else ''}")
         if len(found[kind]) > SHOWN:
             print(f"  and {len(found[kind]) - SHOWN:,} more{'' if args.json else ', see --json REPORT'}")

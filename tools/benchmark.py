@@ -3,6 +3,7 @@
     python tools/benchmark.py train --json train.json
     python tools/benchmark.py infer --json infer.json
     python tools/benchmark.py infer --bundle BUNDLE --list LIST --data-root FOLDER --plot accuracy.png
+    python tools/benchmark.py decode --json decode.json
 
 Nothing else should run beside it.
 """
@@ -22,6 +23,7 @@ from rich.progress import Progress, TimeElapsedColumn
 
 from mmvideoiq import cli
 from mmvideoiq.benchmark import tables
+from mmvideoiq.benchmark.decoding import DecodeSettings, make_films, measure_decoding
 from mmvideoiq.benchmark.inference import measure_inference, measure_trained
 from mmvideoiq.benchmark.prepared import MIXES, PEERS, InferSettings
 from mmvideoiq.benchmark.training import BACKBONES, TrainSettings, keep_freed_memory, measure_training
@@ -43,6 +45,13 @@ INFER_FLAGS = {
     "size": "side of a frame",
     "frames": "frames of a clip",
     "threads": "threads of everyone",
+    "repeats": "rounds measured",
+    "warmup": "rounds before these, not counted",
+}
+DECODE_FLAGS = {
+    "frames": "frames taken of each video",
+    "threads": "threads of our reader, beside one",
+    "tolerance": "seconds that a key frame may be away",
     "repeats": "rounds measured",
     "warmup": "rounds before these, not counted",
 }
@@ -93,7 +102,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     infer.add_argument(
         "--only", nargs="+", default=[], metavar="NAME", help="measure these: " + ", ".join([*PEERS, *MIXES])
     )
-    for command in (train, infer):
+    decode = commands.add_parser("decode", help="from a file to frames: our reader against decord")
+    decode.set_defaults(run=run_decode)
+    decode.add_argument(
+        "videos", type=Path, nargs="*", help="default: one of 10 s and one of 2 min, made here"
+    )
+    add_counts(decode, DecodeSettings, DECODE_FLAGS)
+    decode.add_argument(
+        "--keep", type=Path, metavar="FOLDER", help="keep the videos made here, for later runs"
+    )
+    for command in (train, infer, decode):
         command.add_argument("--json", type=Path, metavar="F", help="write everything measured to this file")
     return parser.parse_args(argv)
 
@@ -167,6 +185,19 @@ def run_infer(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     if args.plot is not None:
         tables.plot_accuracy(result["rows"], args.plot)
         console.print(f"drawn: {args.plot}")
+    return result
+
+
+def run_decode(args: argparse.Namespace, console: Console) -> dict[str, Any]:
+    settings = settings_of(args, DecodeSettings)
+    for video in args.videos:
+        cli.need_file(str(video), "video")
+    with tempfile.TemporaryDirectory() if args.keep is None else nullcontext(args.keep) as folder:
+        with progress_bars() as progress:
+            begin = bars(progress)
+            videos = {str(video): video for video in args.videos} or make_films(Path(folder), begin=begin)
+            result = measure_decoding(videos, settings, begin=begin)
+    tables.show_decoding(result, console)
     return result
 
 

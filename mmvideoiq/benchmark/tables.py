@@ -71,6 +71,25 @@ def show_inference(result: Mapping[str, Any], console: Console) -> None:
         )
 
 
+def show_decoding(result: Mapping[str, Any], console: Console) -> None:
+    """The rows of ``measure_decoding``, a table per video."""
+    for video in dict.fromkeys(row["video"] for row in result["rows"]):
+        table = Table(title=f"{video}: {result['settings']['frames']} frames, time over decord's", box=SIMPLE)
+        for column in ("", "threads", "ms", "ratio", "quartiles", "processor"):
+            table.add_column(column, justify="right" if column else "left")
+        for row in result["rows"]:
+            if row["video"] == video:
+                quartiles = "{:.2f} to {:.2f}".format(*row["quartiles"])
+                numbers = [
+                    f"{row['ms']:.1f}",
+                    f"{row['ratio']:.2f}",
+                    quartiles,
+                    f"{row['processor_ratio']:.2f}",
+                ]
+                table.add_row(row["sampling"], str(row["threads"]), *numbers)
+        console.print(table)
+
+
 def faster(times: Mapping[str, Mapping[str, Any]]) -> Table:
     """How many times faster mmvideoiq is: medians and quartiles of the rounds."""
     bases = list(next(iter(times.values())))

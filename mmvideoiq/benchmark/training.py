@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import ctypes
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from mmaction.registry import MODELS
@@ -24,7 +23,7 @@ from torch.nn import functional as F
 
 import mmvideoiq.models  # noqa: F401  registers what the configs below name
 from mmvideoiq.latency.environment import describe_environment
-from mmvideoiq.latency.interleave import interleave
+from mmvideoiq.latency.interleave import Times, interleave, paired, timed
 from mmvideoiq.quant.quantizers import WEIGHT_QUANTIZERS
 
 # name -> config of MMAction2's backbone, width of its features
@@ -174,27 +173,6 @@ def keep_freed_memory() -> bool:
     except (OSError, AttributeError):
         return False
     return bool(mallopt(mmap_max, 0)) and bool(mallopt(trim_threshold, -1))
-
-
-class Times(NamedTuple):
-    """Seconds of one run: by the clock, and of all threads of this process."""
-
-    clock: float
-    processor: float
-
-
-def timed(run: Callable[[], None]) -> Times:
-    """The seconds that ``run`` takes."""
-    clock, processor = time.perf_counter(), time.process_time()
-    run()
-    return Times(time.perf_counter() - clock, time.process_time() - processor)
-
-
-def paired(times: Sequence[float], base: Sequence[float]) -> dict[str, Any]:
-    """Ratios of the pairs of each round: their median, quartiles, range, and all of them."""
-    pairs = [a / b for a, b in zip(times, base, strict=True)]
-    low, middle, high = statistics.quantiles(pairs, method="inclusive") if len(pairs) > 1 else pairs * 3
-    return dict(median=middle, quartiles=[low, high], range=[min(pairs), max(pairs)], pairs=pairs)
 
 
 def measure_training(

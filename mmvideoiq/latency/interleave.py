@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
@@ -29,3 +31,24 @@ def interleave(
                 results[name].append(result)
             advance()
     return results
+
+
+class Times(NamedTuple):
+    """Seconds of one run: by the clock, and of all threads of this process."""
+
+    clock: float
+    processor: float
+
+
+def timed(run: Callable[[], Any]) -> Times:
+    """The seconds that ``run`` takes."""
+    clock, processor = time.perf_counter(), time.process_time()
+    run()
+    return Times(time.perf_counter() - clock, time.process_time() - processor)
+
+
+def paired(times: Sequence[float], base: Sequence[float]) -> dict[str, Any]:
+    """Ratios of the pairs of each round: their median, quartiles, range, and all of them."""
+    pairs = [a / b for a, b in zip(times, base, strict=True)]
+    low, middle, high = statistics.quantiles(pairs, method="inclusive") if len(pairs) > 1 else pairs * 3
+    return dict(median=middle, quartiles=[low, high], range=[min(pairs), max(pairs)], pairs=pairs)

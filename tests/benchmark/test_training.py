@@ -6,7 +6,6 @@ import platform
 import socket
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,21 +16,6 @@ from mmvideoiq.benchmark.training import GivenUsage, TrainSettings
 from mmvideoiq.models.policy import PolicyOutput
 
 TINY = dict(backbone="resnet18", size=32, frames=2, eval_frames=4, threads=1, repeats=2, warmup=1)
-
-
-def test_ratios_are_of_pairs_not_of_medians():
-    found = benchmark.paired([2.0, 30.0, 8.0, 9.0, 5.0], [1.0, 10.0, 2.0, 3.0, 1.0])
-    assert found["pairs"] == [2.0, 3.0, 4.0, 3.0, 5.0]
-    assert (found["median"], found["quartiles"], found["range"]) == (3.0, [3.0, 4.0], [2.0, 5.0])
-    alone = benchmark.paired([3.0], [2.0])
-    assert (alone["median"], alone["quartiles"], alone["range"]) == (1.5, [1.5, 1.5], [1.5, 1.5])
-
-
-def test_a_run_is_timed_by_the_clock_and_the_processor(monkeypatch):
-    now = [0.0]
-    clocks = SimpleNamespace(perf_counter=lambda: now[0], process_time=lambda: now[0] / 2)
-    monkeypatch.setattr(benchmark, "time", clocks)
-    assert benchmark.timed(lambda: now.append(now.pop() + 3.0)) == (3.0, 1.5)
 
 
 def test_given_usage_is_met_on_average_and_nearly_in_each_call():

@@ -26,14 +26,18 @@ from mmvideoiq.deploy.bundle import Bundle
 from mmvideoiq.deploy.session import Result, VideoSession
 from mmvideoiq.jobs.errors import traceback_wanted, write_any_text
 from mmvideoiq.jobs.signals import exit_code, restore_signals
+from mmvideoiq.video.av_reader import SAMPLING
 from mmvideoiq.video.decoder_process import Decoder
-from mmvideoiq.video.reader import VideoError
+from mmvideoiq.video.errors import VideoError, shown
+from mmvideoiq.video.network import Connection
+from mmvideoiq.video.preprocessing import READERS
 
-VIDEOS = tuple(".3gp .avi .flv .m4v .mkv .mov .mp4 .mpeg .mpg .ts .webm .wmv".split())
+VIDEOS = tuple(".3gp .asf .avi .flv .h264 .m4v .mkv .mov .mp4 .mpeg .mpg .ogv .ts .webm .wmv".split())
 COLOURS = ("white on red", "black on yellow", "black on green", "white on blue", "white on magenta")
 LIVE_LINES = 3  # of a running timeline
 CLASSES_SHOWN = 3  # by name
 BAD = 2
+PATIENCE = Connection()
 
 
 class Parser(argparse.ArgumentParser):
@@ -47,6 +51,14 @@ def count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
+
+
+def count_or_auto(text: str) -> int | str:
+    return text if text == "auto" else count(text)
+
+
+def count_or_none(text: str) -> int:
+    return 0 if text == "0" else count(text)
 
 
 def rate(text: str) -> float:
@@ -68,15 +80,39 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--budget", metavar="B", help="mean cost of a frame (0.4), or time of a clip (30ms)")
     parser.add_argument("--top", type=count, default=1, metavar="K", help="labels to show (default 1)")
     parser.add_argument("--json", metavar="F", help="also write a list with an entry for each video")
+    parser.add_argument("--sampling", choices=SAMPLING, help="of frames; default: the bundle's")
+    parser.add_argument("--reader", choices=READERS, default="av", help="av (PyAV, default) or decord")
     parser.add_argument(
-        "--stream", action="store_true", help="VIDEO, a file or a camera's index, frame by frame"
+        "--decoders",
+        type=count_or_auto,
+        metavar="N",
+        help="processes that decode; default: auto, as many as keep up with recognition",
+    )
+    parser.add_argument(
+        "--stream",
+        action="store_true",
+        help="VIDEO frame by frame: a file, a camera's index, an http(s) (also HLS) or rtsp(s) address",
     )
     pace = parser.add_mutually_exclusive_group()
     pace.add_argument("--every", type=count, metavar="K", help="with --stream: one of K frames")
     pace.add_argument("--fps", type=rate, metavar="F", help="with --stream: at most F frames per second")
+    network = parser.add_argument_group("with --stream, of an address")
+    network.add_argument(
+        "--timeout", type=rate, metavar="S", help=f"for an answer (default {PATIENCE.timeout_s:g} s)"
+    )
+    network.add_argument(
+        "--retries",
+        type=count_or_none,
+        metavar="N",
+        help=f"attempts to reconnect a live one that broke, each after twice the time (default {PATIENCE.retries})",
+    )
     args = parser.parse_args(argv)
     if not args.stream and (args.every or args.fps):
         parser.error("--every and --fps set the pace of --stream: give it too")
+    if not args.stream and (args.timeout is not None or args.retries is not None):
+        parser.error("--timeout and --retries are for --stream: give it too")
+    if args.stream and (args.sampling or args.decoders):
+        parser.error("--stream takes each frame, one by one: leave out --sampling and --decoders")
     if args.stream and len(args.videos) > 1:
         parser.error(f"--stream takes one file or camera, got {len(args.videos)}")
     if args.json is not None and not Path(args.json).resolve().parent.is_dir():
@@ -128,7 +164,9 @@ class Report:
     Attributes:
         entries: a video each: ``video``; ``label``, ``name``, ``score``, ``top`` [{label, name, score}], ``cost``,
             ``frames``, ``actions`` (a name for each frame; of a stream the last 1024), ``ms`` {decode, policy,
-            recognition}; ``error`` if it is bad, after these if a stream broke.
+            recognition}, ``lost`` (frames that were damaged, their neighbours having been taken); of a live stream
+            ``dropped`` (frames that came faster than they were recognized); ``error`` if it is bad, after these if a
+            stream broke.
     """
 
     def __init__(self, session: VideoSession, *, top: int) -> None:
@@ -154,15 +192,18 @@ class Report:
             text.append("  ").append(*cell).append(skipped if action.is_skip else " bits")
         self._say(text)
 
-    def answer(self, video: str, result: Result) -> None:
-        entry = self._entry(video, result)
+    def answer(self, video: str, result: Result, **more: int) -> None:
+        entry = self._entry(video, result) | more
         self.entries.append(entry)
         text = Text.assemble((video, "bold"), "  ", (result.name, "bold green"), f"  {result.score:.3f}\n")
         for row in entry["top"][1:]:
             text.append(f"  {row['name']}  {row['score']:.3f}\n")
         parts = ", ".join(f"{part} {ms:.1f}" for part, ms in entry["ms"].items())
         text.append_text(self.timeline(result.actions))
-        self._say(text.append(f"\n  cost {result.cost:.3f}; ms: {parts}"))
+        text.append(f"\n  cost {result.cost:.3f}; ms: {parts}")
+        for count, what in ((result.lost, "damaged"), (more.get("dropped", 0), "dropped")):
+            text.append(f"; {count} frames {what}" * bool(count))
+        self._say(text)
 
     def error(self, video: str, error: VideoError, *, answered: bool = False) -> None:
         entry = self.entries.pop() if answered else dict(video=video)
@@ -204,6 +245,7 @@ class Report:
             frames=result.frames,
             actions=[self._session.actions.names[action] for action in result.actions],
             ms={part: 1e3 * seconds for part, seconds in result.times.items()},
+            lost=result.lost,
         )
 
     def _say(self, text: Text | str) -> None:
@@ -214,7 +256,13 @@ def print_error(error: BaseException | str) -> None:
     print(f"{Path(sys.argv[0]).name}: error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
 
 
-def run_clips(session: VideoSession, videos: Sequence[str], report: Report) -> None:
+def print_warning(line: str) -> None:
+    print(f"{Path(sys.argv[0]).name}: warning: {line}", file=sys.stderr, flush=True)
+
+
+def run_clips(
+    session: VideoSession, videos: Sequence[str], report: Report, *, decoders: int | str = "auto"
+) -> None:
     screen = report.console if report.console.is_terminal else Console(stderr=True)
     bar = Progress(
         BarColumn(),
@@ -228,12 +276,12 @@ def run_clips(session: VideoSession, videos: Sequence[str], report: Report) -> N
     )
     began = time.perf_counter()
     with bar:
-        outcomes = session.run_many(videos)
+        outcomes = session.run_many(videos, decoders=decoders)
         for video, outcome in zip(videos, bar.track(outcomes, total=len(videos)), strict=True):
             if isinstance(outcome, VideoError):
-                report.error(video, outcome)
+                report.error(shown(video), outcome)
             else:
-                report.answer(video, outcome)
+                report.answer(shown(video), outcome)
     if len(videos) > 1:
         seconds = time.perf_counter() - began
         bad = sum("error" in entry for entry in report.entries)
@@ -241,15 +289,23 @@ def run_clips(session: VideoSession, videos: Sequence[str], report: Report) -> N
 
 
 def run_stream(session: VideoSession, args: argparse.Namespace, report: Report) -> None:
-    """Until the file or the camera ends; a broken or interrupted stream answers too."""
-    (video,) = args.videos
-    source = int(video) if video.isdecimal() and not os.path.exists(video) else video
+    """Until the source ends; a broken or interrupted stream answers too."""
+    (source,) = args.videos
+    video = shown(source)
+    if source.isdecimal() and not os.path.exists(source):
+        source = int(source)
+    connection = Connection(
+        timeout_s=PATIENCE.timeout_s if args.timeout is None else args.timeout,
+        retries=PATIENCE.retries if args.retries is None else args.retries,
+    )
     decoder, seen, waited = Decoder(session.preprocessing), 0, 0.0
     ended: VideoError | KeyboardInterrupt | None = None
     try:
         with Live(console=report.console, auto_refresh=False, transient=True) as live:
             asked = time.perf_counter()
-            for frame in decoder.stream(source, every=args.every or 1, fps=args.fps):
+            for frame in decoder.stream(
+                source, every=args.every or 1, fps=args.fps, connection=connection, notify=print_warning
+            ):
                 waited += time.perf_counter() - asked
                 session.push(frame)
                 seen += 1
@@ -265,7 +321,7 @@ def run_stream(session: VideoSession, args: argparse.Namespace, report: Report) 
     if seen:
         result = session.result()
         result.times["decode"] = waited
-        report.answer(video, result)
+        report.answer(video, result, **({"dropped": decoder.dropped} if decoder.live else {}))
     if isinstance(ended, VideoError):
         report.error(video, ended, answered=seen > 0)
     elif ended:
@@ -279,7 +335,12 @@ def main(argv: list[str] | None = None) -> None:
         args = parse_args(argv)
         videos = args.videos if args.stream else find_videos(args.videos)
         with VideoSession.open(
-            find_bundle(args.bundle), engine=args.engine, threads=args.threads, budget=args.budget
+            find_bundle(args.bundle),
+            engine=args.engine,
+            threads=args.threads,
+            budget=args.budget,
+            sampling=args.sampling,
+            reader=args.reader,
         ) as session:
             report = Report(session, top=args.top)
             report.legend()
@@ -287,7 +348,7 @@ def main(argv: list[str] | None = None) -> None:
                 if args.stream:
                     run_stream(session, args, report)
                 else:
-                    run_clips(session, videos, report)
+                    run_clips(session, videos, report, decoders=args.decoders or "auto")
             except KeyboardInterrupt as stop:
                 code = exit_code(stop)
             if args.json is not None:

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -28,8 +28,10 @@ from mmvideoiq.deploy.engines.base import Engine
 from mmvideoiq.deploy.engines.factory import open_engine
 from mmvideoiq.deploy.inference_model import Networks
 from mmvideoiq.deploy.stream import Stream
-from mmvideoiq.video.decoder_process import Decoder, decode_ahead
+from mmvideoiq.video.decoder_process import Decoded, Decoder, decode_ahead, decoders_for
 from mmvideoiq.video.reader import VideoError
+
+MEASURED = 5  # videos before the number of decoders is chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,7 @@ class Result:
         probs: float32 (T, A), the policy's probabilities, with the cost multiplier applied; without a policy 1 and 0.
         cost: mean cost of all frames.
         frames: how many frames it is of.
+        lost: frames of a video that were damaged, their neighbours having been taken.
         times: seconds for ``decode``, ``policy`` and ``recognition``; decoding overlaps the others.
     """
 
@@ -56,6 +59,7 @@ class Result:
     cost: float
     frames: int
     times: dict[str, float]
+    lost: int = 0
 
 
 P = ParamSpec("P")
@@ -97,6 +101,9 @@ class VideoSession:
         bundle: an opened bundle.
         engine: of :func:`mmvideoiq.deploy.engines.factory.open_engine`.
         budget: for every call that brings none; None leaves the policy as trained.
+        sampling: 'exact', 'nearby' or 'keyframe' (:class:`~mmvideoiq.video.preprocessing.Preprocessing`); None takes
+            the bundle's.
+        reader: 'av' or 'decord'.
 
     Attributes:
         bundle, engine: as given.
@@ -106,14 +113,26 @@ class VideoSession:
 
     Raises:
         BudgetError: a budget out of reach, or one that needs a curve that the bundle does not hold.
+        ValueError: no such sampling or reader, or decord with another sampling than 'exact'.
     """
 
-    def __init__(self, bundle: Bundle, engine: Engine, *, budget: float | str | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        engine: Engine,
+        *,
+        budget: float | str | None = None,
+        sampling: str | None = None,
+        reader: str = "av",
+    ) -> None:
         self.bundle, self.engine, self.actions = bundle, engine, bundle.actions
         self._in_use = threading.RLock()
         self._networks = Networks(bundle, engine)
         self.frame_shape = self._networks.frame_shape
-        self.preprocessing = bundle.preprocessing
+        as_trained = bundle.preprocessing
+        self.preprocessing = as_trained._replace(
+            sampling=as_trained.sampling if sampling is None else sampling, reader=reader
+        ).checked()
         self._decoder: Decoder | None = None
         self._setting = self._setting_for(budget)
         if not self._networks.has_policy:
@@ -128,19 +147,23 @@ class VideoSession:
         engine: str = "openvino",
         threads: int | None = None,
         budget: float | str | None = None,
+        sampling: str | None = None,
+        reader: str = "av",
     ) -> VideoSession:
         """Open a bundle and build its networks.
 
         Args:
             engine: 'openvino' or 'onnxruntime'.
             threads: that the engine uses; None leaves it to the engine.
+            budget, sampling, reader: as the class.
 
         Raises:
             BundleError: the bundle is missing, damaged or of another version.
             EngineError: no such engine, or it is not installed.
-            BudgetError: as the class.
+            BudgetError, ValueError: as the class.
         """
-        return cls(Bundle.open(path), open_engine(engine, threads=threads), budget=budget)
+        opened = Bundle.open(path), open_engine(engine, threads=threads)
+        return cls(*opened, budget=budget, sampling=sampling, reader=reader)
 
     def close(self) -> None:
         """End the decoder process. The session can still be used."""
@@ -225,40 +248,53 @@ class VideoSession:
         """
         if self._decoder is None:
             self._decoder = Decoder(self.preprocessing)
-        frames, seconds = self._decoder.read(path)
-        return self._run_decoded(frames, seconds, budget)
+        return self._run_decoded(self._decoder.read(path), budget)
 
     def run_many(
-        self, paths: Iterable[str | os.PathLike[str]], *, budget: float | str | None = None, decoders: int = 1
+        self,
+        paths: Iterable[str | os.PathLike[str]],
+        *,
+        budget: float | str | None = None,
+        decoders: int | str = "auto",
     ) -> Iterator[Result | VideoError]:
         """Recognize videos, in order; those that follow are decoded meanwhile. In place of a bad one its error.
 
         Args:
             paths: read as far as needed, so that they may be endless.
-            decoders: processes that decode; more than one where decoding takes longer than recognition.
+            decoders: processes that decode, >= 1; 'auto' measures the first videos, and takes as many as keep up with
+                recognition, at most one for each CPU (:func:`decoders_for`).
 
         Raises:
             BudgetError: as the class.
         """
-        if decoders < 1:
-            raise ValueError(f"decoders={decoders} must be at least 1")
+        if decoders != "auto" and (isinstance(decoders, str) or decoders < 1):
+            raise ValueError(f"decoders={decoders!r} must be 'auto' or at least 1")
         if budget is not None:
             self._setting_for(budget)
         return self._run_many(iter(paths), budget, decoders)
 
     def _run_many(
-        self, paths: Iterator[str | os.PathLike[str]], budget: float | str | None, decoders: int
+        self, paths: Iterator[str | os.PathLike[str]], budget: float | str | None, decoders: int | str
     ) -> Iterator[Result | VideoError]:
-        for decoded in decode_ahead(paths, self.preprocessing, decoders):
+        measured: list[dict[str, float]] = []
+
+        def count() -> int:
+            if not isinstance(decoders, str):
+                return decoders
+            return decoders_for(measured) if len(measured) == MEASURED else 1
+
+        for decoded in decode_ahead(paths, self.preprocessing, count):
             if isinstance(decoded, VideoError):
                 yield decoded
-            else:
-                yield self._run_decoded(*decoded, budget)
+                continue
+            result = self._run_decoded(decoded, budget)
+            if len(measured) < MEASURED:
+                measured.append(result.times)
+            yield result
 
-    def _run_decoded(self, frames: np.ndarray, seconds: float, budget: float | str | None) -> Result:
-        result = self.run(frames, budget=budget)
-        result.times["decode"] = seconds
-        return result
+    def _run_decoded(self, decoded: Decoded, budget: float | str | None) -> Result:
+        result = self.run(decoded.frames, budget=budget)
+        return replace(result, lost=decoded.lost, times=dict(result.times, decode=decoded.seconds))
 
     # --- streams ----------------------------------------------------------------------------------------------------
 

@@ -14,80 +14,122 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from queue import SimpleQueue
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from mmvideoiq.jobs.environment import child_environment
-from mmvideoiq.video.reader import Preprocessing, VideoError, read_frames, stream_frames
+from mmvideoiq.jobs.environment import child_environment, usable_cpus
+from mmvideoiq.video.errors import VideoError
+from mmvideoiq.video.network import Connection, is_address, to_stderr
+from mmvideoiq.video.preprocessing import Preprocessing
+from mmvideoiq.video.reader import read_clip
+from mmvideoiq.video.streams import FrameStream, check_pace
 
 CLIP_TIMEOUT_S = 300.0  # for one clip
 STREAM_TIMEOUT_S = 60.0  # between two frames of a stream, in addition to the requested interval
 FRAMES_PER_S = 5.0  # that a stream is expected to give at least
-MAX_CLIPS_PER_WORKER = 500  # clips after which a decoder process is replaced
+MAX_DECODERS = 256
+NEXT = "next"  # asks for a stream's next frame
+PACKAGES = {"cv2": "opencv-python-headless"}  # whose name is not their module's
+
+
+class Decoded(NamedTuple):
+    """A video's frames, uint8 (T, H, W, 3), how many of them were damaged, and the seconds it took."""
+
+    frames: np.ndarray
+    lost: int
+    seconds: float
 
 
 class Decoder:
     """Reads videos in a child process: its crash is an error of one video, and its memory is freed with it.
 
-    The process starts at the first video and is replaced after ``renew`` clips. For one thread at a time.
+    The process starts at the first video. For one thread at a time.
+
+    Args:
+        threads: that decode a video, >= 1.
+
+    Attributes:
+        live, dropped: of the last stream, as :class:`FrameStream` has them.
 
     Raises:
-        ImportError: decord or OpenCV is not installed.
+        ValueError: a preprocessing that cannot be.
+        ImportError: PyAV (or decord) or OpenCV is not installed.
     """
 
-    def __init__(self, preprocessing: Preprocessing, *, renew: int = MAX_CLIPS_PER_WORKER) -> None:
-        for module, package in (("decord", "decord"), ("cv2", "opencv-python-headless")):
+    def __init__(self, preprocessing: Preprocessing, *, threads: int = 1) -> None:
+        for module in (preprocessing.checked().reader, "cv2"):
             if importlib.util.find_spec(module) is None:
+                package = PACKAGES.get(module, module)
                 raise ImportError(f"reading videos needs {package}: pip install {package}")
-        self.preprocessing, self.renew = preprocessing, renew
+        self.preprocessing, self.threads = preprocessing, threads
+        self.live, self.dropped = False, 0
         self._process: subprocess.Popen[bytes] | None = None
-        self._clips = 0
 
     @property
     def pid(self) -> int | None:
         """Of the process, if one runs."""
         return None if self._process is None else self._process.pid
 
-    def read(self, path: str | os.PathLike[str]) -> tuple[np.ndarray, float]:
-        """:func:`read_frames`, and the seconds it took."""
-        process = self._request(path)
+    def read(self, path: str | os.PathLike[str]) -> Decoded:
+        """:func:`read_clip`, and the seconds it took."""
+        process = self._request(path, threads=self.threads)
         with _TimeLimit(process, CLIP_TIMEOUT_S) as limit:
             try:
-                answer = self._answer(path, process)
+                header, frames = self._answer(path, process)
             except VideoError:
                 if limit.exceeded:
                     raise VideoError(path, f"took more than {CLIP_TIMEOUT_S:g} seconds to read") from None
                 raise
-        self._clips += 1
-        if self._clips >= self.renew:
-            self.close()
-        assert answer is not None
-        return answer
+        assert frames is not None
+        return Decoded(frames, header["lost"], header["seconds"])
 
     def stream(
-        self, source: str | os.PathLike[str] | int, *, every: int = 1, fps: float | None = None
+        self,
+        source: str | os.PathLike[str] | int,
+        *,
+        every: int = 1,
+        fps: float | None = None,
+        connection: Connection = Connection(),  # noqa: B008
+        notify: Callable[[str], None] = to_stderr,
     ) -> Iterator[np.ndarray]:
-        """:func:`stream_frames`; the process works a little ahead.
+        """:class:`FrameStream`; of what is recorded the next frame is read ahead.
+
+        Args:
+            notify: takes a line for each attempt to reconnect.
 
         Raises:
             VideoError: also if no frame comes within :data:`STREAM_TIMEOUT_S`, and the time between two frames.
         """
-        if every < 1 or (fps is not None and not fps > 0):
-            raise ValueError(f"every={every} must be at least 1, fps={fps} above 0")
-        process, finished = self._request(source, every=every, fps=fps), False
-        seconds = STREAM_TIMEOUT_S + (every / FRAMES_PER_S if fps is None else 1 / fps)
+        check_pace(every, fps)
+        pace = dict(every=every, fps=fps, connection=connection)
+        process, finished = self._request(source, stream=pace), False
+        seconds = STREAM_TIMEOUT_S + connection.timeout_s + (every / FRAMES_PER_S if fps is None else 1 / fps)
+        self.live, self.dropped = False, 0
         try:
             with _TimeLimit(process, seconds) as limit:
                 try:
-                    while (answer := self._answer(source, process)) is not None:
+                    self._send(process, NEXT)
+                    while True:
+                        header, frame = self._answer(source, process)
+                        if "notice" in header:
+                            limit.start()
+                            notify(header["notice"])
+                            continue
+                        self.live, self.dropped = header["live"], header["dropped"]
+                        if frame is None:
+                            break
+                        if not self.live:
+                            self._send(process, NEXT)
                         limit.pause()
-                        yield answer[0]
+                        yield frame
                         limit.start()
+                        if self.live:
+                            self._send(process, NEXT)
                 except VideoError:
                     if limit.exceeded:
                         raise VideoError(source, f"gave no frame within {seconds:g} seconds") from None
@@ -103,35 +145,38 @@ class Decoder:
             self._end()
             self._process = None
 
-    def _request(self, source: str | os.PathLike[str] | int, **stream: Any) -> subprocess.Popen[bytes]:
+    def _request(self, source: str | os.PathLike[str] | int, **how: Any) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
             self.close()
             self._start()
-        name = source if isinstance(source, int) else os.path.abspath(source)
-        request = dict(source=name, preprocessing=self.preprocessing._asdict(), stream=stream or None)
-        assert self._process and self._process.stdin
+        name = source if isinstance(source, int) or is_address(source) else os.path.abspath(source)
+        assert self._process
+        self._send(self._process, dict(how, source=name, preprocessing=self.preprocessing._asdict()))
+        return self._process
+
+    def _send(self, process: subprocess.Popen[bytes], request: Any) -> None:
+        assert process.stdin
         try:
-            self._process.stdin.write(json.dumps(request).encode() + b"\n")
-            self._process.stdin.flush()
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            process.stdin.flush()
         except BrokenPipeError:
             pass  # it has just ended: reading the answer reports it
-        return self._process
 
     def _answer(
         self, source: str | os.PathLike[str] | int, process: subprocess.Popen[bytes]
-    ) -> tuple[np.ndarray, float] | None:
-        """Frames and seconds; None at a stream's end."""
+    ) -> tuple[dict[str, Any], np.ndarray | None]:
+        """What is said, and the frames that follow it if any do."""
         assert isinstance(process.stdout, io.BufferedReader)
-        header = process.stdout.readline()
-        if header.endswith(b"\n"):
-            answer = json.loads(header)
-            if "error" in answer:
-                raise VideoError(source, answer["error"])
-            if "shape" not in answer:
-                return None
-            frames = np.empty(answer["shape"], np.uint8)
+        line = process.stdout.readline()
+        if line.endswith(b"\n"):
+            header = json.loads(line)
+            if "error" in header:
+                raise VideoError(source, header["error"])
+            if "shape" not in header:
+                return header, None
+            frames = np.empty(header["shape"], np.uint8)
             if process.stdout.readinto(frames.reshape(-1).data) == frames.size:
-                return frames, answer["seconds"]
+                return header, frames
         self.close()
         code = process.returncode
         how = f"by signal {-code}" if code < 0 else f"with code {code}"
@@ -145,7 +190,6 @@ class Decoder:
             stderr=subprocess.DEVNULL,  # where FFmpeg reports each damaged frame
             env=child_environment(),
         )
-        self._clips = 0
         self._end = weakref.finalize(self, _end, self._process)
 
 
@@ -192,20 +236,18 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def decode_ahead(
-    paths: Iterator[str | os.PathLike[str]], preprocessing: Preprocessing, decoders: int
-) -> Iterator[tuple[np.ndarray, float] | VideoError]:
+    paths: Iterator[str | os.PathLike[str]], preprocessing: Preprocessing, decoders: Callable[[], int]
+) -> Iterator[Decoded | VideoError]:
     """:meth:`Decoder.read` of each path, in order, while the next ones are read; for a bad one its error.
 
     Args:
         paths: read as far as needed, so that they may be endless.
-        decoders: processes, >= 1; each is a video ahead.
+        decoders: processes, >= 1, each of which is a video ahead; asked before each video, they may become more.
     """
-    owned = [Decoder(preprocessing) for _ in range(decoders)]
+    owned: list[Decoder] = []
     free: SimpleQueue[Decoder] = SimpleQueue()
-    for decoder in owned:
-        free.put(decoder)
 
-    def read(path: str | os.PathLike[str]) -> tuple[np.ndarray, float] | VideoError:
+    def read(path: str | os.PathLike[str]) -> Decoded | VideoError:
         decoder = free.get()
         try:
             return decoder.read(path)
@@ -214,16 +256,37 @@ def decode_ahead(
         finally:
             free.put(decoder)
 
-    pool = ThreadPoolExecutor(decoders, thread_name_prefix="decoder")
+    pool = ThreadPoolExecutor(MAX_DECODERS, thread_name_prefix="decoder")
+    working: deque[Future[Decoded | VideoError]] = deque()
+
+    def start() -> None:
+        while len(owned) < decoders():
+            owned.append(Decoder(preprocessing))
+            free.put(owned[-1])
+        working.extend(pool.submit(read, path) for path in islice(paths, len(owned) - len(working)))
+
     try:
-        waiting: deque[Future] = deque(pool.submit(read, path) for path in islice(paths, decoders))
-        while waiting:
-            waiting.extend(pool.submit(read, path) for path in islice(paths, 1))
-            yield waiting.popleft().result()
+        start()
+        while working:
+            outcome = working.popleft().result()
+            start()
+            yield outcome
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         for decoder in owned:
             decoder.close()
+
+
+def decoders_for(times: Sequence[Mapping[str, float]]) -> int:
+    """How many decoders keep up with recognition: the ratio of the medians, at most one for each CPU.
+
+    Args:
+        times: seconds for ``decode``, ``policy`` and ``recognition`` of some videos; the first warms up and does not
+            count.
+    """
+    decode = np.median([each["decode"] for each in times[1:]])
+    recognize = np.median([each["policy"] + each["recognition"] for each in times[1:]])
+    return int(min(max(1, np.ceil(decode / max(recognize, 1e-9))), usable_cpus()))
 
 
 def serve() -> None:
@@ -235,28 +298,46 @@ def serve() -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # its parent ends it
     cv2.setNumThreads(1)
-    answers = os.fdopen(os.dup(1), "wb")
+    answers = _Answers(os.fdopen(os.dup(1), "wb"))
     os.dup2(2, 1)  # keeps what libraries print out of the answers
-    for line in sys.stdin.buffer:
+    for line in iter(sys.stdin.buffer.readline, b""):
         request = json.loads(line)
         preprocessing = Preprocessing(**request["preprocessing"])
         try:
-            began = time.perf_counter()
-            if request["stream"] is None:
-                frames = read_frames(request["source"], preprocessing)
-                _send(answers, frames, seconds=time.perf_counter() - began)
+            if "stream" in request:
+                _serve_stream(request["source"], preprocessing, request["stream"], answers)
             else:
-                for frame in stream_frames(request["source"], preprocessing, **request["stream"]):
-                    _send(answers, frame, seconds=0.0)
-                _send(answers)
+                began = time.perf_counter()
+                frames, lost = read_clip(request["source"], preprocessing, threads=request["threads"])
+                answers.send(frames, lost=lost, seconds=time.perf_counter() - began)
         except VideoError as error:
-            _send(answers, error=error.reason)
+            answers.send(error=error.reason)
 
 
-def _send(answers: BinaryIO, frames: np.ndarray | None = None, **header: Any) -> None:
-    if frames is not None:
-        header["shape"] = frames.shape
-    answers.write(json.dumps(header).encode() + b"\n")
-    if frames is not None:
-        answers.write(np.ascontiguousarray(frames).data)
-    answers.flush()
+def _serve_stream(source: Any, preprocessing: Preprocessing, how: dict[str, Any], answers: _Answers) -> None:
+    """An answer for each line that asks for a frame."""
+    connection = Connection(*how.pop("connection"))
+    stream = FrameStream(
+        source, preprocessing, connection=connection, notify=lambda line: answers.send(notice=line), **how
+    )
+    while sys.stdin.buffer.readline():
+        frame = next(stream, None)
+        answers.send(frame, live=stream.live, dropped=stream.dropped)
+        if frame is None:
+            return
+
+
+class _Answers:
+    """What the decoder process says; its threads take turns."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._turn = file, threading.Lock()
+
+    def send(self, frames: np.ndarray | None = None, **header: Any) -> None:
+        if frames is not None:
+            header["shape"] = frames.shape
+        with self._turn:
+            self._file.write(json.dumps(header).encode() + b"\n")
+            if frames is not None:
+                self._file.write(np.ascontiguousarray(frames).data)
+            self._file.flush()

@@ -637,7 +637,7 @@ def test_a_pipeline_becomes_numbers():
     [
         (
             with_step(0, type="PyAVInit"),
-            "PyAVInit cannot be exported here; a bundle reads DecordInit, SampleFrames",
+            "PyAVInit cannot be exported here; a bundle reads VideoInit or DecordInit, SampleFrames",
         ),
         (with_step(4, type="ThreeCrop"), "ThreeCrop cannot be exported"),
         (PIPELINE[::-1], "FormatShape cannot be exported here"),

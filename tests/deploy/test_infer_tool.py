@@ -15,13 +15,16 @@ from rich.console import Console
 
 from mmvideoiq.deploy.bundle.bundle import write_bundle
 from mmvideoiq.deploy.session import VideoSession
-from mmvideoiq.video.reader import VideoError
+from mmvideoiq.video.av_reader import AvReader
+from mmvideoiq.video.errors import VideoError
+from mmvideoiq.video.reader import prepare
 from tests.conftest import ROOT, write_video
 from tests.deploy.toy_bundle import toy_parts
 
 pytest.importorskip("openvino")
 
 SIZE, FRAMES = 32, 6
+NO_VIDEO = "is not a video, or cut off (Invalid data found when processing input)"
 CURVE = [
     dict(multiplier=-4.0, cost=0.8, accuracy=None, usage=[0.8, 0.0, 0.0, 0.2]),
     dict(multiplier=0.0, cost=0.4, accuracy=0.9, usage=[0.4, 0.0, 0.0, 0.6]),
@@ -31,7 +34,7 @@ BLOCKER = """
 import sys
 class Blocker:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {"torch", "torchvision", "mmengine", "mmcv", "mmaction", "av", "matplotlib"}:
+        if name.split(".")[0] in {"torch", "torchvision", "mmengine", "mmcv", "mmaction", "decord", "matplotlib"}:
             raise ImportError(f"{name} is blocked")
 sys.meta_path.insert(0, Blocker())
 """
@@ -115,13 +118,13 @@ def test_a_bad_video_beside_good_ones(infer, videos, tmp_path):
     assert code == 2
     lines = err.splitlines()
     assert [line.split(": error: ")[1] for line in lines] == [
-        f"{videos / 'text.mp4'}: is not a video, or is cut off",
-        f"{videos / 'gone.mp4'}: does not exist",
+        f"{videos / 'text.mp4'}: {NO_VIDEO}",
+        f"{videos / 'gone.mp4'}: there is no such file",
     ]
     entries = json.loads(file.read_text())
     assert [entry["video"] for entry in entries] == [str(path) for path in given]
     assert ["error" in entry for entry in entries] == [False, True, True, False]
-    assert entries[2] == dict(video=str(videos / "gone.mp4"), error="does not exist")
+    assert entries[2] == dict(video=str(videos / "gone.mp4"), error="there is no such file")
     assert "4 videos in" in out and out.endswith(", 2 of them bad\n")
 
 
@@ -135,7 +138,7 @@ def test_a_folder_is_its_videos_by_name(infer, videos, tmp_path):
     names = [Path(entry["video"]).name for entry in json.loads((tmp_path / "out.json").read_text())]
     assert names == ["a.mkv", "b.mp4", "text.mp4", "b.mp4"]
     (tmp_path / "empty").mkdir()
-    assert "empty: this folder holds no videos (.3gp, .avi" in refused(infer(tmp_path / "empty"))
+    assert "empty: this folder holds no videos (.3gp, .asf, .avi" in refused(infer(tmp_path / "empty"))
 
 
 def test_a_budget_changes_what_is_done(infer, videos, tmp_path):
@@ -144,6 +147,19 @@ def test_a_budget_changes_what_is_done(infer, videos, tmp_path):
         assert infer(videos / "a.mkv", "--budget", budget, "--json", tmp_path / "out.json")[0] == 0
         costs.append(json.loads((tmp_path / "out.json").read_text())[0]["cost"])
     assert costs[0] > costs[1]
+
+
+def test_sampling_and_reader_reach_the_session(infer, videos, monkeypatch):
+    seen = []
+
+    def watched(_, **options):
+        seen.append((options["sampling"], options["reader"]))
+        raise ValueError("seen")
+
+    monkeypatch.setattr(infer.tool.VideoSession, "open", watched)
+    for options in ([], ["--sampling", "keyframe"], ["--reader", "decord"]):
+        infer(videos / "a.mkv", *options)
+    assert seen == [(None, "av"), ("keyframe", "av"), (None, "decord")]
 
 
 def test_another_engine_says_the_same(infer, videos, tmp_path):
@@ -176,15 +192,11 @@ def test_an_older_list_is_replaced_or_kept_as_a_whole(infer, videos, tmp_path, m
 
 
 def test_a_stream_answers_after_every_frame(infer, bundle, videos, tmp_path):
-    import decord
-
-    from mmvideoiq.video.reader import prepare
-
     code, out, err = infer(videos / "b.mp4", "--stream", "--every", 2, "--json", tmp_path / "out.json")
     assert (code, err) == (0, "")
     (entry,) = json.loads((tmp_path / "out.json").read_text())
     with VideoSession.open(bundle, threads=1) as session:
-        for frame in decord.VideoReader(str(videos / "b.mp4")).get_batch([0, 2, 4, 6, 8]).asnumpy():
+        for frame in AvReader(videos / "b.mp4").read([0, 2, 4, 6, 8]):
             action = session.push(prepare(frame, session.preprocessing))
             so_far = session.result()
             line = (
@@ -196,7 +208,7 @@ def test_a_stream_answers_after_every_frame(infer, bundle, videos, tmp_path):
 
 
 def test_a_stream_that_breaks_still_answers(infer, videos, tmp_path, monkeypatch):
-    def broken(self, source, *, every, fps):
+    def broken(self, source, *, every, fps, **_):
         assert (source, every, fps) == (0, 1, 4.0)
         yield from np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3), dtype=np.uint8)
         raise VideoError(source, "stopped giving frames")
@@ -211,7 +223,7 @@ def test_a_stream_that_breaks_still_answers(infer, videos, tmp_path, monkeypatch
 
 
 def test_an_interrupted_stream_answers_too(infer, tmp_path, monkeypatch):
-    def interrupted(self, source, *, every, fps):
+    def interrupted(self, source, **_):
         yield np.zeros((SIZE, SIZE, 3), np.uint8)
         raise KeyboardInterrupt
 
@@ -223,9 +235,7 @@ def test_an_interrupted_stream_answers_too(infer, tmp_path, monkeypatch):
 
 def test_a_bad_stream(infer, videos):
     code, out, err = infer(videos / "text.mp4", "--stream")
-    assert (
-        code == 2 and err.endswith("text.mp4: is not a video, or is cut off\n") and len(out.splitlines()) == 2
-    )
+    assert code == 2 and err.endswith(f"text.mp4: {NO_VIDEO}\n") and len(out.splitlines()) == 2
 
 
 # --- the terminal ---------------------------------------------------------------------------------------------------
@@ -271,6 +281,16 @@ def test_in_a_terminal_cells_have_colours_and_lines_its_width(infer, bundle, vid
         (["--stream", "--every", "2", "--fps", "2"], "argument --fps: not allowed with argument --every"),
         (["more.mp4", "--stream"], "--stream takes one file or camera, got 2"),
         (["--json", "nowhere/out.json"], "--json nowhere/out.json: there is no folder nowhere"),
+        (["--decoders", "0"], "argument --decoders: '0' is not a whole number of at least 1"),
+        (
+            ["--sampling", "nearby", "--reader", "decord"],
+            "decord reads with sampling 'exact' alone, not 'nearby'",
+        ),
+        (["--timeout", "3"], "--timeout and --retries are for --stream: give it too"),
+        (
+            ["--stream", "--sampling", "nearby"],
+            "--stream takes each frame, one by one: leave out --sampling and --decoders",
+        ),
         (["--wrong"], "unrecognized arguments: --wrong"),
     ],
     ids=lambda given: " ".join(given) if isinstance(given, list) else None,
@@ -316,7 +336,7 @@ def test_the_runtime_alone_is_enough(bundle, videos, tmp_path):
         env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
     )
     assert done.returncode == 2, done.stderr
-    assert done.stderr == f"infer.py: error: {videos / 'text.mp4'}: is not a video, or is cut off\n"
+    assert done.stderr == f"infer.py: error: {videos / 'text.mp4'}: {NO_VIDEO}\n"
     assert "\x1b" not in done.stdout and done.stdout.splitlines()[-1].endswith("1 of them bad")
     assert len(json.loads((tmp_path / "out.json").read_text())) == 3
 
@@ -358,12 +378,9 @@ def test_names_that_the_terminal_or_utf_8_cannot_hold(bundle, videos, tmp_path):
         cwd=tmp_path,
         env=dict(os.environ, PYTHONIOENCODING="ascii", LANG="C"),
     )
-    assert done.returncode == 2
-    assert (
-        done.stderr.decode("ascii")
-        == "infer.py: error: \\udcff.mkv: has a name that is not UTF-8; rename it\n"
-    )
-    assert "\ngr\\xfc\\xdf.mkv  class " in done.stdout.decode("ascii")
-    good, bad = json.loads((tmp_path / "out.json").read_text())
-    assert good["video"] == "grüß.mkv" and good["frames"] == FRAMES
-    assert os.fsencode(bad["video"]) == names[1] and "error" in bad
+    assert (done.returncode, done.stderr) == (0, b"")
+    told = done.stdout.decode("ascii")
+    assert "\ngr\\xfc\\xdf.mkv  class " in told and "\n\\udcff.mkv  class " in told
+    entries = json.loads((tmp_path / "out.json").read_text())
+    assert [os.fsencode(entry["video"]) for entry in entries] == names
+    assert [entry["frames"] for entry in entries] == [FRAMES] * 2

@@ -368,7 +368,7 @@ def videos(tmp_path_factory) -> list[Path]:
     return [folder / name for name in ("0.mp4", "1.mp4", "text.mp4", "2.mp4", "gone.mp4", "3.mp4")]
 
 
-@pytest.mark.parametrize("decoders", [1, 2])
+@pytest.mark.parametrize("decoders", [1, 2, "auto"])
 def test_many_videos_keep_their_order_and_bad_ones_their_place(session, videos, decoders):
     outcomes = list(session.run_many(videos, decoders=decoders))
     for path, outcome in zip(videos, outcomes, strict=True):
@@ -422,7 +422,7 @@ def test_an_error_of_ours_is_not_taken_for_a_bad_video(session, videos, monkeypa
 
 
 def test_decoders_must_be_some(session, videos):
-    with pytest.raises(ValueError, match="decoders=0 must be at least 1"):
+    with pytest.raises(ValueError, match="decoders=0 must be 'auto' or at least 1"):
         session.run_many(videos, decoders=0)
 
 
@@ -658,7 +658,7 @@ def test_it_needs_neither_torch_nor_the_host_nor_an_engine_to_be_imported():
     code = """
 import sys
 class Blocker:
-    names = {"torch", "mmengine", "mmcv", "mmaction", "openvino", "onnx", "onnxruntime", "decord", "cv2", "rich"}
+    names = {"torch", "mmengine", "mmcv", "mmaction", "openvino", "onnx", "onnxruntime", "av", "decord", "cv2", "rich"}
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in self.names:
             raise ImportError(f"{name} is blocked")

@@ -14,8 +14,6 @@ import pytest
 
 from mmvideoiq.deploy.session import Result, VideoSession
 from mmvideoiq.video import decoder_process as decoding
-from mmvideoiq.video.decoder_process import Decoder
-from mmvideoiq.video.preprocessing import Preprocessing
 from tests.conftest import write_video
 from tests.deploy.toy_bundle import make_toy_bundle
 
@@ -27,7 +25,7 @@ WARMUP = max(20, CLIPS // 10)
 SLACK_MB = (
     24.0  # an allocator's habits; a leak of one clip's frames (16 of 224x224) would be 2.4 MB each time
 )
-CLIP_MB = 96.0  # what decord buffers of one clip and not of another
+CLIP_MB = 96.0  # what a decoder buffers of one clip and not of another
 
 pytestmark = [
     pytest.mark.slow,
@@ -75,32 +73,18 @@ def test_memory_is_flat_over_many_clips(bundle, videos, monkeypatch):
     monkeypatch.setattr(decoding.subprocess, "Popen", watched)
     ours, workers, good = [], [], 0
     with VideoSession.open(bundle, threads=1) as session:
-        for outcome in session.run_many(islice(cycle(videos), CLIPS)):
+        for outcome in session.run_many(islice(cycle(videos), CLIPS), decoders=1):
             good += isinstance(outcome, Result)
             ours.append(resident_mb())
             try:
                 workers.append(resident_mb(started[-1]))
-            except (OSError, IndexError):  # it is being replaced
+            except (OSError, IndexError):  # it is being replaced after a crash
                 workers.append(workers[-1] if workers else 0.0)
     report("session", ours)
     report("decoder", workers)
     assert len(ours) == CLIPS and good > CLIPS // 2
-    assert len(started) >= CLIPS // decoding.MAX_CLIPS_PER_WORKER
     assert max(ours[WARMUP:]) - ours[WARMUP] < SLACK_MB
     assert max(workers[WARMUP:]) < max(workers[:WARMUP]) + SLACK_MB + (CLIP_MB if GIVEN else 0)
-
-
-def test_a_decoder_gives_back_what_it_keeps(videos):
-    """Whatever decord leaves behind ends with the process: later ones are no larger than the first."""
-    renew, seen = max(10, CLIPS // 20), []
-    decoder = Decoder(Preprocessing(8, 64, 56, (56, 56)), renew=renew)
-    for path in islice(cycle(videos[:1]), CLIPS):
-        decoder.read(path)
-        if decoder.pid is not None:
-            seen.append(resident_mb(decoder.pid))
-    decoder.close()
-    report("decoder, renewed", seen)
-    assert max(seen) < max(seen[: renew - 1]) + SLACK_MB
 
 
 def test_memory_is_flat_along_a_stream(bundle):

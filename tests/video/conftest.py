@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mmvideoiq.video.decoder_process import Decoder
-from mmvideoiq.video.reader import Preprocessing
+from mmvideoiq.video.preprocessing import READERS, Preprocessing
 
 WIDE, TALL = (60, 96), (96, 80)  # (H, W)
 
@@ -98,7 +98,14 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def decoder():
-    decoder = Decoder(SMALL)
-    yield decoder
-    decoder.close()
+def decoders():
+    """One of each reader."""
+    decoders = {reader: Decoder(SMALL._replace(reader=reader)) for reader in READERS}
+    yield decoders
+    for decoder in decoders.values():
+        decoder.close()
+
+
+@pytest.fixture(scope="module")
+def decoder(decoders):
+    return decoders["av"]

@@ -3,7 +3,6 @@
 import gc
 import os
 import signal
-import sys
 import threading
 import time
 from pathlib import Path
@@ -12,8 +11,10 @@ import numpy as np
 import pytest
 
 from mmvideoiq.video import decoder_process as decoding
-from mmvideoiq.video.decoder_process import Decoder
-from mmvideoiq.video.reader import VideoError, read_frames
+from mmvideoiq.video.decoder_process import Decoder, decoders_for
+from mmvideoiq.video.errors import VideoError
+from mmvideoiq.video.network import Connection
+from mmvideoiq.video.reader import read_frames
 from tests.video.conftest import SMALL
 
 
@@ -37,9 +38,9 @@ def running(folder):
 
 def test_it_gives_the_frames_and_the_seconds(folder, decoder):
     for name in ("good.mp4", "tall.mkv", "short.mp4"):
-        frames, seconds = decoder.read(folder / name)
-        np.testing.assert_array_equal(frames, read_frames(folder / name, SMALL))
-        assert 0 < seconds < decoding.CLIP_TIMEOUT_S
+        decoded = decoder.read(folder / name)
+        np.testing.assert_array_equal(decoded.frames, read_frames(folder / name, SMALL))
+        assert 0 < decoded.seconds < decoding.CLIP_TIMEOUT_S and decoded.lost == 0
 
 
 def test_names_of_any_kind(folder, decoder, tmp_path, monkeypatch):
@@ -61,18 +62,27 @@ def test_a_stream_may_be_left(folder, decoder):
     )
 
 
-def test_the_process_is_renewed(folder):
-    decoder, pids = Decoder(SMALL, renew=2), []
+def test_a_closed_decoder_starts_anew(folder):
+    decoder = Decoder(SMALL)
     assert decoder.pid is None
-    for _ in range(5):
+    pids = []
+    for _ in range(2):
         decoder.read(folder / "good.mp4")
         pids.append(decoder.pid)
-    first, third = pids[0], pids[2]
-    assert pids[1] is None and pids[3] is None and first != third and pids[4] not in (None, third)
-    assert not alive(first) and not alive(third) and alive(pids[4])
-    decoder.close()
-    decoder.close()
-    assert not alive(pids[4])
+        decoder.close()
+        decoder.close()
+        assert decoder.pid is None and not alive(pids[-1])
+    assert pids[0] != pids[1]
+
+
+def test_as_many_decoders_as_keep_up_with_recognition(monkeypatch):
+    monkeypatch.setattr(decoding, "usable_cpus", lambda: 8)
+
+    def times(decode: float) -> list[dict[str, float]]:
+        first = dict(decode=9.0, policy=9.0, recognition=99.0)
+        return [first, *[dict(decode=decode, policy=0.1, recognition=0.4)] * 4]
+
+    assert [decoders_for(times(decode)) for decode in (0.1, 0.5, 0.6, 1.4, 99.0)] == [1, 1, 2, 3, 8]
 
 
 def test_nothing_is_left_of_a_forgotten_decoder(folder):
@@ -106,7 +116,7 @@ def test_a_video_and_a_stream_that_never_end(folder, running, monkeypatch):
     monkeypatch.setattr(decoding, "STREAM_TIMEOUT_S", 0.1)
     os.kill(running.pid, signal.SIGSTOP)
     with pytest.raises(VideoError, match=r"tall\.mkv: gave no frame within 0\.3 seconds"):
-        next(running.stream(folder / "tall.mkv"))
+        next(running.stream(folder / "tall.mkv", connection=Connection(timeout_s=0)))
 
 
 def test_a_slow_consumer_is_not_taken_for_silence(folder, running, monkeypatch):
@@ -117,12 +127,13 @@ def test_a_slow_consumer_is_not_taken_for_silence(folder, running, monkeypatch):
     assert len(list(frames)) > 0
 
 
-@pytest.mark.parametrize(("module", "package"), [("decord", "decord"), ("cv2", "opencv-python-headless")])
+@pytest.mark.parametrize(
+    ("module", "package"), [("av", "av"), ("decord", "decord"), ("cv2", "opencv-python-headless")]
+)
 def test_what_must_be_installed(monkeypatch, module, package):
     found = decoding.importlib.util.find_spec
     monkeypatch.setattr(
         decoding.importlib.util, "find_spec", lambda name: None if name == module else found(name)
     )
     with pytest.raises(ImportError, match=f"needs {package}: pip install {package}"):
-        Decoder(SMALL)
-    assert module in sys.modules or module == "decord"
+        Decoder(SMALL._replace(reader="decord" if module == "decord" else "av"))

@@ -1,4 +1,4 @@
-"""Videos become the frames that MMAction2 tests, exactly; bad ones a line with the reason."""
+"""Videos become the frames that the test pipeline makes, exactly; bad ones a line with the reason."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -7,30 +7,29 @@ import numpy as np
 import pytest
 from mmaction.datasets.transforms import CenterCrop, DecordDecode, DecordInit, Resize, SampleFrames
 
-from mmvideoiq.video import reader as video
-from mmvideoiq.video.reader import (
-    Preprocessing,
-    VideoError,
-    prepare,
-    read_frames,
-    sample_indices,
-    stream_frames,
-)
+from mmvideoiq.data.video_transforms import VideoDecode, VideoInit
+from mmvideoiq.video.av_reader import SAMPLING
+from mmvideoiq.video.preprocessing import Preprocessing
+from mmvideoiq.video.reader import VideoError, read_clip, read_frames, sample_indices
 from tests.video.conftest import SMALL, WIDE, square, write
 
+GOOD = ["good.mp4", "tall.mkv", "h264.mp4", "short.mp4", "one.avi", "uneven.mkv", "rotated.mp4", "cut.mkv"]
 
-def mmaction2_frames(path: Path, preprocessing: Preprocessing) -> np.ndarray:
+
+def pipeline_frames(path: Path, preprocessing: Preprocessing) -> np.ndarray:
     """The frames of MMAction2's test pipeline."""
-    results = dict(filename=str(path), start_index=0, modality="RGB")
+    decord = preprocessing.reader == "decord"
+    sampling = dict(sampling=preprocessing.sampling, tolerance_s=preprocessing.tolerance_s)
     steps = [
-        DecordInit(),
+        DecordInit() if decord else VideoInit(),
         SampleFrames(clip_len=1, frame_interval=1, num_clips=preprocessing.frames, test_mode=True),
-        DecordDecode(),
+        DecordDecode() if decord else VideoDecode(**sampling),
     ]
     if preprocessing.short_side is not None:
         steps.append(Resize(scale=(-1, preprocessing.short_side)))
     if preprocessing.crop is not None:
         steps.append(CenterCrop(crop_size=preprocessing.crop))
+    results = dict(filename=str(path), start_index=0, modality="RGB")
     for step in steps:
         results = step(results)
     return np.stack(results["imgs"])
@@ -39,32 +38,44 @@ def mmaction2_frames(path: Path, preprocessing: Preprocessing) -> np.ndarray:
 # --- frames of a test ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["good.mp4", "tall.mkv", "h264.mp4", "short.mp4", "one.avi", "uneven.mkv", "rotated.mp4", "cut.mkv"],
-)
-@pytest.mark.parametrize("preprocessing", [SMALL, square(7, 32, 32), square(1, None, 48)], ids=str)
-def test_frames_are_those_of_mmaction2(folder, name, preprocessing):
-    got = read_frames(folder / name, preprocessing)
-    assert got.dtype == np.uint8 and got.shape == (preprocessing.frames, *preprocessing.size, 3)
-    np.testing.assert_array_equal(got, mmaction2_frames(folder / name, preprocessing))
+@pytest.mark.parametrize("name", GOOD)
+@pytest.mark.parametrize("sampling", SAMPLING)
+def test_frames_are_those_of_the_pipeline(folder, name, sampling):
+    for steps in (SMALL, square(7, 32, 32), square(1, None, 48)):
+        preprocessing = steps._replace(sampling=sampling, tolerance_s=0.5)
+        got = read_frames(folder / name, preprocessing)
+        assert got.dtype == np.uint8 and got.shape == (preprocessing.frames, *preprocessing.size, 3)
+        np.testing.assert_array_equal(got, pipeline_frames(folder / name, preprocessing))
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_decord_gives_the_same_frames_where_it_is_right(folder, name):
+    old = SMALL._replace(reader="decord")
+    want = pipeline_frames(folder / name, old)
+    np.testing.assert_array_equal(read_frames(folder / name, old), want)
+    np.testing.assert_array_equal(read_frames(folder / name, SMALL), want)
+
+
+def test_the_modes_differ(folder):
+    modes = [read_frames(folder / "h264.mp4", SMALL._replace(sampling=mode)) for mode in SAMPLING]
+    assert all(not np.array_equal(a, b) for a, b in pairwise(modes))
 
 
 def test_frames_as_they_are(folder):
-    got = read_frames(folder / "good.mp4", Preprocessing(3, None, None, WIDE))
+    whole = Preprocessing(3, None, None, WIDE)
     np.testing.assert_array_equal(
-        got, mmaction2_frames(folder / "good.mp4", Preprocessing(3, None, None, WIDE))
+        read_frames(folder / "good.mp4", whole), pipeline_frames(folder / "good.mp4", whole)
     )
 
 
-def test_frames_of_real_clips(shared_dir):
+@pytest.mark.parametrize("reader", ["av", "decord"])
+def test_frames_of_real_clips(shared_dir, reader):
     clips = sorted((shared_dir / "data/fights/videos").rglob("*.mp4"))[::20]
     if not clips:
         pytest.skip("no clips there")
+    steps = square(8, 256, 224)._replace(reader=reader)
     for clip in clips[:4]:
-        np.testing.assert_array_equal(
-            read_frames(clip, square(8, 256, 224)), mmaction2_frames(clip, square(8, 256, 224))
-        )
+        np.testing.assert_array_equal(read_frames(clip, square(8, 256, 224)), pipeline_frames(clip, steps))
 
 
 @pytest.mark.parametrize(
@@ -89,32 +100,55 @@ def test_a_rotated_video_is_upright(folder):
     np.testing.assert_allclose(upright.astype(int), np.rot90(lying, -1, axes=(1, 2)), atol=16)
 
 
+def test_a_narrow_video(tmp_path):
+    path = write(tmp_path / "narrow.mp4", size=(48, 72))
+    assert read_frames(path, SMALL).shape == (4, 32, 32, 3)
+    with pytest.raises(VideoError, match=r"narrow\.mp4: is too narrow: decord misreads"):
+        read_frames(path, SMALL._replace(reader="decord"))
+
+
 # --- bad videos ------------------------------------------------------------------------------------------
 
-BAD = [
-    ("empty.mp4", "is empty"),
-    ("text.mp4", "is not a video, or is cut off"),
-    ("headless.mp4", "is not a video, or is cut off"),
-    ("cut.mp4", "is damaged or cut off"),
-    ("holed.mp4", "is damaged or cut off"),
-    ("sound.mp4", "has no video stream that decord can decode: only sound, or a codec such as AV1"),
-    ("gone.mp4", "does not exist"),
-    ("folder.mp4", "is a folder"),
-]
+BAD = {
+    "empty.mp4": "is empty",
+    "text.mp4": "is not a video, or cut off (Invalid data found when processing input)",
+    "headless.mp4": "is not a video, or cut off (Invalid data found when processing input)",
+    "sound.mp4": "holds no video, sound perhaps",
+    "gone.mp4": "there is no such file",
+    "folder.mp4": "is a folder",
+}
+BAD_FOR_DECORD = {
+    "empty.mp4": "is empty",
+    "text.mp4": "is not a video, or is cut off",
+    "cut.mp4": "is damaged or cut off",
+    "holed.mp4": "is damaged or cut off",
+    "sound.mp4": "has no video stream that decord can decode: only sound, or a codec such as AV1; use PyAV",
+    "gone.mp4": "there is no such file",
+}
 
 
-@pytest.mark.parametrize(("name", "reason"), BAD)
-def test_bad_videos(folder, decoder, name, reason):
-    path = folder / name
+@pytest.mark.parametrize(
+    ("reader", "name", "reason"),
+    [("av", *bad) for bad in BAD.items()] + [("decord", *bad) for bad in BAD_FOR_DECORD.items()],
+)
+def test_bad_videos(folder, decoders, reader, name, reason):
+    path, decoder = folder / name, decoders[reader]
     with pytest.raises(VideoError) as caught:
-        read_frames(path, SMALL)
+        read_frames(path, decoder.preprocessing)
     assert str(caught.value) == f"{path}: {reason}"
-    assert (caught.value.source, caught.value.reason) == (path, reason)
+    assert (str(caught.value.source), caught.value.reason) == (str(path), reason)
     with pytest.raises(VideoError) as caught:
         decoder.read(path)
     assert str(caught.value) == f"{path}: {reason}"
-    frames, _ = decoder.read(folder / "good.mp4")
-    np.testing.assert_array_equal(frames, read_frames(folder / "good.mp4", SMALL))
+    np.testing.assert_array_equal(
+        decoder.read(folder / "good.mp4").frames, read_frames(folder / "good.mp4", SMALL)
+    )
+
+
+def test_damaged_frames_are_counted(folder, decoder):
+    frames, lost = read_clip(folder / "holed.mp4", SMALL._replace(frames=30))
+    assert len(frames) == 30 and 0 < lost < 15
+    assert decoder.read(folder / "good.mp4").lost == 0
 
 
 def test_frames_of_another_size_than_the_models(folder):
@@ -124,101 +158,17 @@ def test_frames_of_another_size_than_the_models(folder):
         read_frames(folder / "good.mp4", square(4, None, 200))
 
 
-def test_videos_that_decord_misreads(tmp_path):
-    path = write(tmp_path / "narrow.mp4", size=(48, 72))
-    for read in (read_frames, lambda *given: list(stream_frames(*given))):
-        with pytest.raises(VideoError, match=r"narrow\.mp4: is too narrow: decord misreads"):
-            read(path, SMALL)
-
-
-# --- frame by frame -------------------------------------------------------------------------------------------------
-
-
-def every_frame(path: Path) -> np.ndarray:
-    import decord
-
-    reader = decord.VideoReader(str(path))
-    return np.stack([prepare(frame, SMALL) for frame in reader.get_batch(range(len(reader))).asnumpy()])
-
-
-@pytest.mark.parametrize("name", ["good.mp4", "uneven.mkv", "rotated.mp4", "one.avi"])
 @pytest.mark.parametrize(
-    ("pace", "step"), [({}, 1), (dict(every=3), 3), (dict(fps=5.0), None), (dict(fps=1000.0), None)], ids=str
+    ("changes", "message"),
+    [
+        (dict(sampling="fast"), "sampling='fast' must be one of exact, nearby, keyframe"),
+        (dict(tolerance_s=-1.0), "tolerance_s=-1.0 must not be negative"),
+        (dict(reader="cv2"), "reader='cv2' must be one of av, decord"),
+        (dict(reader="decord", sampling="nearby"), "decord reads with sampling 'exact' alone, not 'nearby'"),
+    ],
+    ids=str,
 )
-def test_a_stream_gives_the_files_frames(folder, decoder, name, pace, step):
-    want = every_frame(folder / name)
-    if step is None:
-        import decord
-
-        rate = decord.VideoReader(str(folder / name)).get_avg_fps()
-        places = (np.arange(len(want)) * max(1.0, rate / pace["fps"])).astype(int)
-        want = want[places[places < len(want)]]
-    else:
-        want = want[::step]
-    np.testing.assert_array_equal(list(stream_frames(folder / name, SMALL, **pace)), want)
-    np.testing.assert_array_equal(list(decoder.stream(folder / name, **pace)), want)
-
-
-def test_a_damaged_stream_gives_good_frames_and_then_its_error(folder, decoder):
-    for stream in (stream_frames(folder / "holed.mp4", SMALL), decoder.stream(folder / "holed.mp4")):
-        seen = []
-        with pytest.raises(VideoError, match=r"holed\.mp4: is damaged or cut off"):
-            for frame in stream:
-                seen.append(frame)
-        assert len(seen) < 40  # decord decodes ahead and may find the hole before it has given one
-        for got, want in zip(seen[:10], every_frame(folder / "complete.mp4"), strict=False):
-            np.testing.assert_array_equal(got, want)
-
-
-@pytest.mark.parametrize(
-    "pace", [dict(every=0), dict(fps=0.0), dict(fps=-2.0), dict(fps=float("nan"))], ids=str
-)
-def test_invalid_paces(folder, decoder, pace):
-    with pytest.raises(ValueError, match="must be at least 1"):
-        next(decoder.stream(folder / "good.mp4", **pace))
-
-
-class Camera:
-    """Gives frames of blue, then fails."""
-
-    def __init__(self, index: int) -> None:
-        self.index, self.given = index, 0
-
-    def isOpened(self) -> bool:
-        return self.index == 0
-
-    def grab(self) -> bool:
-        self.given += 1
-        return self.given <= 10
-
-    def retrieve(self) -> tuple[bool, np.ndarray]:
-        return True, np.full((*WIDE, 3), (255, 0, self.given), np.uint8)  # blue, green, red
-
-
-def test_a_camera(monkeypatch):
-    cv2 = pytest.importorskip("cv2")
-    monkeypatch.setattr(cv2, "VideoCapture", Camera)
-    seen = []
-    with pytest.raises(VideoError, match="camera 0: stopped giving frames"):
-        for frame in stream_frames(0, SMALL, every=3):
-            seen.append(frame)
-    assert [frame[0, 0].tolist() for frame in seen] == [[n, 0, 255] for n in (1, 4, 7, 10)]
-    with pytest.raises(VideoError, match="camera 1: cannot be opened"):
-        next(stream_frames(1, SMALL))
-
-
-def test_a_camera_at_a_rate_follows_the_clock(monkeypatch):
-    cv2 = pytest.importorskip("cv2")
-    monkeypatch.setattr(cv2, "VideoCapture", Camera)
-    ticks = iter([0.0] + [0.25 * n for n in range(20)])
-    monkeypatch.setattr(video.time, "perf_counter", lambda: next(ticks))
-    seen = []
-    with pytest.raises(VideoError):
-        for frame in stream_frames(0, SMALL, fps=2.0):
-            seen.append(int(frame[0, 0, 0]))
-    assert seen == [1, 3, 5, 7, 9]
-
-
-def test_a_camera_that_is_not_there(decoder):
-    with pytest.raises(VideoError, match="camera 97: cannot be opened"):
-        next(decoder.stream(97))
+def test_what_cannot_be_asked_for(folder, changes, message):
+    with pytest.raises(ValueError) as caught:
+        read_frames(folder / "good.mp4", SMALL._replace(**changes))
+    assert str(caught.value) == message

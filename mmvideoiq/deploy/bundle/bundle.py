@@ -107,7 +107,8 @@ class Bundle:
         """How videos become frames."""
         steps = self.manifest["preprocessing"]
         height, width = self.graphs["recognition"].inputs["frames"][1:3]
-        return Preprocessing(steps["frames"], steps["short_side"], steps["crop"], (height, width))
+        sampling = {key: steps[key] for key in ("sampling", "tolerance_s") if key in steps}
+        return Preprocessing(steps["frames"], steps["short_side"], steps["crop"], (height, width), **sampling)
 
     def layer(self, part: str, node: Node, bits: int) -> Layer:
         """The numbers of a conv, linear or affine node at ``bits``; those of the policy serve all bits.

@@ -23,6 +23,7 @@ from mmvideoiq.deploy.bundle.operations import (
 )
 from mmvideoiq.deploy.bundle.shapes import graph_shapes
 from mmvideoiq.deploy.bundle.tensors import FLOAT_BITS, PARTS, channels
+from mmvideoiq.video.av_reader import SAMPLING
 
 FORMAT = "mmvideoiq-bundle"
 FORMAT_VERSION = 1
@@ -59,6 +60,9 @@ MANIFEST_SCHEMA: dict[str, Any] = object_of(
         crop=_or_null(SIDE),
         mean=list_of(NUMBER, 3, 3),
         std=list_of(POSITIVE, 3, 3),
+        sampling={"enum": list(SAMPLING)},
+        tolerance_s=AMOUNT,
+        optional=("sampling", "tolerance_s"),  # absent: exact
     ),
     gflops=BY_NAME,
     bitops=BY_NAME,

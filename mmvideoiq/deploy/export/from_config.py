@@ -103,19 +103,21 @@ def read_pipeline(pipeline: Sequence[Mapping[str, Any]]) -> Preprocessing:
     Raises:
         ExportError: a transform, an order or an option that the runtime does not have; names it.
     """
-    found: dict[str, int | None] = {}
+    found: dict[str, Any] = {}
     last = -1
     for step in pipeline:
         name = str(step["type"]).rpartition(".")[2]
-        if name not in TRANSFORMS or list(TRANSFORMS).index(name) <= last:
+        place = next((place for place, names in enumerate(ORDER) if name in names), -1)
+        if place <= last:
+            known = ", ".join(" or ".join(names) for names in ORDER)
             raise ExportError(
-                f"test pipeline: {name} cannot be exported here; a bundle reads {', '.join(TRANSFORMS)}, in this order"
+                f"test pipeline: {name} cannot be exported here; a bundle reads {known}, in this order"
             )
-        last = list(TRANSFORMS).index(name)
-        found |= TRANSFORMS[name](step)
+        last = place
+        found |= ORDER[place][name](step)
     if "frames" not in found:
         raise ExportError("test pipeline: there is no SampleFrames")
-    return Preprocessing(**found)  # type: ignore[arg-type]
+    return Preprocessing(**found)
 
 
 def _sample_frames(step: Mapping[str, Any]) -> dict[str, int]:
@@ -160,21 +162,24 @@ def _format_shape(step: Mapping[str, Any]) -> dict[str, int]:
     return {}
 
 
+def _video_decode(step: Mapping[str, Any]) -> dict[str, Any]:
+    return {option: step[option] for option in ("sampling", "tolerance_s") if option in step}
+
+
 def _nothing(_: Mapping[str, Any]) -> dict[str, int]:
     return {}
 
 
-TRANSFORMS: dict[
-    str, Callable[[Mapping[str, Any]], dict[str, int]]
-] = {  # in the order in which they may stand
-    "DecordInit": _nothing,
-    "SampleFrames": _sample_frames,
-    "DecordDecode": _nothing,
-    "Resize": _resize,
-    "CenterCrop": _center_crop,
-    "FormatShape": _format_shape,
-    "PackActionInputs": _nothing,
-}
+# What may stand in each place. Where decord reads a file right, both decoders give the same frames.
+ORDER: tuple[dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]], ...] = (
+    {"VideoInit": _nothing, "DecordInit": _nothing},
+    {"SampleFrames": _sample_frames},
+    {"VideoDecode": _video_decode, "DecordDecode": _nothing},
+    {"Resize": _resize},
+    {"CenterCrop": _center_crop},
+    {"FormatShape": _format_shape},
+    {"PackActionInputs": _nothing},
+)
 
 
 # --- classes ------------------------------------------------------------------------------------------------------

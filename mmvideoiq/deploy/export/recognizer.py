@@ -119,6 +119,7 @@ def export_parts(
             short_side=preprocessing.short_side,
             crop=preprocessing.crop,
             clip_len=1,
+            **sampling_of(preprocessing),
             **normalize,
         ),
         **_costs(cost, actions),
@@ -174,6 +175,14 @@ def _state(policy: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 # --- parts of the manifest ----------------------------------------------------------------------------------------
+
+
+def sampling_of(preprocessing: Preprocessing) -> dict[str, Any]:
+    """What the manifest says of it: nothing where it is exact."""
+    if preprocessing.checked().sampling == "exact":
+        return {}
+    tolerance = {"tolerance_s": preprocessing.tolerance_s} if preprocessing.sampling == "keyframe" else {}
+    return {"sampling": preprocessing.sampling, **tolerance}
 
 
 def _frame_size(preprocessing: Preprocessing, frame_size: tuple[int, int] | None) -> tuple[int, int]:

@@ -64,21 +64,21 @@ def calibrate_clips_(model: nn.Module, *inputs: Tensor) -> int:
 
 @torch.no_grad()
 def calibrate_norms_(model: nn.Module, switch: PrecisionSwitch, *inputs: Tensor) -> int:
-    """Correct the batch norm statistics of each lower precision for the effect of quantization on their input.
+    """Correct the batch norm statistics of each lower mode for its effect on their input.
 
-    With input statistics ``m, v`` measured at the highest precision and ``m_b, v_b`` at b bits, the running ones
+    With input statistics ``m, v`` measured in the highest mode and ``m_b, v_b`` in another, its running ones
     become ``mean_b = mean + m_b - m`` and ``var_b = var * v_b / v``. Layers are corrected in the order in which
     they run, each on the output of the corrected ones before it. Call it after :func:`calibrate_clips_`.
 
-    Returns: how many batch norms were set, all precisions counted.
+    Returns: how many batch norms were set, all modes counted.
     """
     norms = [
         module
         for module in model.modules()
-        if isinstance(module, SwitchableBatchNorm) and module.norms[str(switch.bits)].track_running_stats
+        if isinstance(module, SwitchableBatchNorm) and cast(_BatchNorm, module.of(switch.mode)).track_running_stats
     ]
     reference: dict[nn.Module, tuple[Tensor, Tensor]] = {}
-    highest, *lower = switch.precisions
+    highest, *lower = switch.modes
 
     def moments(x: Tensor) -> tuple[Tensor, Tensor]:
         var, mean = torch.var_mean(at_least_float32(x), dim=(0, *range(2, x.dim())), correction=0)
@@ -88,7 +88,7 @@ def calibrate_norms_(model: nn.Module, switch: PrecisionSwitch, *inputs: Tensor)
         reference[norm] = moments(args[0])
 
     def correct(norm: SwitchableBatchNorm, args: tuple[Tensor]) -> None:
-        best, own = (cast(_BatchNorm, norm.norms[str(bits)]) for bits in (highest, switch.bits))
+        best, own = (cast(_BatchNorm, norm.of(mode)) for mode in (highest, switch.mode))
         assert best.running_mean is not None and best.running_var is not None
         assert own.running_mean is not None and own.running_var is not None
         mean, var = moments(args[0])
@@ -96,10 +96,10 @@ def calibrate_norms_(model: nn.Module, switch: PrecisionSwitch, *inputs: Tensor)
         own.running_mean.copy_(best.running_mean + mean - best_mean)
         own.running_var.copy_(best.running_var * ((var + own.eps) / (best_var + own.eps)))
 
-    for bits, hook in [(highest, look), *((bits, correct) for bits in lower)]:
+    for mode, hook in [(highest, look), *((mode, correct) for mode in lower)]:
         handles = [norm.register_forward_pre_hook(hook) for norm in norms]
         try:
-            with switch.at(bits), evaluating(model):
+            with switch.at(mode), evaluating(model):
                 model(*inputs)
         finally:
             for handle in handles:

@@ -257,10 +257,10 @@ def to_any_precision_(
         norm = watched[name]
         if not isinstance(norm, NORMS):
             continue
-        if position < first:
+        if position < first and len(switch.sizes) == 1:
             report.left[name] = "before the first converted layer: the same at every precision"
         else:
-            _replace(model, norm, SwitchableBatchNorm(norm, switch=switch))
+            _replace(model, norm, SwitchableBatchNorm(norm, switch=switch, by_size=position < first))
             report.norms.append(name)
     for name, module in watched.items():
         if name not in trace.order and isinstance(module, (*LAYERS, *NORMS)):

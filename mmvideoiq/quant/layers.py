@@ -1,4 +1,4 @@
-"""Layers with one set of weights that compute at the active precision of their switch."""
+"""Layers with one set of weights that compute in the active mode of their switch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmvideoiq.quant.precision import PrecisionSwitch
+from mmvideoiq.quant.precision import Mode, PrecisionSwitch, split_mode
 from mmvideoiq.quant.quantizers import WeightQuantizer, check_same_precisions
 
 if TYPE_CHECKING:
@@ -76,7 +76,9 @@ class _AnyPrecision(nn.Module):
         key = (self, torch.is_grad_enabled())
         if key not in shared:
             shared[key] = self.weight_quantizer.prepare(self.weight)
-        return self.weight_quantizer.read(self.weight, shared[key], bits)
+        if (*key, bits) not in shared:  # several sizes read the same bits
+            shared[*key, bits] = self.weight_quantizer.read(self.weight, shared[key], bits)
+        return shared[*key, bits]
 
     def train(self, mode: bool = True) -> Self:
         self._thaw()
@@ -179,28 +181,40 @@ class AnyPrecisionLinear(_AnyPrecision, nn.Linear):
 
 
 class SwitchableBatchNorm(nn.Module):
-    """One batch norm per precision; only the active one computes, and only its statistics move.
+    """One batch norm per mode; only the active one computes, and only its statistics move.
 
-    Batch norms of any dimension are accepted. Layer norms keep no statistics, so one serves all precisions.
-    ``norms`` holds the batch norms by precision. A state dict with the names of a single float batch norm loads too:
-    every precision starts from it. One of other precisions is a ValueError.
+    Batch norms of any dimension are accepted. Layer norms keep no statistics, so one serves all modes.
+    ``norms`` holds the batch norms by mode. A state dict with the names of a single float batch norm loads too:
+    every mode starts from it. One of other modes is a ValueError.
+
+    Args:
+        by_size: one batch norm per size, under the highest mode of that size: for layers before the first quantized one.
     """
 
-    def __init__(self, norm: nn.modules.batchnorm._BatchNorm, *, switch: PrecisionSwitch) -> None:
+    def __init__(
+        self, norm: nn.modules.batchnorm._BatchNorm, *, switch: PrecisionSwitch, by_size: bool = False
+    ) -> None:
         super().__init__()
         self.switch = switch
+        highest = {split_mode(mode)[1]: mode for mode in reversed(switch.modes)}  # of each size
+        self.keys = {mode: str(highest[split_mode(mode)[1]] if by_size else mode) for mode in switch.modes}
+        keys = dict.fromkeys(self.keys.values())
         self.norms = nn.ModuleDict(
-            {str(bits): norm if i == 0 else copy.deepcopy(norm) for i, bits in enumerate(switch.precisions)}
+            {key: norm if i == 0 else copy.deepcopy(norm) for i, key in enumerate(keys)}
         )
 
+    def of(self, mode: Mode) -> nn.Module:
+        """The batch norm of ``mode``."""
+        return self.norms[self.keys[mode]]
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.norms[str(self.switch.bits)](x)
+        return self.norms[self.keys[self.switch.mode]](x)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         check_same_precisions(state_dict, prefix, "norms", self.norms)
-        for name in self.norms[str(self.switch.precisions[0])].state_dict():
+        for name in next(iter(self.norms.values())).state_dict():
             if prefix + name in state_dict:
                 value = state_dict.pop(prefix + name)
-                for bits in self.norms:
-                    state_dict[f"{prefix}norms.{bits}.{name}"] = value
+                for key in self.norms:
+                    state_dict[f"{prefix}norms.{key}.{name}"] = value
         super()._load_from_state_dict(state_dict, prefix, *args)

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from mmvideoiq.quant import functional as F
-from mmvideoiq.quant.precision import FLOAT_BITS, check_precisions
+from mmvideoiq.quant.precision import FLOAT_BITS, check_precisions, mode_order
 
 
 def _listed(bits: Iterable[str]) -> str:
-    return f"({', '.join(sorted(bits, key=lambda b: (len(b), b), reverse=True))})"
+    return f"({', '.join(sorted(bits, key=mode_order))})"
 
 
 def check_same_precisions(state_dict: dict[str, Any], prefix: str, name: str, own: Iterable[str]) -> None:

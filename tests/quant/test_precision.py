@@ -58,4 +58,4 @@ def test_copies_are_independent():
     for twin in (copy.deepcopy(switch), pickle.loads(pickle.dumps(switch))):
         with twin.at(4):
             assert switch.bits == 32
-        assert repr(twin) == "PrecisionSwitch((32, 4), bits=32)"
+        assert repr(twin) == "PrecisionSwitch((32, 4), mode=32)"

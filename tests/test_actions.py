@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmvideoiq.actions import FLOAT_BITS, Action, ActionSpace
+from mmvideoiq.actions import FLOAT_BITS, Action, ActionSpace, action_of, resized_shape
 from mmvideoiq.quant import precision
 
 PAPER = [dict(bits=32), dict(bits=4), dict(bits=2), dict(skip=1)]
@@ -20,6 +20,7 @@ def test_float_bits_are_those_of_the_layers():
         (dict(bits=32), "32"),
         (dict(bits=4), "4"),
         (dict(bits=1), "1"),
+        (dict(bits=8, size=112), "8@112"),
         (dict(bits=32, separate=True), "32fp"),
         (dict(skip=1), "skip"),
         (dict(skip=4), "skip4"),
@@ -29,6 +30,7 @@ def test_names(fields, name):
     action = Action(**fields)
     assert action.name == name
     assert action.is_skip == ("skip" in fields)
+    assert action_of(name) == action and action.to_cfg() == fields
 
 
 @pytest.mark.parametrize(
@@ -45,7 +47,10 @@ def test_names(fields, name):
         (dict(skip="1"), TypeError, "skip must be an int"),
         (dict(bits=32, separate=1), TypeError, "separate must be True or False"),
         (dict(bits=4, separate=True), ValueError, "needs bits=32, got bits=4"),
-        (dict(bits=4, input_size=84), ValueError, "input_size=84 is not supported yet"),
+        (dict(bits=4, size="84"), TypeError, "size must be an int >= 1, got '84'"),
+        (dict(bits=4, size=0), ValueError, "size must be >= 1, .*got size=0"),
+        (dict(skip=1, size=84), ValueError, "of an action with bits .* got size=84, bits=None"),
+        (dict(bits=32, size=84, separate=True), ValueError, "without separate, got size=84"),
     ],
 )
 def test_action_refuses(fields, error, message):
@@ -82,6 +87,36 @@ def test_separate_and_long_skips():
     assert space.index("skip4") == 4
 
 
+def test_sizes():
+    actions = [dict(bits=8), dict(bits=8, size=112), dict(bits=4), dict(bits=4, size=56), dict(skip=1)]
+    space = ActionSpace(actions)
+    assert space.names == ("8", "8@112", "4", "4@56", "skip")
+    assert space.costs == (1.0, 1 / 4, 1 / 4, 1 / 64, 0.0)
+    assert ActionSpace(actions, cost="bitops").costs == (1 / 16, 1 / 64, 1 / 64, 1 / 1024, 0.0)
+    assert ActionSpace(actions, frame_size=448).costs[1] == 1 / 16
+    assert space.modes == (8, "8@112", 4, "4@56") and space.precisions == (8, 4)
+    assert space.index("8@112") == 1
+    assert ActionSpace.from_cfg(space.to_cfg()) == space
+    space.check_frames(224, 300)
+    with pytest.raises(ValueError, match="frames of 224, the frame is 200x300: set frame_size=200"):
+        space.check_frames(200, 300)
+    with pytest.raises(ValueError, match="ask for 8@112, 4@56, but the backbone's precisions are 8, 4"):
+        space.check_modes((8, 4))
+
+
+@pytest.mark.parametrize(
+    ("frame", "size", "expected"),
+    [((40, 40), 20, (20, 20)), ((30, 45), 10, (10, 15)), ((45, 31), 10, (15, 10)), ((7, 8), 7, (7, 8))],
+)
+def test_the_short_side_is_resized_and_the_aspect_kept(frame, size, expected):
+    assert resized_shape(*frame, size) == expected
+
+
+def test_a_size_larger_than_the_frame():
+    with pytest.raises(ValueError, match=r"size 32 is larger than the frame \(30x40\): use at most 30"):
+        resized_shape(30, 40, 32)
+
+
 @pytest.mark.parametrize(
     ("actions", "message"),
     [
@@ -94,6 +129,10 @@ def test_separate_and_long_skips():
         ([dict(bits=4), dict(skip=2), dict(skip=1)], "expected 4, skip, skip2"),
         ([dict(bits=32), dict(bits=32, separate=True)], "expected 32fp, 32"),
         ([dict(bit=4)], "unknown action field bit; known are bits, skip"),
+        ([dict(bits=8, size=80), dict(bits=8, size=112)], "expected 8@112, 8@80"),
+        ([dict(bits=8, size=112), dict(bits=8)], "expected 8, 8@112"),
+        ([dict(bits=4), dict(bits=8, size=112)], "expected 8@112, 4"),
+        ([dict(bits=8), dict(bits=8, size=256)], "action 8@256: size 256 is larger than .* frame_size=224"),
     ],
 )
 def test_space_refuses(actions, message):
@@ -113,6 +152,9 @@ def test_from_cfg():
     assert ActionSpace.from_cfg(dict(actions=PAPER, cost="bitops")) == space
     assert ActionSpace.from_cfg(PAPER) == ActionSpace(PAPER)
     assert ActionSpace.from_cfg(PAPER) != space
+    assert ActionSpace.from_cfg(dict(actions=PAPER, frame_size=40)).frame_size == 40
+    with pytest.raises(ValueError, match="frame_size must be an int >= 1, got 0"):
+        ActionSpace(PAPER, frame_size=0)
     with pytest.raises(ValueError, match="must hold 'actions'"):
         ActionSpace.from_cfg(dict(bits=4))
     with pytest.raises(ValueError, match="must hold 'actions'"):
@@ -149,6 +191,8 @@ def test_latency_table(tmp_path):
     path = tmp_path / "table.json"
     path.write_text(json.dumps({"32": 8.0, "4": 4, "2": 3.0, "16": 80.0}))
     assert ActionSpace(PAPER, cost=str(path)).costs == (1.0, 0.5, 0.375, 0.0)
+    with pytest.raises(ValueError, match="lacks 4@112; it has 16, 2, 32, 4"):
+        ActionSpace([dict(bits=4), dict(bits=4, size=112)], cost=str(path))
     path.write_text(json.dumps({"32": 2.0, "4": 4.0, "2": 3.0, "skip": 0.5}))
     assert ActionSpace(PAPER, cost=str(path)).costs == (0.5, 1.0, 0.75, 0.125)
 

@@ -335,6 +335,5 @@ def _check_override(row: Row, model: nn.Module) -> None:
 def _count_costs(config: Config, actions: ActionSpace) -> None:
     evaluators = config.test_evaluator if isinstance(config.test_evaluator, list) else [config.test_evaluator]
     if not any(evaluator["type"] == "ComputeCostMetric" for evaluator in evaluators):
-        chosen = [dict(skip=a.skip) if a.is_skip else dict(bits=a.bits, separate=a.separate) for a in actions]
-        space = dict(actions=chosen, cost=actions.cost)
-        config.test_evaluator = [*evaluators, dict(type="ComputeCostMetric", actions=space)]
+        metric = dict(type="ComputeCostMetric", actions=actions.to_cfg())
+        config.test_evaluator = [*evaluators, metric]

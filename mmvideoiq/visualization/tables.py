@@ -14,7 +14,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from mmvideoiq.actions import action_of
+from mmvideoiq.actions import action_of, sort_actions
 from mmvideoiq.fileio import replace_file
 
 Columns = Sequence[Sequence[str]]  # of each column the title, then a cell per line
@@ -23,12 +23,7 @@ Columns = Sequence[Sequence[str]]  # of each column the title, then a cell per l
 def action_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """All actions that the rows use, in the order of an action space."""
     names = {name for row in rows for name in row["usage"]}
-
-    def place(name: str) -> tuple[bool, bool, int]:
-        action = action_of(name)
-        return "skip" in action, not action.get("separate", False), action.get("skip", -action.get("bits", 0))
-
-    return sorted(names, key=place)
+    return [action.name for action in sort_actions([action_of(name) for name in names])]
 
 
 def table_columns(rows: Sequence[Mapping[str, Any]], accuracy: str = "top-1 %") -> list[list[str]]:

@@ -19,6 +19,10 @@ from mmvideoiq.quant import PrecisionSwitch
         ((4, True), r"True is not a whole number"),
         (4, r"precisions=4 must be a list"),
         ("42", r"precisions='42' must be a list"),
+        ((8, dict(bits=4, sizes=8)), r"is not a whole number of bits in 1..32, nor dict\(bits=..., size=...\)"),
+        ((dict(bits=40, size=8),), r"'40@8' is not a whole number of bits"),
+        ((8, "8@0"), r"'8@0' is not a whole number"),
+        (("8@96", "8@112", 8), r"high to low without repetition, e.g. \(8, '8@112', '8@96'\)"),
     ],
 )
 def test_bad_precision_lists_are_named(precisions, message):
@@ -35,6 +39,18 @@ def test_the_highest_precision_is_active_outside_of_at():
             assert switch.bits == 4
         assert switch.bits == 2
     assert switch.bits == 8
+
+
+def test_a_mode_has_bits_and_a_size():
+    switch = PrecisionSwitch([8, dict(bits=8, size=112), dict(bits=4), "4@112"])
+    assert switch.modes == (8, "8@112", 4, "4@112")
+    assert switch.precisions == (8, 4) and switch.sizes == (None, 112)
+    with switch.at("4@112"):
+        assert (switch.mode, switch.bits, switch.size) == ("4@112", 4, 112)
+    assert (switch.mode, switch.bits, switch.size) == (8, 8, None)
+    with pytest.raises(ValueError, match=r"precision '4@96' is not one of \(8, '8@112', 4, '4@112'\)"):
+        with switch.at("4@96"):
+            pass
 
 
 def test_an_error_inside_at_restores_the_precision():

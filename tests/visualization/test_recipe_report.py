@@ -12,7 +12,6 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 from rich.console import Console
 
-from mmvideoiq.actions import ActionSpace, action_of
 from mmvideoiq.data.synthetic import KINDS, load_kinds, make_synthetic
 from mmvideoiq.video.av_reader import AvReader
 from mmvideoiq.visualization import recipe_report as report
@@ -163,12 +162,6 @@ def test_colours_get_lighter_as_precisions_get_cheaper():
     light = [sum(to_rgb(colours[name])) for name in ("32", "8", "4", "2")]
     assert light == sorted(light) and len(set(colours.values())) == 5
     assert colours["skip"] == colours["skip2"]
-
-
-@pytest.mark.parametrize("name", ["32fp", "32", "4", "skip", "skip4"])
-def test_an_action_is_known_by_its_name(name):
-    actions = [dict(bits=8), action_of(name)]
-    assert ActionSpace(sorted(actions, key=lambda a: a.get("skip", -a.get("bits", 0)))).index(name) >= 0
 
 
 def test_tradeoff_has_a_point_for_every_row():

@@ -204,7 +204,7 @@ class ActionSpace:
     def from_cfg(
         cls, cfg: ActionSpace | Sequence[Action | Mapping[str, Any]] | Mapping[str, Any]
     ) -> ActionSpace:
-        """An ActionSpace as it is, or one from a list of actions or ``dict(actions=[...], cost=..., frame_size=...)``."""
+        """An ActionSpace as it is, or one from a list of actions or a dict of the arguments."""
         if isinstance(cfg, cls):
             return cfg
         if not isinstance(cfg, Mapping):
@@ -217,9 +217,7 @@ class ActionSpace:
 
     def to_cfg(self) -> dict[str, Any]:
         """What :meth:`from_cfg` makes it from."""
-        return dict(
-            actions=[a.to_cfg() for a in self.actions], cost=self.cost, frame_size=self.frame_size
-        )
+        return dict(actions=[a.to_cfg() for a in self.actions], cost=self.cost, frame_size=self.frame_size)
 
     def __len__(self) -> int:
         return len(self.actions)

@@ -6,9 +6,9 @@ Axes: N videos, T frames, A actions. Source of the paper's conventions: arXiv:21
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,10 +56,11 @@ class ModelCost:
     """Counts of a model, made once, from which the cost of clips follows.
 
     Args:
-        layers: the recognition backbone, per frame (:func:`count_model`).
+        layers: the recognition backbone, per frame of its own size (:func:`count_model`).
         classifier_macs: of the classifier, once per clip (frames are averaged before it).
         policy_macs: of the policy, per frame; 0 without one.
         classifier_elements, policy_elements: their parameters, stored as float32.
+        resized: by size, ``layers`` for frames of that size.
     """
 
     layers: Sequence[LayerCost]
@@ -67,17 +68,26 @@ class ModelCost:
     policy_macs: int = 0
     classifier_elements: int = 0
     policy_elements: int = 0
+    resized: Mapping[int, Sequence[LayerCost]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(self.layers))
         if not self.layers:
             raise ValueError("ModelCost layers is empty; count_model found nothing to count")
-        for field in fields(self)[1:]:
-            value = getattr(self, field.name)
+        for name in ("classifier_macs", "policy_macs", "classifier_elements", "policy_elements"):
+            value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise ValueError(f"ModelCost {field.name} must be an int >= 0, got {value!r}")
+                raise ValueError(f"ModelCost {name} must be an int >= 0, got {value!r}")
 
-    def paper_gflops(self, mean_cost: float | np.ndarray, num_frames: int) -> Any:
+    def layers_at(self, size: int | None) -> Sequence[LayerCost]:
+        """``layers`` for frames resized to ``size``; None is their own."""
+        if size is None:
+            return self.layers
+        if size not in self.resized:
+            raise ValueError(f"no count for frames of size {size}; there are {sorted(self.resized)}")
+        return self.resized[size]
+
+    def paper_gflops(self, mean_cost: float | np.ndarray, num_frames: int, size: int | None = None) -> Any:
         """The paper's GFLOPs of a clip, in 10^9 multiply-accumulates.
 
         ``T * (mean_cost * quantized + float + policy)``, where ``quantized`` and ``float`` are the backbone's
@@ -92,12 +102,21 @@ class ModelCost:
 
         Args:
             mean_cost: mean of the paper's action costs over the frames, in [0, 1], any shape.
+            size: of all frames.
         """
-        quantized = sum(layer.billed_macs for layer in self.layers if layer.quantized)
-        unscaled = sum(layer.billed_macs for layer in self.layers if not layer.quantized)
-        return num_frames * (mean_cost * quantized + unscaled + self.policy_macs) / 1e9
+        return self._paper_gflops({size: (mean_cost, 1)}, num_frames)
 
-    def bitops(self, bits_per_frame: Any) -> Any:
+    def _paper_gflops(self, shares: Mapping[int | None, tuple[Any, Any]], num_frames: int) -> Any:
+        """``shares``: by size the sum of costs and the number of frames of that size, both over all frames' number."""
+        macs: Any = 0
+        for size, (cost, share) in shares.items():
+            layers = self.layers_at(size)
+            quantized = sum(layer.billed_macs for layer in layers if layer.quantized)
+            unscaled = sum(layer.billed_macs for layer in layers if not layer.quantized)
+            macs = macs + (cost * quantized + share * unscaled)
+        return num_frames * (macs + self.policy_macs) / 1e9
+
+    def bitops(self, bits_per_frame: Any, size: int | None = None) -> Any:
         """Strict BitOPs: sum of MACs x weight bits x activation bits.
 
         Quantized layers count bits x bits; float layers, classifier (once) and policy (every frame) 32 x 32.
@@ -105,6 +124,7 @@ class ModelCost:
 
         Args:
             bits_per_frame: (..., T) integers in 0..32; 0 is a skipped frame.
+            size: of all frames.
 
         Returns: (...) float64.
         """
@@ -113,11 +133,18 @@ class ModelCost:
             raise ValueError(f"bits_per_frame must hold integers of shape (..., T), got {bits_per_frame!r}")
         if bits.min() < 0 or bits.max() > FLOAT_BITS:
             raise ValueError(f"bits_per_frame must be in 0..{FLOAT_BITS}, got {bits.min()}..{bits.max()}")
-        bits = bits.astype(np.float64)
-        quantized = sum(layer.macs for layer in self.layers if layer.quantized)
-        unquantized = sum(layer.macs for layer in self.layers if not layer.quantized)
-        frames = quantized * bits**2 + unquantized * FLOAT_BITS**2 * (bits > 0)
-        float_macs = self.classifier_macs + bits.shape[-1] * self.policy_macs
+        return self._clip_bitops(self._frame_bitops(bits.astype(np.float64), size))
+
+    def _frame_bitops(self, bits: np.ndarray, size: int | None) -> np.ndarray:
+        """Of the backbone, for each frame."""
+        layers = self.layers_at(size)
+        quantized = sum(layer.macs for layer in layers if layer.quantized)
+        unquantized = sum(layer.macs for layer in layers if not layer.quantized)
+        return quantized * bits**2 + unquantized * FLOAT_BITS**2 * (bits > 0)
+
+    def _clip_bitops(self, frames: np.ndarray) -> Any:
+        """``frames``: (..., T), the backbone's."""
+        float_macs = self.classifier_macs + frames.shape[-1] * self.policy_macs
         return frames.sum(-1) + float_macs * FLOAT_BITS**2
 
     def clip_costs(self, actions: Any, space: ActionSpace) -> dict[str, np.ndarray]:
@@ -138,40 +165,54 @@ class ModelCost:
         indices = space.indices(actions)
         if indices.ndim != 2 or indices.size == 0:
             raise ValueError(f"actions must have shape (N, T) with N, T >= 1, got {indices.shape}")
-        bits = np.array([action.bits or 0 for action in space])
+        bits = [action.bits or 0 for action in space]
+        sizes = [action.size for action in space]
         paper = np.array([paper_cost(b) for b in bits])
-        peak = np.array([self.peak_activation_bytes(b) for b in bits], dtype=np.float64)
-        stored = self.weight_bytes(space.precisions, separate=any(action.separate for action in space))
+        pairs = list(zip(bits, sizes, strict=True))
+        strict = np.array([float(self._frame_bitops(np.float64(b), size)) for b, size in pairs])
+        peak = np.array([self.peak_activation_bytes(b, size) for b, size in pairs], dtype=np.float64)
+        shares: dict[int | None, tuple[Any, Any]] = {}
+        for size in dict.fromkeys(sizes):
+            here = np.array([s == size for s in sizes])
+            shares[size] = (paper * here)[indices].mean(1), here[indices].mean(1)
+        modes = [(a.bits, a.size) for a in space if a.bits and not a.separate]
+        stored = self.weight_bytes(modes, separate=any(action.separate for action in space))
         return {
             "mean_cost": np.array(space.costs)[indices].mean(1),
-            "gflops": self.paper_gflops(paper[indices].mean(1), indices.shape[1]),
-            "bitops": self.bitops(bits[indices]),
+            "gflops": self._paper_gflops(shares, indices.shape[1]),
+            "bitops": self._clip_bitops(strict[indices]),
             "weight_bytes": np.full(len(indices), float(stored)),
             "peak_activation_bytes": peak[indices].max(1),
         }
 
-    def weight_bytes(self, precisions: Sequence[int], *, separate: bool = False) -> int:
+    def weight_bytes(
+        self, precisions: Sequence[int | tuple[int, int | None]], *, separate: bool = False
+    ) -> int:
         """Bytes of the stored model.
 
         Quantized weights are stored once, at the precision from which the lower ones are derived: as
         float32 if 32 is among ``precisions``, else at the highest precision, packed without gaps per layer.
         Float weights, biases, classifier and policy take 4 bytes per element. A batch norm takes 4 float32
-        per channel (weight, bias, mean, variance), once per precision behind a quantized layer. ``separate``
-        adds a float backbone and classifier. Scales and clips (a few bytes per layer) are not counted.
+        per channel (weight, bias, mean, variance), once per mode behind a quantized layer, else once per size.
+        ``separate`` adds a float backbone and classifier. Scales and clips (a few bytes per layer) are not counted.
+
+        Args:
+            precisions: bits, or pairs of bits and size.
         """
         if not precisions and not separate:
             raise ValueError("precisions is empty; weight_bytes needs at least one")
         total = 4 * self.policy_elements
-        for stored in ([tuple(precisions)] if precisions else []) + ([(FLOAT_BITS,)] if separate else []):
+        modes = [(mode, None) if isinstance(mode, int) else mode for mode in precisions]
+        for stored in [modes] * bool(modes) + [[(FLOAT_BITS, None)]] * separate:
             total += 4 * self.classifier_elements
             for layer in self.layers:
-                weight_bits = max(stored) if layer.quantized else FLOAT_BITS
-                norms = len(stored) if layer.quantized else 1
+                weight_bits = max(bits for bits, _ in stored) if layer.quantized else FLOAT_BITS
+                norms = len(stored) if layer.quantized else len({size for _, size in stored})
                 total += math.ceil(layer.weight_elements * weight_bits / 8)
                 total += 4 * layer.bias_elements + 16 * layer.norm_channels * norms
         return total
 
-    def peak_activation_bytes(self, bits: int) -> int:
+    def peak_activation_bytes(self, bits: int, size: int | None = None) -> int:
         """Bytes that one backbone layer reads and writes for one frame, at the layer where this is largest.
 
         The input is held at ``bits`` (32 for a float layer), the output as 32-bit sums before it is quantized
@@ -184,7 +225,7 @@ class ModelCost:
         return max(
             math.ceil(layer.input_elements * (bits if layer.quantized else FLOAT_BITS) / 8)
             + 4 * layer.output_elements
-            for layer in self.layers
+            for layer in self.layers_at(size)
         )
 
 

@@ -101,6 +101,26 @@ def test_toy_peak_activation_by_hand():
     assert [inner.peak_activation_bytes(b) for b in (32, 4, 2)] == [256 + 384, 32 + 384, 16 + 384]
 
 
+def test_clip_costs_of_sizes_by_hand():
+    """At half the side the toy's convolutions have a quarter of the MACs, its last linear layer has as many."""
+    half = [layer for layer in count_model(Toy(), (3, 4, 4), ["deep", "point"]) if layer.name != "idle"]
+    cost = toy_cost(classifier_elements=7, policy_elements=3, resized={4: half})
+    space = ActionSpace(
+        [dict(bits=8), dict(bits=8, size=4), dict(bits=4, size=4), dict(skip=1)], frame_size=8
+    )
+    (mean,), (gflops,), (bitops,), (stored,), (peak,) = cost.clip_costs([[0, 1, 2, 3]], space).values()
+    assert mean == (1 + 1 / 4 + 1 / 16) / 4
+    # own size: quantized 1088, float 1886, of the skipped frame too; half: 272 and 464 + 30
+    assert gflops == pytest.approx((1088 + 272 + 272 / 4 + 2 * 1886 + 2 * 494 + 4 * 100) / 1e9, rel=1e-12)
+    macs = 960 * 64 + 240 * (64 + 16) + 1024 * (1758 + 2 * (432 + 30) + 50 + 4 * 100)
+    assert bitops == macs
+    # three batch norms behind the quantized layer, two, one per size, behind the stem
+    assert stored == cost.weight_bytes((8,)) + 16 * 4 * (2 + 1)
+    assert peak == 4 * 192 + 4 * 64
+    with pytest.raises(ValueError, match=r"no count for frames of size 5; there are \[4\]"):
+        cost.bitops([8], size=5)
+
+
 def test_clip_costs_equal_a_loop():
     space = ActionSpace([dict(bits=32, separate=True), *PAPER, dict(skip=2)], cost="bitops")
     actions = np.random.default_rng(0).integers(0, len(space), (5, 7))

@@ -86,7 +86,7 @@ class _Tester:
         self.model = model.module if is_model_wrapper(model) else model
         self.shown = _TestProgress()
         self.runner.register_hook(self.shown)
-        self.bits = getattr(self.model, "fixed_bits", None)
+        self.fixed = getattr(self.model, "fixed_mode", None)
         self.multiplier = getattr(getattr(self.model, "policy", None), "cost_multiplier", 0.0)
 
     def load(self, checkpoint: str, *, trace: str | None) -> None:
@@ -100,8 +100,8 @@ class _Tester:
         """Test with the override ``name`` (see ``config.py``), None for none, instead of the one before."""
         if hasattr(self.model, "policy"):
             self.model.chooser, self.model.policy.cost_multiplier = None, self.multiplier
-        elif hasattr(self.model, "fixed_bits"):
-            self.model.set_fixed_action(bits=self.bits)
+        elif hasattr(self.model, "fixed_mode"):
+            self.model.set_fixed_action(bits=self.fixed)
         if name == "precision":
             self.model.set_fixed_action(bits=value)
         elif name == "usage_of":

@@ -1,6 +1,7 @@
 """Any-precision versions of MMAction2's backbones over frames or clips."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,7 +10,9 @@ from mmcv.cnn.bricks.wrappers import Conv2d, Conv3d, Linear
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModule
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from mmvideoiq.actions import resized_shape
 from mmvideoiq.models import host_backbones
 from mmvideoiq.models.host_backbones import BLOCKS, LibraryBackbone
 from mmvideoiq.models.stem import after_stem, find_stem
@@ -20,8 +23,9 @@ from mmvideoiq.quant import (
     calibrate_norms_,
     to_any_precision_,
 )
+from mmvideoiq.quant.convert import evaluating
 from mmvideoiq.quant.functional import uniform
-from mmvideoiq.quant.precision import FLOAT_BITS
+from mmvideoiq.quant.precision import FLOAT_BITS, Mode
 
 
 @MODELS.register_module()
@@ -29,19 +33,23 @@ class AnyPrecisionBackbone(BaseModule):
     """One backbone whose weights are read at any of several precisions (arXiv:2108.10394, section 3.2).
 
     Convolutions and linear layers quantize their weight and input at the active precision; batch norms have one set
-    per precision. The first convolution stays float and is shared by all precisions, as is its batch norm.
+    per mode, that is per precision and size of the frame. The first convolution stays float and is shared by all
+    precisions, as is its batch norm, of which each size has its own.
     Residual blocks quantize their input once, for their first convolution, the shortcut and its convolution.
     In transformers the linear layers follow the precision; products of attention, layer norms and embeddings
     stay float. Networks over clips (3D convolutions, attention over time) have one precision per clip.
     docs/backbones.md lists the supported backbones.
 
+    In a mode with a size the frame is resized first (:func:`resize`). Learned clips belong to the precision, whatever
+    the size.
+
     Float checkpoints load into it (``load_from``, ``init_cfg`` or ``pretrained`` of the inner config): every
-    precision's batch norm starts from the float one.
+    mode's batch norm starts from the float one.
 
     Args:
         backbone: config of a backbone of MMAction2, e.g. ``dict(type='ResNet', depth=50)``, or of another library
             that its recognizers accept, e.g. ``dict(type='timm.resnet18')``.
-        precisions: high to low; 32 is float.
+        precisions: high to low; 32 is float. A mode of a smaller frame is ``dict(bits=8, size=112)``.
         weight: weight quantizer, ``dict(type='dorefa' | 'nested' | 'lsq')``.
         activation: activation quantizer, ``dict(type='pact', init_clip=2.0)``.
         include, exclude: name patterns of the layers to convert and to leave float.
@@ -59,7 +67,7 @@ class AnyPrecisionBackbone(BaseModule):
         self,
         *,
         backbone: dict[str, Any],
-        precisions: Sequence[int] = (32, 4, 2),
+        precisions: Sequence[int | str | dict[str, int]] = (32, 4, 2),
         weight: dict[str, Any] = dict(type="dorefa"),
         activation: dict[str, Any] = dict(type="pact"),
         include: Sequence[str] | None = None,
@@ -107,13 +115,34 @@ class AnyPrecisionBackbone(BaseModule):
             ) from error
         except ImportError as error:
             raise ImportError(f"backbone.type={backbone['type']!r} cannot run here: {error}") from error
-        self._stem = find_stem(self.net, self, sample, self.report.converted)
+        self._stem = find_stem(self.net, partial(self._run, self.net), sample, self.report.converted)
+        self._check_sizes(sample)
         self.net.train(self.training)
         self.register_load_state_dict_pre_hook(_accept_float_names)
 
+    def _check_sizes(self, sample: Tensor) -> None:
+        """ValueError for a size below the network's stride."""
+        sizes = [size for size in self.switch.sizes if size]
+        if not sizes:
+            return
+        with evaluating(self.net):
+            features = self._run(self.net, sample)
+        side = features.shape[-1] if isinstance(features, Tensor) and features.dim() == sample.dim() else 1
+        stride = sample.shape[-1] // side if side > 1 else 1
+        if min(sizes) < stride:
+            raise ValueError(
+                f"size {min(sizes)} is smaller than the stride of {type(self.net).__name__}: use at least {stride}"
+            )
+
     @property
     def precisions(self) -> tuple[int, ...]:
+        """Bits, high to low."""
         return self.switch.precisions
+
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        """Precisions and sizes, high to low: ``(8, "8@112", 4)``."""
+        return self.switch.modes
 
     @property
     def reads(self) -> str:
@@ -144,15 +173,25 @@ class AnyPrecisionBackbone(BaseModule):
             f"fitted the clips of {clips} quantizers and {norms} batch norms to {len(frames)} frames"
         )
 
+    def check_frames(self, height: int, width: int) -> None:
+        """ValueError if a frame of this size is smaller than a mode's."""
+        for size in self.switch.sizes:
+            if size is not None:
+                resized_shape(height, width, size)
+
     def forward(self, frames: Tensor) -> Any:
-        """Features at the active precision: (N, C, H, W) -> (N, D, h, w).
+        """Features in the active mode: (N, C, H, W) -> (N, D, h, w).
 
         For clips (N, C, T, H, W) the shape depends on the backbone; MMAction2's heads accept it.
         """
-        return self._run(self.net, frames)
+        return self._run(self.net, self.resize(frames))
+
+    def resize(self, frames: Tensor) -> Tensor:
+        """Frames, or clips, at the active size."""
+        return frames if self.switch.size is None else resize(frames, self.switch.size)
 
     def _run(self, net: nn.Module, frames: Tensor) -> Any:
-        """Features of frames or clips from ``net``, the network or the part of it after the stem."""
+        """Features of resized frames or clips from ``net``, the network or the part of it after the stem."""
         if frames.dim() != 1 + len(self.sample_shape):
             axes = "(N, C, T, H, W)" if self.reads == "clips" else "(N, C, H, W)"
             raise ValueError(
@@ -173,23 +212,45 @@ class AnyPrecisionBackbone(BaseModule):
             features = features[0]  # of mmpretrain
         return features[..., None, None] if features.dim() == 2 else features
 
-    def forward_at(self, frames: Tensor, bits: int) -> Any:
-        """Features at ``bits``."""
-        with self.switch.at(bits):
+    def forward_at(self, frames: Tensor, mode: Mode) -> Any:
+        """Features in ``mode``."""
+        with self.switch.at(mode):
             return self(frames)
 
-    def forward_all(self, frames: Tensor, precisions: Sequence[int] | None = None) -> dict[int, Any]:
-        """Features at each of ``precisions`` (None: all, high to low).
+    def forward_all(self, frames: Tensor, modes: Sequence[Mode] | None = None) -> dict[Mode, Any]:
+        """Features in each of ``modes`` (None: all, high to low).
 
-        A float stem, and the common part of the weights of all precisions, are computed once.
+        The common part of the weights of all modes is computed once; frames of a size and a float stem on them, once
+        per size.
         """
-        rest = after_stem(self.net, self._stem, frames)
+        wanted = self.modes if modes is None else tuple(modes)
+        stems: dict[int | None, tuple[Tensor, nn.Module]] = {}  # size -> frames, what comes after the stem
         maps = {}
         with self.switch.together():
-            for bits in precisions or self.precisions:
-                with self.switch.at(bits):
-                    maps[bits] = self._run(rest, frames)
+            for mode in wanted:
+                with self.switch.at(mode):
+                    if self.switch.size not in stems:
+                        resized = self.resize(frames)
+                        stems[self.switch.size] = resized, after_stem(self.net, self._stem, resized)
+                    resized, rest = stems[self.switch.size]
+                    maps[mode] = self._run(rest, resized)
         return maps
+
+
+def resize(frames: Tensor, size: int) -> Tensor:
+    """Frames whose short side is ``size``, their aspect kept: bilinear, half-pixel centres, no antialiasing.
+
+    Args:
+        frames: (N, C, H, W) or clips (N, C, T, H, W).
+
+    Raises:
+        ValueError: ``size`` is larger than the frame.
+    """
+    shape = resized_shape(*frames.shape[-2:], size)
+    if shape == tuple(frames.shape[-2:]):
+        return frames
+    flat = F.interpolate(frames.flatten(1, -3), shape, mode="bilinear", align_corners=False)
+    return flat.reshape(*frames.shape[:-2], *shape)
 
 
 def require_any_precision(backbone: nn.Module, cfg: dict[str, Any], *, frame_by_frame: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Joint training of all precisions of one backbone (arXiv:2108.10394, section 3.2).
+"""Joint training of all modes, that is precisions and frame sizes, of one backbone (arXiv:2108.10394, section 3.2).
 
 Axes: N videos, T frames, V clips of a video, C H W, D features, K classes.
 """
@@ -14,13 +14,15 @@ from torch import Tensor
 from mmvideoiq.models.any_precision_backbone import require_any_precision
 from mmvideoiq.models.frozen import build_teacher, freeze_, load_teacher_
 from mmvideoiq.quant.functional import at_least_float32
+from mmvideoiq.quant.precision import Mode
 
 
 class _AnyPrecision(BaseRecognizer):
-    """An MMAction2 recognizer that trains every precision in each step; subclasses define what the backbone reads.
+    """An MMAction2 recognizer that trains every mode in each step; subclasses define what the backbone reads.
 
-    Loss: ``sum_b CE(scores_b, label) + distill(scores_b, target_b)``. The target of every precision is the output of
-    the float teacher, if there is one; otherwise each lower precision learns from the next higher one.
+    Loss: ``sum_m CE(scores_m, label) + distill(scores_m, target_m)``. The target of every mode is the output of the
+    float teacher, if there is one. Otherwise each lower precision learns from the next higher one; where there are
+    frame sizes, all others learn from the highest mode.
 
     Args:
         backbone: config of an ``AnyPrecisionBackbone``.
@@ -72,13 +74,17 @@ class _AnyPrecision(BaseRecognizer):
             )
         self.distill = None if distill is None else MODELS.build(distill)
         self.teacher = None if teacher is None else build_teacher(teacher)
-        self.fixed_bits: int | None = None
+        self.fixed_mode: Mode | None = None
 
-    def set_fixed_action(self, bits: int | None = None) -> None:
-        """Test at ``bits``; None is the highest precision."""
-        if bits is not None and bits not in self.backbone.precisions:
-            raise ValueError(f"precision {bits} is not one of the model's {self.backbone.precisions}")
-        self.fixed_bits = bits
+    def set_fixed_action(self, bits: Mode | None = None) -> None:
+        """Test at ``bits``, or in the mode of that name (``"8@112"``); None is the highest mode."""
+        if bits is not None and bits not in self.backbone.modes:
+            raise ValueError(f"precision {bits} is not one of the model's {self.backbone.modes}")
+        self.fixed_mode = bits
+
+    def check_frames(self, height: int, width: int) -> None:
+        """ValueError if frames are smaller than a mode's; the commands call it before the first step."""
+        self.backbone.check_frames(height, width)
 
     def init_weights(self) -> None:
         super().init_weights()
@@ -92,39 +98,42 @@ class _AnyPrecision(BaseRecognizer):
         return self
 
     def extract_feat(self, inputs: Tensor, *args: Any, **kwargs: Any) -> tuple:
-        """MMAction2's feature extraction, at the fixed precision."""
-        with self.backbone.switch.at(self.fixed_bits or self.backbone.precisions[0]):
+        """MMAction2's feature extraction, in the fixed mode."""
+        with self.backbone.switch.at(self.fixed_mode or self.backbone.modes[0]):
             return super().extract_feat(inputs, *args, **kwargs)
 
     def _forward(self, inputs: Tensor, stage: str = "head", **kwargs: Any) -> Tensor:
-        """Class logits (N, K) at the fixed precision."""
+        """Class logits (N, K) in the fixed mode."""
         return super()._forward(inputs, stage=stage, **kwargs)
 
-    def scores(self, inputs: Tensor) -> dict[int, Tensor]:
-        """Class logits at each precision: bits -> (N, K)."""
+    def scores(self, inputs: Tensor) -> dict[Mode, Tensor]:
+        """Class logits in each mode: mode -> (N, K)."""
         raise NotImplementedError
 
     def loss(self, inputs: Tensor, data_samples: list, **kwargs: Any) -> dict[str, Tensor]:
-        """Losses and accuracies of every precision."""
+        """Losses and accuracies of every mode."""
         # at least float32, under autocast too, for MMAction2's accuracies
-        scores = {bits: at_least_float32(score) for bits, score in self.scores(inputs).items()}
+        scores = {mode: at_least_float32(score) for mode, score in self.scores(inputs).items()}
         results = {}
-        for bits, score in scores.items():
+        for mode, score in scores.items():
             for name, value in self.cls_head.loss_by_feat(score, data_samples).items():
-                results[f"{name}_{bits}"] = value
+                results[f"{name}_{mode}"] = value
         if self.distill is not None:
-            for bits, target in self._targets(inputs, scores).items():
-                results[f"loss_kd_{bits}"] = self.distill(scores[bits], target)
+            for mode, target in self._targets(inputs, scores).items():
+                results[f"loss_kd_{mode}"] = self.distill(scores[mode], target)
         return results
 
-    def _targets(self, inputs: Tensor, scores: dict[int, Tensor]) -> dict[int, Tensor]:
-        """Target logits (N, K) of each precision."""
-        if self.teacher is None:
-            return {low: scores[high].detach() for high, low in pairwise(scores)}
-        with torch.no_grad():
-            features, kwargs = self.teacher.extract_feat(inputs)
-            target = self.teacher.cls_head(features, **kwargs)
-        return dict.fromkeys(scores, target)
+    def _targets(self, inputs: Tensor, scores: dict[Mode, Tensor]) -> dict[Mode, Tensor]:
+        """Target logits (N, K) of each mode."""
+        if self.teacher is not None:
+            with torch.no_grad():
+                features, kwargs = self.teacher.extract_feat(inputs)
+                target = self.teacher.cls_head(features, **kwargs)
+            return dict.fromkeys(scores, target)
+        if len(self.backbone.switch.sizes) > 1:
+            highest, *others = scores
+            return dict.fromkeys(others, scores[highest].detach())
+        return {low: scores[high].detach() for high, low in pairwise(scores)}
 
 
 @MODELS.register_module()
@@ -132,22 +141,22 @@ class AnyPrecisionRecognizer(_AnyPrecision, Recognizer2D):
     __doc__ = _AnyPrecision.__doc__
     reads = "frames"
 
-    def scores(self, inputs: Tensor) -> dict[int, Tensor]:
-        """Class logits of clips (N, T, C, H, W), averaged over their frames: bits -> (N, K)."""
-        features = self.backbone.forward_all(inputs.flatten(0, 1))  # bits -> (N*T, D, h, w)
-        return {bits: self.cls_head(f, num_segs=inputs.shape[1]) for bits, f in features.items()}
+    def scores(self, inputs: Tensor) -> dict[Mode, Tensor]:
+        """Class logits of clips (N, T, C, H, W), averaged over their frames: mode -> (N, K)."""
+        features = self.backbone.forward_all(inputs.flatten(0, 1))  # mode -> (N*T, D, h, w)
+        return {mode: self.cls_head(f, num_segs=inputs.shape[1]) for mode, f in features.items()}
 
 
 @MODELS.register_module()
 class AnyPrecisionRecognizer3D(_AnyPrecision, Recognizer3D):
-    """:class:`AnyPrecisionRecognizer` for backbones over clips: one precision for all frames of a clip.
+    """:class:`AnyPrecisionRecognizer` for backbones over clips: one mode for all frames of a clip.
 
     ``set_fixed_action(bits)`` selects it. Policies and bundles do not support clips.
     """
 
     reads = "clips"
 
-    def scores(self, inputs: Tensor) -> dict[int, Tensor]:
-        """Class logits of clips (N, V, C, T, H, W): bits -> (N*V, K)."""
-        features = self.backbone.forward_all(inputs.flatten(0, 1))  # bits -> input of MMAction2's head
-        return {bits: self.cls_head(f) for bits, f in features.items()}
+    def scores(self, inputs: Tensor) -> dict[Mode, Tensor]:
+        """Class logits of clips (N, V, C, T, H, W): mode -> (N*V, K)."""
+        features = self.backbone.forward_all(inputs.flatten(0, 1))  # mode -> input of MMAction2's head
+        return {mode: self.cls_head(f) for mode, f in features.items()}

@@ -7,6 +7,7 @@ import torch
 from mmaction.structures import ActionDataSample
 from torch import Tensor, nn
 
+from mmvideoiq.actions import resized_shape
 from mmvideoiq.cost import LayerCost, ModelCost, count_macs, count_model
 from mmvideoiq.models.any_precision_backbone import AnyPrecisionBackbone
 
@@ -18,7 +19,11 @@ def count_recognizer(
     frame_shape: tuple[int, int, int],
 ) -> ModelCost:
     """The cost model for frames of shape (C, H, W); ``policy=None`` if no policy runs."""
-    layers = count_model(backbone.net, frame_shape, backbone.report.converted, backbone.num_segments or 1)
+
+    def count(height: int, width: int) -> list[LayerCost]:
+        shape = (frame_shape[0], height, width)
+        return count_model(backbone.net, shape, backbone.report.converted, backbone.num_segments or 1)
+
     policy_macs = 0
     if policy is not None:
         frame = torch.zeros(
@@ -26,7 +31,10 @@ def count_recognizer(
         )
         policy_macs = count_macs(policy, frame)
     return ModelCost(
-        layers=layers,
+        layers=count(*frame_shape[1:]),
+        resized={
+            size: count(*resized_shape(*frame_shape[1:], size)) for size in backbone.switch.sizes if size
+        },
         classifier_macs=classifier.weight.numel(),
         classifier_elements=_elements(classifier),
         policy_macs=policy_macs,

@@ -1,7 +1,6 @@
-"""Baselines that treat all frames alike: in float, at one precision, or at every precision.
+"""Baselines that treat all frames alike: in float, in one mode, or in every mode.
 
-They are MMAction2 recognizers whose predictions include their cost. Axes: N videos, T frames, P precisions,
-K classes.
+They are MMAction2 recognizers whose predictions include their cost. Axes: N videos, T frames, P modes, K classes.
 """
 
 from collections.abc import Sequence
@@ -14,11 +13,12 @@ from mmaction.registry import MODELS
 from mmaction.structures import ActionDataSample
 from torch import Tensor
 
-from mmvideoiq.actions import FLOAT_BITS, ActionSpace
+from mmvideoiq.actions import FLOAT_BITS, FRAME_SIZE, ActionSpace, action_of
 from mmvideoiq.cost import ModelCost
 from mmvideoiq.models.any_precision_recognizer import AnyPrecisionRecognizer
 from mmvideoiq.models.clip_cost import attach_costs, count_float, count_recognizer
 from mmvideoiq.quant.functional import at_least_float32
+from mmvideoiq.quant.precision import Mode
 
 
 @MODELS.register_module()
@@ -79,15 +79,17 @@ class UniformRecognizer(Recognizer2D):
 
 @MODELS.register_module()
 class FixedPrecisionRecognizer(AnyPrecisionRecognizer):
-    """Every frame at one precision of an any-precision network, with ``cost`` and ``policy_actions``.
+    """Every frame in one mode of an any-precision network, with ``cost`` and ``policy_actions``.
 
     Args:
-        bits: the precision; None is the highest. ``set_fixed_action`` (``--precision``) changes it.
+        bits: the precision, or a mode such as ``"8@112"``; None is the highest. ``set_fixed_action`` (``--precision``)
+            changes it.
+        frame_size: short side of the frames, of which sizes are a part.
     """
 
-    def __init__(self, *, bits: int | None = None, **kwargs: Any) -> None:
+    def __init__(self, *, bits: Mode | None = None, frame_size: int = FRAME_SIZE, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.actions = ActionSpace([dict(bits=b) for b in self.backbone.precisions])
+        self.actions = ActionSpace([action_of(str(m)) for m in self.backbone.modes], frame_size=frame_size)
         self._model_costs: dict[tuple, ModelCost] = {}
         self.set_fixed_action(bits)
 
@@ -98,9 +100,13 @@ class FixedPrecisionRecognizer(AnyPrecisionRecognizer):
         if data_samples is None:
             data_samples = [ActionDataSample() for _ in inputs]
         samples = super().predict(inputs, data_samples, **kwargs)
-        action = self.actions.index(self.fixed_bits or self.backbone.precisions[0])
+        action = self.actions.index(self.fixed_mode or self.backbone.modes[0])
         actions = torch.full(inputs.shape[:2], action)
         return attach_costs(samples, actions, self._count(inputs).clip_costs(actions, self.actions))
+
+    def check_frames(self, height: int, width: int) -> None:
+        super().check_frames(height, width)
+        self.actions.check_frames(height, width)
 
     def _count(self, inputs: Tensor) -> ModelCost:
         shape = tuple(inputs.shape[2:])  # (C, H, W)
@@ -111,32 +117,32 @@ class FixedPrecisionRecognizer(AnyPrecisionRecognizer):
 
 @MODELS.register_module()
 class PrecisionEnsemble(FixedPrecisionRecognizer):
-    """Every precision on every frame: ``score = mean_b softmax(logits_b)``; the cost is the sum of all of them.
+    """Every mode on every frame: ``score = mean_m softmax(logits_m)``; the cost is the sum of all of them.
 
-    ``policy_actions`` (T, P) contains every precision for each frame, so that all have the same share. The cost
-    includes one full pass of the network per precision.
+    ``policy_actions`` (T, P) contains every mode for each frame, so that all have the same share. The cost
+    includes one full pass of the network per mode.
 
     Args:
-        members: precisions to average; None is all of the backbone's.
+        members: precisions, or modes such as ``"8@112"``, to average; None is all of the backbone's.
 
     Raises:
-        ValueError: ``members`` holds no precision, or one that the backbone lacks.
+        ValueError: ``members`` holds no mode, or one that the backbone lacks.
     """
 
-    def __init__(self, *, members: Sequence[int] | None = None, **kwargs: Any) -> None:
+    def __init__(self, *, members: Sequence[Mode] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.members = tuple(self.backbone.precisions if members is None else members)
-        unknown = set(self.members) - set(self.backbone.precisions)
+        self.members = tuple(self.backbone.modes if members is None else members)
+        unknown = set(self.members) - set(self.backbone.modes)
         if unknown or not self.members or len(set(self.members)) < len(self.members):
             raise ValueError(
-                f"members={self.members} must be different precisions of {self.backbone.precisions}, at least one"
+                f"members={self.members} must be different precisions of {self.backbone.modes}, at least one"
             )
 
-    def set_fixed_action(self, bits: int | None = None) -> None:
+    def set_fixed_action(self, bits: Mode | None = None) -> None:
         """ValueError: no single precision can be chosen."""
         if bits is not None:
             raise ValueError(f"precision {bits}: a PrecisionEnsemble runs all its precisions")
-        self.fixed_bits = None
+        self.fixed_mode = None
 
     def predict(
         self, inputs: Tensor, data_samples: list[ActionDataSample] | None = None, **kwargs: Any
@@ -145,7 +151,7 @@ class PrecisionEnsemble(FixedPrecisionRecognizer):
         if data_samples is None:
             data_samples = [ActionDataSample() for _ in inputs]
         samples = self.cls_head.predict_by_feat(self._forward(inputs), data_samples)
-        indices = torch.tensor([self.actions.index(bits) for bits in self.members])  # (P,)
+        indices = torch.tensor([self.actions.index(mode) for mode in self.members])  # (P,)
         actions = indices.expand(*inputs.shape[:2], -1)  # (N, T, P)
         model = self._count(inputs)
         each = [model.clip_costs(actions[..., p], self.actions) for p in range(len(indices))]
@@ -157,6 +163,6 @@ class PrecisionEnsemble(FixedPrecisionRecognizer):
         """Logarithms of the averaged probabilities, (N, K); ``stage='backbone'`` as in MMAction2."""
         if stage != "head":
             return super()._forward(inputs, stage=stage, **kwargs)
-        features = self.backbone.forward_all(inputs.flatten(0, 1), self.members)  # bits -> (N*T, D, h, w)
+        features = self.backbone.forward_all(inputs.flatten(0, 1), self.members)  # mode -> (N*T, D, h, w)
         logits = [at_least_float32(self.cls_head(f, num_segs=inputs.shape[1])) for f in features.values()]
         return torch.stack(logits).log_softmax(-1).logsumexp(0) - np.log(len(logits))

@@ -1,4 +1,4 @@
-"""VideoIQ: choose a precision for every frame, run one backbone at it, average, classify.
+"""VideoIQ: choose a precision, and a size, for every frame, run one backbone at it, average, classify.
 
 Read from top to bottom; source: arXiv:2108.10394.
 Axes: N videos, T frames, C H W, A actions, P processed actions (those that are not skips), D features, K classes.
@@ -37,9 +37,9 @@ class Prediction(NamedTuple):
 
 @MODELS.register_module()
 class VideoIQRecognizer(BaseRecognizer):
-    """Dynamic precision per frame.
+    """Dynamic precision, and size, per frame.
 
-    Training: features at every precision, mixed by the policy's sampled decisions.
+    Training: features in every mode, mixed by the policy's sampled decisions.
     Testing: the most likely action per frame; frames are grouped by action, each group runs once, skips never run.
     A video tested in several views (clips, crops) is several clips, whose scores the head averages.
 
@@ -49,7 +49,7 @@ class VideoIQRecognizer(BaseRecognizer):
         backbone: config of an ``AnyPrecisionBackbone``.
         policy: config of a ``PrecisionPolicy``.
         cls_head: config of a ``FrameAverageHead``.
-        actions: list of actions, or ``dict(actions=[...], cost='paper' | 'bitops' | 'table.json')``.
+        actions: list of actions, or ``dict(actions=[...], cost='paper' | 'bitops' | 'table.json', frame_size=224)``.
         losses: name -> config of a loss on the policy; logged as ``loss_<name>``.
         distill: config of the distillation loss; needs a teacher.
         teacher: config of a float recognizer with the key ``checkpoint``; also runs actions with ``separate=True``.
@@ -101,7 +101,7 @@ class VideoIQRecognizer(BaseRecognizer):
         )
         require_any_precision(self.backbone, backbone, frame_by_frame=True)
         self.actions = ActionSpace.from_cfg(actions)
-        self.actions.check_precisions(self.backbone.precisions)
+        self.actions.check_modes(self.backbone.modes)
         self.policy = MODELS.build(policy, default_args=dict(actions=self.actions))
         self.losses = build_policy_losses(losses, self.actions)
         if teacher is None and (distill is not None or any(action.separate for action in self.actions)):
@@ -165,13 +165,14 @@ class VideoIQRecognizer(BaseRecognizer):
             return self.feature_cache(inputs, self._compute_every_action)
 
     def _compute_every_action(self, inputs: Tensor) -> Tensor:
+        self.actions.check_frames(*inputs.shape[-2:])
         num_frames = inputs.shape[1]
         frames = inputs.flatten(0, 1)  # (N*T, C, H, W)
-        maps = self.backbone.forward_all(frames, self.actions.precisions)
+        maps = self.backbone.forward_all(frames, self.actions.modes)
         rows = []
         for index in self.processed:
             action = self.actions[index]
-            rows.append(pool(self.teacher.backbone(frames) if action.separate else maps[action.bits]))
+            rows.append(pool(self.teacher.backbone(frames) if action.separate else maps[action.mode]))
         return torch.stack(rows, dim=1).unflatten(0, (-1, num_frames))
 
     # --- testing ------------------------------------------------------------------------------------------
@@ -239,7 +240,7 @@ class VideoIQRecognizer(BaseRecognizer):
         return pool(
             self.teacher.backbone(frames)
             if action.separate
-            else self.backbone.forward_at(frames, action.bits)
+            else self.backbone.forward_at(frames, action.mode)
         )
 
     def predict(
@@ -271,6 +272,7 @@ class VideoIQRecognizer(BaseRecognizer):
         """Cost model for frames (C, H, W), counted at the first use."""
         key = (frame_shape, with_policy)
         if key not in self._model_costs:
+            self.actions.check_frames(*frame_shape[1:])
             policy = self.policy if with_policy else None
             self._model_costs[key] = count_recognizer(
                 self.backbone, self.cls_head.fc_cls, policy, frame_shape
@@ -305,8 +307,9 @@ class VideoIQRecognizer(BaseRecognizer):
     # --- interface of MMAction2 -----------------------------------------------------------------------------
 
     def check_frames(self, height: int, width: int) -> None:
-        """ValueError if frames of this size do not suit the policy; the commands call it before the first step."""
+        """ValueError if frames of this size do not fit policy or actions; commands call it before the first step."""
         self.policy.check_frames(height, width)
+        self.actions.check_frames(height, width)
 
     def init_weights(self) -> None:
         super().init_weights()

@@ -75,7 +75,8 @@ def calibrate_norms_(model: nn.Module, switch: PrecisionSwitch, *inputs: Tensor)
     norms = [
         module
         for module in model.modules()
-        if isinstance(module, SwitchableBatchNorm) and cast(_BatchNorm, module.of(switch.mode)).track_running_stats
+        if isinstance(module, SwitchableBatchNorm)
+        and cast(_BatchNorm, module.of(switch.mode)).track_running_stats
     ]
     reference: dict[nn.Module, tuple[Tensor, Tensor]] = {}
     highest, *lower = switch.modes
@@ -89,6 +90,8 @@ def calibrate_norms_(model: nn.Module, switch: PrecisionSwitch, *inputs: Tensor)
 
     def correct(norm: SwitchableBatchNorm, args: tuple[Tensor]) -> None:
         best, own = (cast(_BatchNorm, norm.of(mode)) for mode in (highest, switch.mode))
+        if own is best:
+            return
         assert best.running_mean is not None and best.running_var is not None
         assert own.running_mean is not None and own.running_var is not None
         mean, var = moments(args[0])

@@ -188,7 +188,7 @@ class SwitchableBatchNorm(nn.Module):
     every mode starts from it. One of other modes is a ValueError.
 
     Args:
-        by_size: one batch norm per size, under the highest mode of that size: for layers before the first quantized one.
+        by_size: one batch norm per size, named after its highest mode: for norms before the first quantized layer.
     """
 
     def __init__(

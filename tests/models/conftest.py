@@ -6,6 +6,7 @@ import torch
 from mmengine.registry import DefaultScope, init_default_scope
 
 import mmvideoiq.models  # noqa: F401
+from tests.models.toys import build, float_recognizer, lived_in
 
 
 @pytest.fixture(autouse=True)
@@ -25,3 +26,10 @@ def _mmaction_scope():
     yield
     if before is not None and before.scope_name != "mmaction":
         init_default_scope(before.scope_name)
+
+
+@pytest.fixture
+def teacher(tmp_path):
+    model = lived_in(build(float_recognizer(), seed=2), seed=2)
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / "teacher.pth")
+    return dict(float_recognizer(), checkpoint=str(tmp_path / "teacher.pth"))

@@ -19,7 +19,10 @@ from mmvideoiq.quant import PrecisionSwitch
         ((4, True), r"True is not a whole number"),
         (4, r"precisions=4 must be a list"),
         ("42", r"precisions='42' must be a list"),
-        ((8, dict(bits=4, sizes=8)), r"is not a whole number of bits in 1..32, nor dict\(bits=..., size=...\)"),
+        (
+            (8, dict(bits=4, sizes=8)),
+            r"is not a whole number of bits in 1..32, nor dict\(bits=..., size=...\)",
+        ),
         ((dict(bits=40, size=8),), r"'40@8' is not a whole number of bits"),
         ((8, "8@0"), r"'8@0' is not a whole number"),
         (("8@96", "8@112", 8), r"high to low without repetition, e.g. \(8, '8@112', '8@96'\)"),

@@ -82,7 +82,7 @@ def recognize(model: nn.Module, clip: Tensor, actions: list[int] | None = None) 
             if choice.separate:
                 dense[index] = model.teacher.backbone(frame[None])[0].mean(dim=(1, 2))
             elif not choice.is_skip:
-                dense[index] = model.backbone.forward_at(frame[None], choice.bits)[0].mean(dim=(1, 2))
+                dense[index] = model.backbone.forward_at(frame[None], choice.mode)[0].mean(dim=(1, 2))
         if action in dense:
             summed = summed + dense[action]
             count += 1

@@ -11,10 +11,11 @@ import os
 import time
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -32,9 +33,14 @@ SEEKABLE = {
     "mpegts": "dts",
 }
 MIN_LEAP = 8  # frames that a seek has to spare
-MAX_LOST = 0.5  # share of the wanted frames that may be damaged
+MAX_LOST = 0.5  # share of the wanted frames that may be missing
+HARMLESS = (
+    "mmco: unref short failure"  # a frame that is not held need not be let go, after a seek to an open GOP
+)
 
-Found = tuple[np.ndarray, bool]  # a frame, and whether it stands in for one that cannot be decoded
+Found = tuple[
+    np.ndarray, bool, bool
+]  # a frame, whether it is not the one of this place, whether it is damaged
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,9 @@ class AvReader:
 
     Attributes:
         rate: mean frames per second, 0 where the file does not say.
-        lost: frames of the last :meth:`read` that could not be decoded, their neighbours having been taken.
+        lost: frames of the last :meth:`read` that are damaged: those that cannot be decoded, their neighbours having
+            been taken, and those from an error that FFmpeg reports up to the next key frame. Damage that leaves a valid
+            stream, such as a bit flipped in VP9's entropy code, no decoder notices.
 
     Raises:
         VideoError: no such file, no video in it, a codec that cannot be decoded here, or nothing but damage.
@@ -83,11 +91,13 @@ class AvReader:
         check_file(self.path)
         self._to_rgb = VideoReformatter()  # keeps what it computes for one size of frames
         self._deadline = self._start()
+        self._damage: list[tuple[float, float]] = []  # from, to: timestamps of what an error may have spoiled
         self._left_open: tuple[Any, Any] | None = None
         container, stream = open_video(self.path, self.threads)
         self.rate = float(stream.average_rate or stream.guessed_rate or 0)
         self.time_base = float(stream.time_base or 0)
         try:
+            self.listing = Listing(None, [], [], 0)
             self.listing = self._list(container, stream)
         except BaseException:
             container.close()
@@ -113,14 +123,14 @@ class AvReader:
                 'keyframe', the nearest key frame, and where there is none within ``tolerance_s``, as 'nearby'.
 
         Raises:
-            VideoError: more than half of the frames are damaged, or the time limit has passed.
+            VideoError: more than half of the frames cannot be decoded, or the time limit has passed.
         """
         if sampling not in SAMPLING:
             raise ValueError(f"sampling={sampling!r} must be one of {SAMPLING}")
         wanted = sorted({int(place) for place in places})
         if not wanted or wanted[0] < 0 or wanted[-1] >= len(self):
             raise ValueError(f"places must lie in 0..{len(self) - 1}, got {list(places)}")
-        self._deadline = self._start()
+        self._deadline, self._damage = self._start(), []
         times = self.listing.times
         if times is None:
             found = self._count(wanted)
@@ -134,9 +144,10 @@ class AvReader:
             found = {
                 place: frames[near.get(target, target)] for place, target in zip(wanted, targets, strict=True)
             }
-        self.lost = sum(lost for _, lost in found.values()) if sampling == "exact" else 0
-        if self.lost > MAX_LOST * len(wanted):
-            raise VideoError(self.path, f"is damaged: {self.lost} of {len(wanted)} frames cannot be decoded")
+        missing = sum(other for _, other, _ in found.values()) if sampling == "exact" else 0
+        if missing > MAX_LOST * len(wanted):
+            raise VideoError(self.path, f"is damaged: {missing} of {len(wanted)} frames cannot be decoded")
+        self.lost = sum((other and sampling == "exact") or damaged for _, other, damaged in found.values())
         return [found[int(place)][0] for place in places]
 
     # --- the list of frames -----------------------------------------------------------------------------------------
@@ -226,7 +237,8 @@ class AvReader:
         found = {}
         for target in targets:
             frame = nearest.get(target) or nearest[min(known, key=lambda other: abs(other - target))]
-            found[target] = (self._upright(frame), frame.pts != target)
+            damaged = any(low <= pts < high for low, high in self._damage for pts in (frame.pts, target))
+            found[target] = (self._upright(frame), frame.pts != target, damaged)
         return found
 
     def _sections(self, container: Any, targets: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
@@ -272,13 +284,13 @@ class AvReader:
             for number, frame in enumerate(self._frames(stream, self._packets(container, stream))):
                 last = frame
                 if number in needed:
-                    found[number] = (self._upright(frame), False)
+                    found[number] = (self._upright(frame), False, bool(self._damage))
                 if number >= wanted[-1]:
                     break
             if last is None:
                 raise VideoError(self.path, "is damaged: no frame can be decoded")
             for place in needed - set(found):
-                found[place] = (self._upright(last), True)
+                found[place] = (self._upright(last), True, True)
         return found
 
     def _frames(self, stream: Any, packets: Iterable[Any], wanted: set[int] | None = None) -> Iterator[Any]:
@@ -288,19 +300,41 @@ class AvReader:
             wanted: of frames that no other refers to, only those of these timestamps; None leaves it to the decoder.
         """
         from av.error import EOFError, FFmpegError
+        from av.logging import get_last_error
 
         codec = stream.codec_context
         codec.open(strict=False)
+        decoding: deque[Any] = deque(maxlen=self.threads)  # packets
         for packet in chain(packets, [None]):  # None: what the decoder still holds
-            if wanted is not None and packet is not None:
-                codec.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
+            if packet is not None:
+                decoding.append(packet)
+                if wanted is not None:
+                    codec.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
+            before, _ = get_last_error()  # how many FFmpeg has logged in this process
             try:
                 frames = codec.decode(packet)
             except EOFError:
                 return
             except FFmpegError:
-                continue
-            yield from frames
+                frames = []
+                self._spoil(decoding)
+            count, last = get_last_error()
+            logged = count > before and not last[2].startswith(HARMLESS)
+            if logged or (packet is not None and packet.is_corrupt):
+                self._spoil(decoding)
+            for frame in frames:
+                if frame.is_corrupt:
+                    self._spoil([frame])
+                yield frame
+
+    def _spoil(self, damaged: Collection[Any]) -> None:
+        """Note what may refer to damaged packets or frames: what is decoded after them, up to the next key frame."""
+        times = [time for item in damaged for time in (item.pts, item.dts) if time is not None]
+        if self.listing.times is None or not times:
+            self._damage.append((-inf, inf))
+        else:
+            key = bisect_right(self.listing.keys, max(times))
+            self._damage.append((min(times), self.listing.keys[key] if key < len(self.listing.keys) else inf))
 
     def _packets(self, container: Any, stream: Any) -> Iterator[Any]:
         from av.error import FFmpegError

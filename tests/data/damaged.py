@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -57,33 +56,3 @@ def wrong_count_mp4(path: Path, count: int = 2**31) -> Path:
     struct.pack_into(">I", content, content.index(b"stts") + 12, count)
     path.write_bytes(content)
     return path
-
-
-def mutations(folder: Path, count: int, *, seed: int = 0) -> Iterator[Path]:
-    """``count`` damaged files: cut off, bytes changed, parts set to zero or taken out."""
-    rng = np.random.default_rng(seed)
-    sources = [encode(folder / f"source.{ending}") for ending in FORMATS]
-    for i in range(count):
-        source = sources[i % len(sources)]
-        content = np.frombuffer(source.read_bytes(), np.uint8).copy()
-        size = len(content)
-        kind = ("cut", "bytes", "header", "zeros", "gap")[i // len(sources) % 5]
-        if kind == "cut":
-            content = content[: int(size * rng.choice([0.1, 0.5, 0.9, 0.98, 0.995]))]
-        elif kind == "bytes":
-            places = rng.integers(0, size, rng.integers(1, 40))
-            content[places] = rng.integers(0, 256, len(places))
-        elif kind == "header":
-            at = max(0, bytes(content).find(b"moov")) if source.suffix in (".mp4", ".mov") else 0
-            places = at + rng.integers(0, min(1024, size - at), rng.integers(1, 6))
-            content[places] = rng.integers(0, 256, len(places))
-        else:
-            begin = int(rng.integers(0, size))
-            end = begin + int(rng.integers(1, size // 8))
-            if kind == "zeros":
-                content[begin:end] = 0
-            else:
-                content = np.delete(content, slice(begin, end))
-        path = folder / f"{i:03d}_{kind}{source.suffix}"
-        path.write_bytes(content.tobytes())
-        yield path

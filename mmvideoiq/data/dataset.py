@@ -22,10 +22,10 @@ from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
 from mmengine.logging import print_log
 
 from mmvideoiq.data.checked_list import CheckedList, parse_labels
-from mmvideoiq.data.probe import find_unreadable, open_with_decord
+from mmvideoiq.data.probe import find_unreadable
 from mmvideoiq.jobs.environment import usable_cpus
+from mmvideoiq.video.decord_reader import reason_of
 from mmvideoiq.video.errors import VideoError
-from mmvideoiq.video.reader import reason_of
 
 BROADCAST_EVERY_S = 60.0  # below every time limit of torch.distributed
 
@@ -87,7 +87,7 @@ class CheckedVideoDataset(CheckedList, VideoDataset):
         for transform in self._decord:
             if transform.io_backend in ("disk", "local"):
                 transform._get_video_reader = functools.partial(
-                    open_with_decord, num_threads=transform.num_threads
+                    _open_with_decord, num_threads=transform.num_threads
                 )
         # one byte per clip, in memory that all loader workers share
         self._failed = torch.zeros(len(self), dtype=torch.uint8).share_memory_()
@@ -188,8 +188,9 @@ class CheckedVideoDataset(CheckedList, VideoDataset):
                 raise
             self._failed[idx] = 1
             path = self.get_data_info(idx)["filename"]
-            reason = error.reason if isinstance(error, VideoError) else reason_of(error)
-            _warn(f"{path} cannot be read ({reason}); so far {self.unreadable} of {len(self)} cannot")
+            _warn(
+                f"{path} cannot be read ({reason_of(error)}); so far {self.unreadable} of {len(self)} cannot"
+            )
             return None
         if self._kept is not None and data is not None:
             self._kept[idx] = copy.deepcopy(data)
@@ -205,6 +206,16 @@ class CheckedVideoDataset(CheckedList, VideoDataset):
         return RuntimeError(
             f"none of the {len(self)} videos of {self.ann_file} can be read; the log has the reasons"
         )
+
+
+def _open_with_decord(path: str, *, num_threads: int) -> Any:
+    """By its path: from memory, as in MMAction2, decord reads past the end of some damaged files."""
+    import decord
+
+    video = decord.VideoReader(path, num_threads=num_threads)
+    if len(video) == 0:
+        raise decord.DECORDError("has no frames")
+    return video
 
 
 def _raised_by_reader(error: Exception) -> bool:

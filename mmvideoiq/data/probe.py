@@ -22,9 +22,10 @@ from pebble import ProcessExpired, ProcessFuture, ProcessPool
 from mmvideoiq.fileio import write_text
 from mmvideoiq.jobs.environment import usable_cpus
 from mmvideoiq.video.av_reader import AvReader
+from mmvideoiq.video.decord_reader import DecordReader, reason_of
 from mmvideoiq.video.errors import VideoError
-from mmvideoiq.video.reader import reason_of
 
+READERS: dict[str, Any] = {"av": AvReader, "decord": DecordReader}
 VERSION = 1  # goes up when the same file would be judged differently
 FRAMES = 16  # decoded of each video, evenly spread from the first to the last
 TIMEOUT_S = 60.0  # for one video
@@ -46,43 +47,15 @@ def probe(path: str, *, frames: int = FRAMES, reader: str = "av") -> dict[str, A
         reader: 'av', of ``VideoInit``, or 'decord', of MMAction2's ``DecordInit``.
     """
     try:
-        if reader == "decord":
-            return {"frames": _probe_with_decord(path, frames)}
-        video = AvReader(path)
+        video = READERS[reader](path)
         if frames:
-            video.read(_spread(len(video), frames))
-        return {"frames": len(video), **({"lost": video.lost} if video.lost else {})}
+            video.read(np.unique(np.linspace(0, len(video) - 1, frames).round().astype(int)))
+        lost = getattr(video, "lost", 0)
+        return {"frames": len(video), **({"lost": lost} if lost else {})}
     except VideoError as error:
         return {"reason": error.reason}
-    except Exception as error:  # decord raises DECORDError, RuntimeError and more; each means the same here
-        return {"reason": reason_of(error)}
-
-
-def _probe_with_decord(path: str, frames: int) -> int:
-    video = open_with_decord(path)
-    if frames:
-        video.get_batch(_spread(len(video), frames))
-    return len(video)
-
-
-def open_with_decord(path: str, *, num_threads: int = 1) -> Any:
-    """A ``decord.VideoReader`` that opens a local video by its path.
-
-    From memory, as in MMAction2, decord reads past the end of some damaged files.
-
-    Raises:
-        decord.DECORDError: it cannot be read, or has no frames.
-    """
-    import decord
-
-    video = decord.VideoReader(path, num_threads=num_threads)
-    if len(video) == 0:
-        raise decord.DECORDError("has no frames")
-    return video
-
-
-def _spread(count: int, frames: int) -> np.ndarray:
-    return np.unique(np.linspace(0, count - 1, frames).round().astype(int))
+    except Exception as error:  # nothing that one file does ends a check
+        return {"reason": f"{type(error).__name__}: {reason_of(error)}"}
 
 
 def state_of(reader: str) -> str:

@@ -360,10 +360,9 @@ def test_no_damaged_file_ends_or_stops_a_run(tmp_path: Path, logged: list[str], 
     (tmp_path / "list.txt").write_text("".join(f"{path.name} 0\n" for path in paths))
     data = build(tmp_path, pipeline=pipeline(reader=reader, test_mode=True))
     assert len(data) + data.unreadable == len(paths) and 2 < data.unreadable < count
-    crashes = any(
-        line.endswith("count.mp4 cannot be read (the decoder crashed (SIGSEGV))") for line in logged
+    assert any("/count.mp4 cannot be read (the decoder crashed" in line for line in logged) == (
+        reader == "Decord"
     )
-    assert crashes == (reader == "Decord")
     loader = DataLoader(data, batch_size=None, num_workers=2, timeout=60)
     assert len(list(loader)) == len(data)
 

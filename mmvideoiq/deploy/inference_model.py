@@ -1,4 +1,4 @@
-"""The networks of a bundle on an engine: the policy, recognition at each precision, the classifier.
+"""The networks of a bundle on an engine: the policy, recognition in each mode, the classifier.
 
 Axes: N frames, T frames of a clip, H W, A actions, D features, K classes.
 """
@@ -80,11 +80,12 @@ class Networks:
 
     def build(self, index: int) -> Runner:
         """The network of an action that is not a skip."""
-        bits = self.actions[index].bits
-        assert bits is not None
-        if bits not in self._runners:
-            self._runners[bits] = self.engine.load(self.bundle, "recognition", bits)
-        return self._runners[bits]
+        action = self.actions[index]
+        assert action.bits is not None
+        if index not in self._runners:
+            sized = self.bundle.sized(action.size)
+            self._runners[index] = self.engine.load(sized, "recognition", action.bits)
+        return self._runners[index]
 
     def recognize(self, frames: np.ndarray, index: int) -> np.ndarray:
         """Features (N, D) of frames (N, H, W, 3) under one action."""

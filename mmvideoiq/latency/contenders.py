@@ -167,7 +167,7 @@ class Ours(Contender):
             self._runs["policy"] = lambda frames: run_policy({"frames": frames, **zeros})
             for action in self.session.actions:
                 if not action.is_skip:
-                    run = engine.load(bundle, "recognition", action.bits)
+                    run = engine.load(bundle.sized(action.size), "recognition", action.bits)
                     self._runs[action.name] = lambda frames, run=run: run({"frames": frames})
             for run in self._runs.values():
                 run(self.clip), run(self.clip[:1])

@@ -12,6 +12,13 @@ from mmvideoiq.deploy.bundle.bundle import Bundle, BundleError
 from tests.deploy.signed_bundle import FILES, canonical, change_graphs, change_tensors, refused, sign
 
 
+def resize_first(manifest: dict[str, Any], size: int) -> None:
+    """The first action becomes one of another size, everywhere."""
+    manifest["actions"][0].update(size=size)
+    for table in (manifest["gflops"], manifest["bitops"]):
+        table[f"8@{size}"] = table.pop("8")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -20,7 +27,11 @@ from tests.deploy.signed_bundle import FILES, canonical, change_graphs, change_t
         (lambda m: m.update(classes=[]), r"\$.classes: \[\] should be non-empty"),
         (lambda m: m["classes"].append(3), r"\$.classes\[5\]: 3 is not of type 'string'"),
         (lambda m: m.update(classes=m["classes"][1:]), r"'head.weight' is float32 \(5, 16\), expected .*\(4, 16\)"),
-        (lambda m: m["actions"][0].update(skip=1), r"\$.actions\[0\]: .* has too many properties"),
+        (lambda m: m["actions"][0].update(skip=1), r"\$.actions: Action needs exactly one of bits .* and skip"),
+        (lambda m: m["actions"][3].update(size=16), r"\$.actions\[3\]: 'bits' is a dependency of 'size'"),
+        (lambda m: m["actions"][0].update(size=0), r"\$.actions\[0\].size: 0 is less than the minimum of 1"),
+        (lambda m: resize_first(m, 48), r"size 48 is larger than the frame \(32x32\): use at most 32"),
+        (lambda m: resize_first(m, 16), r"lacks the tensor 'net.block.conv1.bias.8@16'"),
         (lambda m: m["actions"][0].clear(), r"\$.actions\[0\]: "),
         (lambda m: m["actions"].append({"skip": 1}), r"\$.actions: .*repeat skip"),
         (lambda m: m["actions"].reverse(), r"\$.actions: .*must be ordered"),

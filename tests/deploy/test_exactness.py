@@ -45,16 +45,18 @@ SLOW = pytest.mark.slow
 class Case(NamedTuple):
     backbone: dict
     features: int
-    precisions: tuple[int, ...] = (8, 4, 2)
+    precisions: tuple[int | str, ...] = (8, 4, 2)
     weight: str = "nested"
     size: int = 64
 
 
 CASES = {
     "slim": Case(slim(), 16, (32, 8, 4, 2, 1), "lsq", 48),
+    "slim-sizes": Case(slim(), 16, (32, "32@24", 8, "8@36", "8@24", "4@48", "2@24"), size=48),
     "mobilenet_v2-quarter": Case(dict(type="MobileNetV2", widen_factor=0.25), 1280, (8, 4)),
     "resnet18": Case(RESNET, 512, (32, 8, 4, 2), size=112),
     "resnet18-dorefa": Case(RESNET, 512, weight="dorefa", size=112),
+    "resnet18-sizes": Case(RESNET, 512, (8, "8@160", "8@112", "4@80"), size=224),
     "resnet50": Case(dict(RESNET, depth=50), 2048, (32, 4, 2), size=112),
     "resnet50-8": Case(dict(RESNET, depth=50), 2048, weight="dorefa", size=112),
     "mobilenet_v2": Case(dict(type="MobileNetV2"), 1280, (32, 8, 4, 2), size=112),
@@ -62,7 +64,7 @@ CASES = {
     "resnet50_tsm": Case(dict(RESNET, type="ResNetTSM", depth=50, **TSM), 2048),
     "mobilenet_v2_tsm": Case(dict(type="MobileNetV2TSM", **TSM), 1280, (32, 8, 4)),
 }
-FAST = ("slim",)
+FAST = ("slim", "slim-sizes")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -125,7 +127,7 @@ def settle(model: nn.Module, x: Tensor) -> None:
             module.momentum = None
             module.reset_running_stats()
             module.train()
-    model.backbone.forward_at(x, model.backbone.precisions[0])
+    model.backbone.forward_at(x, model.backbone.modes[0])
     model.eval()
     model.backbone.calibrate_(x)
 
@@ -140,20 +142,20 @@ def test_an_engine_computes_what_the_simulation_computes(prepared, engine):
     pytest.importorskip(engine)
     model, bundle, frames = prepared
     weight, bias = (torch.from_numpy(array).double() for array in bundle.head())
-    for bits in bundle.precisions:
-        found = verify.compare(model, bundle, open_engine(engine, threads=1), frames, bits)
+    for mode in bundle.actions.modes:
+        found = verify.compare(model, bundle, open_engine(engine, threads=1), frames, mode)
         print(
-            f"{engine} {bits}: {found.near} of {found.codes} near a tie, {found.differing} differ, at most "
+            f"{engine} {mode}: {found.near} of {found.codes} near a tie, {found.differing} differ, at most "
             f"{found.distance:.4f} steps from it; {found.decibels:.1f} dB"
         )
         assert found.problem is None
-        assert (found.codes > 0) == (bits <= 8)
+        assert (found.codes > 0) == (not str(mode).startswith("32"))
         got, want = (rows.double() @ weight.T + bias for rows in (found.features, found.expected))
         assert verify.decibels(got, want) >= verify.FLOOR_DB
         clips = [rows.unflatten(0, (-1, FRAMES)).mean(1) for rows in (got, want)]
         best = clips[1].topk(2).values
         apart = (best[:, 0] - best[:, 1]) > 1e-4
-        assert torch.equal(clips[0].argmax(-1)[apart], clips[1].argmax(-1)[apart]), bits
+        assert torch.equal(clips[0].argmax(-1)[apart], clips[1].argmax(-1)[apart]), mode
 
 
 # --- trained networks: nothing is given, label by label ---------------------------------------------------------------

@@ -85,7 +85,7 @@ def recognizer(backbone: dict | None = None, *, features: int = 16, **options) -
     precisions = options.setdefault("precisions", (32, 4, 2))
     cfg = videoiq(
         backbone=any_precision(backbone, **options),
-        actions=[*(dict(bits=bits) for bits in precisions), dict(skip=1)],
+        actions=[*(dict(bits=bits) for bits in precisions if isinstance(bits, int)), dict(skip=1)],
         data_preprocessor=UNIT if options.get("input_range") == (0.0, 1.0) else IMAGENET,
     )
     cfg["cls_head"]["in_channels"] = features
@@ -361,6 +361,23 @@ def test_manifest(tmp_path):
     weight, bias = bundle.head()
     assert torch.equal(torch.from_numpy(weight), model.cls_head.fc_cls.weight)
     assert torch.equal(torch.from_numpy(bias), model.cls_head.fc_cls.bias)
+
+
+def test_actions_with_sizes(tmp_path):
+    modes = [dict(bits=4), dict(bits=4, size=12)]
+    cfg = recognizer(precisions=modes)
+    cfg["actions"] = dict(actions=[*modes, dict(skip=1)], frame_size=24)
+    model = trained(cfg, 24)
+    bundle = exported(model, tmp_path / "bundle", 24)
+    manifest = bundle.manifest
+    assert manifest["actions"] == [*modes, dict(skip=1)] and manifest["precisions"] == [4]
+    assert bundle.actions == model.actions and manifest["cost"]["values"] == [0.25, 0.0625, 0]
+    cost = model._model_cost((3, 24, 24), with_policy=True)
+    policy = manifest["gflops"]["policy"]
+    assert manifest["gflops"]["4@12"] + policy == pytest.approx(cost.paper_gflops(1 / 4, 1, 12))
+    assert manifest["bitops"]["4@12"] == pytest.approx(manifest["bitops"]["4"] / 4)
+    with pytest.raises(ValueError, match="frames of 24, the frame is 28x28: set frame_size=28"):
+        exported(model, tmp_path / "other", 28)
 
 
 def test_a_latency_table_is_not_named_by_its_path(tmp_path):

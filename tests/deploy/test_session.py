@@ -42,6 +42,7 @@ PIXELS = dict(
     format_shape="NCHW",
 )
 HOLDING = (*ACTIONS, dict(skip=2))
+SIZED = (dict(bits=32), dict(bits=4, size=20), dict(bits=4, size=12), dict(skip=1))
 # A bundle's curve is what it says: costs here are made up, so that budgets name multipliers.
 CURVE = [
     dict(multiplier=m, cost=c, accuracy=None, usage=u)
@@ -55,19 +56,20 @@ MULTIPLIERS = {None: 0.0, 0.8: -4.0, "0.5": -1.0, 0.25: 9.0}
 
 
 class CountingEngine:
-    """An engine that counts the frames it is given, by part and bits."""
+    """An engine that counts the frames it is given, by part and mode."""
 
     def __init__(self, engine: Engine) -> None:
         self.name, self.threads, self._engine = engine.name, engine.threads, engine
-        self.calls: Counter[tuple[str, int]] = Counter()
-        self.frames: Counter[tuple[str, int]] = Counter()
+        self.calls: Counter[tuple[str, int | str]] = Counter()
+        self.frames: Counter[tuple[str, int | str]] = Counter()
 
     def load(self, bundle: Bundle, part: str, bits: int) -> Runner:
         runner = self._engine.load(bundle, part, bits)
+        mode = bits if bundle.size is None else f"{bits}@{bundle.size}"
 
         def run(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-            self.calls[part, bits] += 1
-            self.frames[part, bits] += len(inputs["frames"])
+            self.calls[part, mode] += 1
+            self.frames[part, mode] += len(inputs["frames"])
             return runner(inputs)
 
         return run
@@ -95,8 +97,10 @@ def _count_anew(engine):
 
 def toy_model(actions=ACTIONS, all_skip: str = "likeliest") -> nn.Module:
     cfg = videoiq(
-        backbone=any_precision(weight=dict(type="nested")),
-        actions=list(actions),
+        backbone=any_precision(
+            weight=dict(type="nested"), precisions=[action for action in actions if "bits" in action]
+        ),
+        actions=dict(actions=list(actions), frame_size=SIZE),
         all_skip=all_skip,
         data_preprocessor=PIXELS,
     )
@@ -129,8 +133,14 @@ def clips(num: int, frames: int = FRAMES, seed: int = 0) -> np.ndarray:
 
 @pytest.fixture(
     scope="module",
-    params=[(ACTIONS, "likeliest"), (ACTIONS, "zero"), (HOLDING, "likeliest"), (HOLDING, "zero")],
-    ids=["likeliest", "zero", "holding-likeliest", "holding-zero"],
+    params=[
+        (ACTIONS, "likeliest"),
+        (ACTIONS, "zero"),
+        (HOLDING, "likeliest"),
+        (HOLDING, "zero"),
+        (SIZED, "zero"),
+    ],
+    ids=["likeliest", "zero", "holding-likeliest", "holding-zero", "sized"],
 )
 def pair(request, tmp_path_factory, engine) -> tuple[nn.Module, VideoSession]:
     """A model, and the session of its bundle."""
@@ -270,9 +280,9 @@ def test_the_policys_own_choice_is_all_that_runs(pair, engine):
         for frames in clips(6):
             engine.frames.clear()
             actions = session.run(frames, budget=budget).actions
-            bits = [session.actions[a].bits for a in actions if not session.actions[a].is_skip]
+            modes = [session.actions[a].mode for a in actions if not session.actions[a].is_skip]
             looked = engine.frames.pop(("policy", 32))
-            assert engine.frames == {("recognition", b): n for b, n in Counter(bits).items()}
+            assert engine.frames == {("recognition", mode): n for mode, n in Counter(modes).items()}
             held = any(session.actions[a].skip == 2 for a in actions)
             assert looked <= FRAMES and (held or looked == FRAMES)
 
@@ -285,7 +295,7 @@ def test_a_stream_computes_each_frame_once(pair, engine):
             engine.frames.clear()
             action = session.actions[session.push(frame)]
             engine.frames.pop(("policy", 32), None)
-            assert engine.frames == ({} if action.is_skip else {("recognition", action.bits): 1})
+            assert engine.frames == ({} if action.is_skip else {("recognition", action.mode): 1})
 
 
 # --- streams --------------------------------------------------------------------------------------------------------

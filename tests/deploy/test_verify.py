@@ -136,7 +136,7 @@ def test_bounds():
     ones = torch.ones(2, 3)
 
     def found(**what) -> str | None:
-        given = dict(bits=4, codes=100_000, features=ones, expected=ones.double())
+        given = dict(mode=4, codes=100_000, features=ones, expected=ones.double())
         return Agreement(**given | what).problem
 
     assert found(near=int(NEAR * 1e5), differing=int(DIFFERING * 1e5), distance=TIE) is None

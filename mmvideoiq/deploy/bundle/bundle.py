@@ -4,7 +4,7 @@
 
     manifest.json               what the model is and does; sizes and checksums of the other files
     graphs.json                 what is computed, by part: recognition, and a policy if there is one
-    recognition.safetensors     its numbers: parent weights once, scales and biases of each precision
+    recognition.safetensors     its numbers: parent weights once, scales of each precision, biases of each mode
     policy.safetensors
 
 What the JSON files may say is in ``schema.py``, which tensors there are in ``tensors.py``, how
@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
 
-from mmvideoiq.actions import COST_RULES, ActionSpace
+from mmvideoiq.actions import COST_RULES, ActionSpace, resized_shape
 from mmvideoiq.deploy.bundle import files
 from mmvideoiq.deploy.bundle.files import MANIFEST, InvalidFile, Tensors
 from mmvideoiq.deploy.bundle.graph import Graph, Node
@@ -34,6 +34,7 @@ from mmvideoiq.deploy.bundle.tensors import (
     WEIGHTED,
     TensorSpec,
     choices,
+    modes_of,
     policy_specs,
     recognition_specs,
 )
@@ -74,6 +75,7 @@ class Bundle:
         graphs: by part.
         actions: the action space; its costs are those of a rule, which a measured table replaces.
         costs: float64, (A,), cost of each action as the model was trained with.
+        size: short side to which frames are resized for recognition (:meth:`sized`); None is their own.
     """
 
     path: Path
@@ -81,6 +83,7 @@ class Bundle:
     graphs: Mapping[str, Graph] = field(repr=False)
     actions: ActionSpace
     costs: np.ndarray
+    size: int | None = None
     _tensors: Mapping[str, Tensors] = field(repr=False)
 
     @classmethod
@@ -110,6 +113,19 @@ class Bundle:
         sampling = {key: steps[key] for key in ("sampling", "tolerance_s") if key in steps}
         return Preprocessing(steps["frames"], steps["short_side"], steps["crop"], (height, width), **sampling)
 
+    def sized(self, size: int | None) -> Bundle:
+        """This bundle with the recognition graph and the numbers of the modes of ``size``; None: as it is.
+
+        Raises:
+            ValueError: ``size`` is larger than the frame.
+        """
+        if size is None:
+            return self
+        graph = self.graphs["recognition"]
+        height, width = graph.inputs["frames"][1:3]
+        resized = graph.resized(resized_shape(height, width, size))
+        return replace(self, graphs={**self.graphs, "recognition": resized}, size=size)
+
     def layer(self, part: str, node: Node, bits: int) -> Layer:
         """The numbers of a conv, linear or affine node at ``bits``; those of the policy serve all bits.
 
@@ -123,7 +139,8 @@ class Bundle:
         if part == "recognition" and bits not in self.precisions:
             raise ValueError(f"bits={bits}: {self.path} has the precisions {self.precisions}")
         read, name = self._part(part), node.attrs["layer"]
-        suffix = "" if f"{name}.gain" in read.specs else f".{bits}"
+        mode = f"{bits}" if self.size is None else f"{bits}@{self.size}"
+        suffix = "" if f"{name}.gain" in read.specs else f".{mode}"
         gain, bias = read(f"{name}.gain{suffix}"), read(f"{name}.bias{suffix}")
         if node.op == "affine":
             return Layer(bits=bits, gain=gain, bias=bias)
@@ -218,7 +235,10 @@ def _open(path: Path) -> Bundle:
         tensors[part].check_numbers()
     rule, costs = manifest["cost"]["rule"], np.array(manifest["cost"]["values"], np.float64)
     costs.flags.writeable = False
-    actions = ActionSpace(manifest["actions"], cost=rule if rule in COST_RULES else "paper")
+    frame_size = min(graphs["recognition"].inputs["frames"][1:3])
+    actions = ActionSpace(
+        manifest["actions"], cost=rule if rule in COST_RULES else "paper", frame_size=frame_size
+    )
     return Bundle(path=path, manifest=manifest, graphs=graphs, actions=actions, costs=costs, _tensors=tensors)
 
 
@@ -248,6 +268,7 @@ def _check_tensors(
                 classes=len(manifest["classes"]),
                 precisions=manifest["precisions"],
                 parent_bits=manifest["parent_bits"],
+                modes=modes_of(manifest),
                 **choices(graph, found, manifest["precisions"]),
             )
     except ValueError as error:

@@ -1,7 +1,7 @@
 """A network as data: what ``export`` writes and engines build. Plain Python; no torch, no engine.
 
-One graph serves every precision: a node says *what* is computed, and engines ask for the numbers at the bits
-they build for. Axes: N frames, C H W, D features, A actions.
+One graph serves every mode: a node says *what* is computed, engines ask for the numbers at the bits they build for,
+and :meth:`Graph.resized` is what runs at another frame size. Axes: N frames, C H W, D features, A actions.
 
 ========== ============================================ ======================================================
 op         attributes                                   value
@@ -35,7 +35,7 @@ lstm       layer, hidden                                inputs x (N, D), h (1, h
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from mmvideoiq.deploy.bundle.operations import ATTRIBUTE_SCHEMAS
@@ -116,6 +116,20 @@ class Graph:
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes)
+
+    def resized(self, size: tuple[int, int]) -> Graph:
+        """The same computation on normalized frames that are first resized to ``size`` (h, w)."""
+        nodes: list[Node] = []
+        names: dict[str, str] = {}
+        for node in self.nodes:
+            nodes.append(replace(node, inputs=tuple(names.get(name, name) for name in node.inputs)))
+            if node.op == "normalize":
+                names[node.name] = f"{node.name}@{size[0]}x{size[1]}"
+                nodes.append(
+                    Node(op="resize", name=names[node.name], inputs=(node.name,), attrs={"size": size})
+                )
+        outputs = tuple(names.get(name, name) for name in self.outputs)
+        return Graph(inputs=self.inputs, nodes=tuple(nodes), outputs=outputs)
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists and dicts; :meth:`from_json` gives the same graph back."""

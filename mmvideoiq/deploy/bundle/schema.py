@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonschema
 
-from mmvideoiq.actions import ActionSpace
+from mmvideoiq.actions import ActionSpace, resized_shape
 from mmvideoiq.deploy.bundle.graph import Graph
 from mmvideoiq.deploy.bundle.operations import (
     AMOUNT,
@@ -29,7 +29,8 @@ FORMAT = "mmvideoiq-bundle"
 FORMAT_VERSION = 1
 GRAPHS = "graphs.json"
 
-SIDE = {**COUNT, "maximum": 2**14}  # of a video's frame
+MAX_SIDE = 2**14  # of a video's frame
+SIDE = {**COUNT, "maximum": MAX_SIDE}
 MAX_CLIP_BYTES = 2**31  # of the frames of one clip
 BITS = {"type": "integer", "enum": [FLOAT_BITS, *CODE_BITS]}
 SHA256 = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
@@ -40,7 +41,11 @@ def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 BY_NAME = {"type": "object", "additionalProperties": AMOUNT}
-ONE_OF_THEM = {"minProperties": 1, "maxProperties": 1}
+ACTION = {
+    **object_of(bits=BITS, size=SIDE, skip=COUNT, optional=("bits", "size", "skip")),
+    "minProperties": 1,
+    "dependentRequired": {"size": ["bits"]},
+}
 FILE = object_of(bytes={"type": "integer", "minimum": 0}, sha256=SHA256)
 
 MANIFEST_SCHEMA: dict[str, Any] = object_of(
@@ -48,7 +53,7 @@ MANIFEST_SCHEMA: dict[str, Any] = object_of(
     version={"const": FORMAT_VERSION},
     made_by=TEXT,
     classes=list_of(TEXT, 1),
-    actions=list_of({**object_of(bits=BITS, skip=COUNT, optional=("bits", "skip")), **ONE_OF_THEM}, 1),
+    actions=list_of(ACTION, 1),
     cost=object_of(rule=TEXT, values=list_of(AMOUNT, 1)),
     all_skip={"enum": ["likeliest", "zero"]},
     precisions=list_of(BITS, 1, 1 + len(CODE_BITS)),
@@ -166,8 +171,9 @@ def check_graphs(data: Any) -> None:
 
 
 def check_agreement(graphs: Mapping[str, Graph], manifest: Mapping[str, Any]) -> None:
-    """ValueError where graphs do not read the frames or give the number of actions that the manifest names."""
+    """ValueError where graphs do not read the frames, cannot run at a size, or give another number of actions."""
     crop = manifest["preprocessing"]["crop"]
+    sizes = {action.get("size") for action in manifest["actions"]} - {None}
     for part, graph in graphs.items():
         frames = graph.inputs["frames"]
         if len(frames) != 4 or (crop and frames[1:3] != (crop, crop)):
@@ -183,6 +189,8 @@ def check_agreement(graphs: Mapping[str, Graph], manifest: Mapping[str, Any]) ->
         try:
             channels(graph)
             rank = len(graph_shapes(graph)[graph.outputs[0]])
+            for size in sizes if part == "recognition" else ():
+                graph_shapes(graph.resized(resized_shape(*frames[1:3], size)))
         except ValueError as error:
             raise ValueError(f"$.{part}: {error}") from None
         if rank != 2:
@@ -202,7 +210,7 @@ def _check(validator: Any, data: Any, start: str = "$") -> None:
 
 def _action_space(data: Mapping[str, Any]) -> ActionSpace:
     try:
-        return ActionSpace(data["actions"])
+        return ActionSpace(data["actions"], frame_size=MAX_SIDE)
     except ValueError as error:
         raise ValueError(f"$.actions: {error}") from None
 

@@ -1,7 +1,7 @@
 """Which tensors a bundle of version 1 holds for its graphs, and how many bytes they are.
 
 Names are the layer's, with a suffix. O output channels, I inputs per group, n = O I kh kw weights, D features,
-H hidden, K classes; for a precision b: ``<b>`` is its number.
+H hidden, K classes; for a precision b: ``<b>`` is its number; for a mode m: ``<m>`` is its name, ``8`` or ``8@112``.
 
 ======================================= ================== ===================================================
 quantized layer, parent bits P <= 8
@@ -15,8 +15,8 @@ both, for each b below 32
 float layer
 ``weight``                              float32 (O, ...)   recognition
 ``int16``, ``step``                     int16, float32     policy: weight = step * int16; (O, ...) and (O,)
-every layer and affine
-``gain.<b>``, ``bias.<b>``              float32 (O,)       or ``gain``, ``bias``, for all precisions
+every layer and affine, for each mode m
+``gain.<m>``, ``bias.<m>``              float32 (O,)       or ``gain``, ``bias``, for all modes
 lstm
 ``weight_ih.int16``, ``weight_ih.step`` int16, float32     (4 H, D) and (4 H,)
 ``weight_hh.int16``, ``weight_hh.step`` int16, float32     (4 H, H) and (4 H,)
@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -62,6 +62,7 @@ def recognition_specs(
     classes: int,
     precisions: Sequence[int],
     parent_bits: int,
+    modes: Sequence[str],
     shared: Collection[str] = (),
     uniform: Collection[str] = (),
 ) -> dict[str, TensorSpec]:
@@ -71,7 +72,8 @@ def recognition_specs(
         classes: K.
         precisions: high to low.
         parent_bits: of the stored weights; 32 means float.
-        shared: layers with one gain and bias for all precisions.
+        modes: names, of :func:`modes_of`.
+        shared: layers with one gain and bias for all modes.
         uniform: layers whose scale and offset are one number.
 
     Raises:
@@ -92,13 +94,24 @@ def recognition_specs(
                         yield f"{layer}.{name}.{bits}", _float(1 if layer in uniform else out)
             elif node.op in WEIGHTED:
                 yield f"{layer}.weight", _float(*node.attrs["shape"])
-            for suffix in [""] if layer in shared else [f".{bits}" for bits in precisions]:
+            for suffix in [""] if layer in shared else [f".{mode}" for mode in modes]:
                 yield f"{layer}.gain{suffix}", _float(out)
                 yield f"{layer}.bias{suffix}", _float(out)
         yield "head.weight", _float(classes, widths[graph.outputs[0]])
         yield "head.bias", _float(classes)
 
     return _collected(all_specs())
+
+
+def modes_of(manifest: Mapping[str, Any]) -> list[str]:
+    """Names of the modes with numbers of their own: of the actions, and of precisions that no action has."""
+    actions = [action for action in manifest["actions"] if "bits" in action]
+    names = [
+        f"{action['bits']}@{action['size']}" if "size" in action else str(action["bits"])
+        for action in actions
+    ]
+    taken = {action["bits"] for action in actions}
+    return names + [str(bits) for bits in manifest["precisions"] if bits not in taken]
 
 
 def policy_specs(graph: Graph) -> dict[str, TensorSpec]:

@@ -13,7 +13,7 @@ from mmaction.models.data_preprocessors import ActionDataPreprocessor
 from mmaction.models.heads import TSMHead, TSNHead
 from torch import nn
 
-from mmvideoiq.actions import COST_RULES, ActionSpace, paper_cost
+from mmvideoiq.actions import COST_RULES, ActionSpace, action_of, paper_cost
 from mmvideoiq.cost import ModelCost
 from mmvideoiq.deploy.bundle.bundle import write_bundle
 from mmvideoiq.deploy.bundle.graph import Graph, Grid
@@ -91,13 +91,13 @@ def export_parts(
             f"the backbone shifts features within clips of {backbone.num_segments} frames, "
             f"and {preprocessing.frames} frames are no multiple of that"
         )
-    actions = _actions(model, backbone)
+    actions = _actions(model, backbone, size)
     normalize = _normalize(model.data_preprocessor)
     frames = {"frames": (-1, *size, CHANNELS)}
 
     writer = GraphWriter(frames, actions.precisions)
     graphs = {"recognition": recognition_graph(writer, backbone, normalize)}
-    tensors = {"recognition": recognition_tensors(writer.sources, actions.precisions)}
+    tensors = {"recognition": recognition_tensors(writer.sources, actions.precisions, actions.modes)}
     tensors["recognition"] |= _classifier(model, head, classes)
     if policy is not None:
         policy.check_frames(*size)
@@ -109,7 +109,7 @@ def export_parts(
     cost = count_recognizer(backbone, head.fc_cls, policy, (CHANNELS, *size))
     manifest = dict(
         classes=[str(name) for name in classes],
-        actions=[dict(skip=a.skip) if a.is_skip else dict(bits=a.bits) for a in actions],
+        actions=[action.to_cfg() for action in actions],
         cost=dict(rule=actions.cost if actions.cost in COST_RULES else "table", values=list(actions.costs)),
         all_skip=getattr(model, "all_skip", "likeliest"),
         precisions=list(actions.precisions),
@@ -193,12 +193,13 @@ def _frame_size(preprocessing: Preprocessing, frame_size: tuple[int, int] | None
     return frame_size or (cast(int, preprocessing.crop),) * 2
 
 
-def _actions(model: Any, backbone: AnyPrecisionBackbone) -> ActionSpace:
-    """The actions a bundle offers; refuses those without an engine."""
+def _actions(model: Any, backbone: AnyPrecisionBackbone, size: tuple[int, int]) -> ActionSpace:
+    """The actions a bundle offers for frames of ``size``; refuses those without an engine."""
     if isinstance(model, VideoIQRecognizer):
         actions = model.actions
+        actions.check_frames(*size)
     else:
-        actions = ActionSpace([dict(bits=bits) for bits in backbone.precisions])
+        actions = ActionSpace([action_of(str(mode)) for mode in backbone.modes], frame_size=min(size))
     separate = [action.name for action in actions if action.separate]
     if separate:
         raise ExportError(f"action {separate[0]} runs a separate float network, which a bundle does not hold")
@@ -239,9 +240,8 @@ def _classifier(model: nn.Module, head: Any, classes: Sequence[str]) -> Tensors:
 def _costs(cost: ModelCost, actions: ActionSpace) -> dict[str, dict[str, float]]:
     """Of one frame under each action, without the policy, and of the policy."""
     alone = replace(cost, policy_macs=0, classifier_macs=0)
-    bits = {action.name: action.bits or 0 for action in actions}
-    gflops = {name: alone.paper_gflops(paper_cost(b), 1) for name, b in bits.items()}
-    bitops = {name: float(alone.bitops([b])) for name, b in bits.items()}
+    gflops = {a.name: alone.paper_gflops(paper_cost(a.bits or 0), 1, a.size) for a in actions}
+    bitops = {a.name: float(alone.bitops([a.bits or 0], a.size)) for a in actions}
     if cost.policy_macs:
         gflops["policy"] = cost.policy_macs / 1e9
         bitops["policy"] = float(cost.policy_macs * FLOAT_BITS**2)

@@ -24,9 +24,10 @@ from mmvideoiq.deploy.bundle.bundle import Bundle
 from mmvideoiq.deploy.bundle.graph import Graph, Grid
 from mmvideoiq.deploy.engines.base import Engine
 from mmvideoiq.deploy.export.trace import pact_grid
+from mmvideoiq.models.any_precision_backbone import resize
 from mmvideoiq.models.videoiq_recognizer import pool
 from mmvideoiq.quant import AnyPrecisionConv2d, AnyPrecisionLinear, Pact
-from mmvideoiq.quant.precision import FLOAT_BITS
+from mmvideoiq.quant.precision import FLOAT_BITS, Mode, split_mode
 
 TIE = 0.01  # steps from a tie within which float32 may choose the other code; seen: 0.003, DoReFa at 8 bits
 NEAR = 4 * TIE  # of all values, within TIE of a tie: twice the share if they fell anywhere; seen: 0.6 times
@@ -37,7 +38,7 @@ ON_GRID = 1e-3  # steps by which float32 may miss a level of the grid
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """What :func:`compare` found at ``bits``.
+    """What :func:`compare` found in ``mode``.
 
     Attributes:
         codes: how many were compared.
@@ -50,7 +51,7 @@ class Agreement:
         expected: float64 (N, D), the simulation's, from the engine's last codes.
     """
 
-    bits: int
+    mode: Mode
     codes: int = 0
     near: int = 0
     differing: int = 0
@@ -67,7 +68,7 @@ class Agreement:
     @property
     def problem(self) -> str | None:
         """What is wrong, in one line; None where engine and simulation agree."""
-        where = f"at {self.bits} bits"
+        where = f"at {self.mode} bits" if isinstance(self.mode, int) else f"at {self.mode}"
         if self.distance > TIE:
             return f"{where} the engine's codes differ from the simulation's, first at {self.quantizer}"
         if self.near > NEAR * self.codes:
@@ -82,8 +83,8 @@ class Agreement:
 
 
 @torch.no_grad()
-def compare(model: Any, bundle: Bundle, engine: Engine, frames: np.ndarray, bits: int) -> Agreement:
-    """Run the recognition part of ``bundle``, and follow it with the simulation.
+def compare(model: Any, bundle: Bundle, engine: Engine, frames: np.ndarray, mode: Mode) -> Agreement:
+    """Run the recognition part of ``bundle`` in ``mode``, and follow it with the simulation.
 
     Args:
         model: the recognizer of frames that ``bundle`` was exported from; it is not changed.
@@ -93,9 +94,10 @@ def compare(model: Any, bundle: Bundle, engine: Engine, frames: np.ndarray, bits
         ValueError: a quantizer of the engine gives values off its grid.
         RuntimeError: the quantizers of the bundle are not those of the simulation.
     """
+    bits, size = split_mode(mode)
     graph = bundle.graphs["recognition"]
     grids = {node.name: grid for node in graph if node.op == "quantize" and (grid := node.grid(bits))}
-    found = run_widened(bundle, engine, frames, bits, grids)
+    found = run_widened(bundle.sized(size), engine, frames, bits, grids)
     given = {name: codes_of(found[name], grid, name) for name, grid in grids.items()}
     counts = np.zeros(3, np.int64)
     distances: dict[str, float] = {}  # in the order in which quantizers run
@@ -103,7 +105,7 @@ def compare(model: Any, bundle: Bundle, engine: Engine, frames: np.ndarray, bits
     def read(name: str, values: Tensor, grid: Grid) -> Tensor:
         nonlocal counts
         if name not in given:
-            raise RuntimeError(f"the bundle lacks the quantizer {name!r} of the simulation at {bits} bits")
+            raise RuntimeError(f"the bundle lacks the quantizer {name!r} of the simulation at {mode}")
         codes = given[name]
         place = places(values, grid)
         expected = place.round().clamp(grid.low, grid.high)
@@ -114,12 +116,12 @@ def compare(model: Any, bundle: Bundle, engine: Engine, frames: np.ndarray, bits
         distances[name] = float((place[differs] - middle).abs().max()) if len(middle) else 0.0
         return grid.origin + grid.step * codes
 
-    expected = follow(model, frames, bits, read)
+    expected = follow(model, frames, mode, read)
     if unread := grids.keys() - distances.keys():
-        raise RuntimeError(f"the simulation lacks the quantizer {min(unread)!r} of the bundle at {bits} bits")
+        raise RuntimeError(f"the simulation lacks the quantizer {min(unread)!r} of the bundle at {mode}")
     codes, near, differing = map(int, counts)
     return Agreement(
-        bits=bits,
+        mode=mode,
         codes=codes,
         near=near,
         differing=differing,
@@ -141,7 +143,7 @@ def run_widened(
     return {name: torch.from_numpy(array) for name, array in found.items()}
 
 
-def follow(model: Any, frames: np.ndarray, bits: int, read: Callable[[str, Tensor, Grid], Tensor]) -> Tensor:
+def follow(model: Any, frames: np.ndarray, mode: Mode, read: Callable[[str, Tensor, Grid], Tensor]) -> Tensor:
     """The simulation's features in float64, (N, D).
 
     Args:
@@ -151,25 +153,27 @@ def follow(model: Any, frames: np.ndarray, bits: int, read: Callable[[str, Tenso
     def hook(name: str, grid: Grid) -> Callable[[nn.Module, tuple[Tensor], Tensor], Tensor]:
         return lambda _module, args, _output: read(name, args[0], grid)
 
-    backbone = in_float64(model.backbone, bits)
+    bits, size = split_mode(mode)
+    backbone = in_float64(model.backbone, mode)
     pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).double()
     x = model.data_preprocessor.preprocess([pixels], None)[0][0].double()
+    x = x if size is None else resize(x, size)
     if backbone.input_range is not None and bits != FLOAT_BITS:
         low, high = backbone.input_range
         x = read("input", x, Grid((high - low) / (2**bits - 1), 0, 2**bits - 1, low))
     for name, module in backbone.net.named_modules():
         if isinstance(module, Pact) and str(bits) in module.clip:
             module.register_forward_hook(hook(name, pact_grid(module, bits)))
-    return pool(backbone.forward_at(x, bits))
+    return pool(backbone.forward_at(x, mode))
 
 
-def in_float64(backbone: nn.Module, bits: int) -> Any:
-    """A copy that computes in float64, and at ``bits`` alone."""
+def in_float64(backbone: nn.Module, mode: Mode) -> Any:
+    """A copy that computes in float64, and in ``mode`` alone."""
     copied: Any = copy.deepcopy(backbone).cpu().float().eval()
     layers: list[Any] = [
         module for module in copied.modules() if isinstance(module, (AnyPrecisionConv2d, AnyPrecisionLinear))
     ]
-    with copied.switch.at(bits):
+    with copied.switch.at(mode):
         weights = [layer.quantized_weight().double() for layer in layers]
     copied.double()
     for layer, weight in zip(layers, weights, strict=True):

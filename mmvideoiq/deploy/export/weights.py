@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mmvideoiq.deploy.bundle.packing import codes_by_thresholds, pack, truncate
 from mmvideoiq.deploy.export.trace import MAX_CODE_BITS, ExportError, Source
 from mmvideoiq.quant import AnyPrecisionConv2d, AnyPrecisionLinear, Dorefa, Nested, SwitchableBatchNorm
-from mmvideoiq.quant.precision import FLOAT_BITS
+from mmvideoiq.quant.precision import FLOAT_BITS, Mode
 
 Tensors = Iterator[tuple[str, np.ndarray]]
 TOLERANCE = 1e-6  # of the largest weight: what float32 rounding may add
@@ -24,8 +24,10 @@ def array(tensor: Tensor) -> np.ndarray:
     return np.array(tensor.detach().numpy(), dtype=np.float32, order="C")
 
 
-def recognition_tensors(sources: Mapping[str, Source], precisions: Sequence[int]) -> dict[str, np.ndarray]:
-    """Tensors of layers that follow a precision, and of those that stay float.
+def recognition_tensors(
+    sources: Mapping[str, Source], precisions: Sequence[int], modes: Sequence[Mode]
+) -> dict[str, np.ndarray]:
+    """Tensors of layers that follow a precision, and of those that stay float, with the norms of each mode.
 
     Raises:
         ExportError: a quantizer without an integer twin, a norm without statistics.
@@ -39,7 +41,7 @@ def recognition_tensors(sources: Mapping[str, Source], precisions: Sequence[int]
                 yield from _any_precision(name, layer, precisions)
             elif layer is not None:
                 yield f"{name}.weight", array(layer.weight)  # type: ignore[arg-type]
-            yield from _gain_and_bias(name, source, precisions)
+            yield from _gain_and_bias(name, source, modes)
 
     return dict(all_tensors())
 
@@ -124,10 +126,10 @@ def _scale_and_offset(
     return scale.astype(np.float32), offset.astype(np.float32)
 
 
-def _gain_and_bias(name: str, source: Source, precisions: Sequence[int]) -> Tensors:
+def _gain_and_bias(name: str, source: Source, modes: Sequence[Mode]) -> Tensors:
     norms: dict[str, Any]
     if isinstance(source.norm, SwitchableBatchNorm):
-        norms = {f".{bits}": source.norm.norms[str(bits)] for bits in precisions}
+        norms = {f".{mode}": source.norm.of(mode) for mode in modes}
     else:
         norms = {"": source.norm}
     for suffix, norm in norms.items():

@@ -29,7 +29,7 @@ def bitops_cost(bits: int) -> float:
 
 
 def load_latency_table(path: str | Path) -> dict[str, float]:
-    """Read a JSON file ``{action name: milliseconds}``.
+    """Read a JSON file ``{action name: milliseconds}``, or what ``tools/benchmark.py latency`` writes.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -41,6 +41,8 @@ def load_latency_table(path: str | Path) -> dict[str, float]:
         raise FileNotFoundError(f"latency table {path} does not exist") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"latency table {path} is not JSON: {error}") from None
+    if isinstance(table, dict) and isinstance(table.get("actions"), dict):
+        table = table["actions"]
     if not isinstance(table, dict) or not table:
         raise ValueError(f"latency table {path} must be a JSON object {{action name: milliseconds}}")
     for name, time in table.items():

@@ -43,10 +43,12 @@ RULES = {
     "video/decoder_process": rule("jobs video", NUMBERS, "cv2"),
     "data": rule("actions cost data fileio jobs video", HOST | VIDEO | {"rich", "pebble"}),
     "recipes": rule(f"{RUN} evaluation recipes", HOST | {"rich", "filelock"}),
+    "recipes/config": rule(f"{RUN} deploy recipes", HOST),
     "recipes/export_stage": rule("deploy recipes", HOST, "*"),
     "evaluation": rule(f"{RUN} data deploy evaluation models", HOST | {"rich", "filelock"}, "*"),
     "evaluation/metrics": rule("actions cost fileio", HOST),
     "latency": rule("compat deploy jobs latency video", HOST | {"rich"}),
+    "latency/table": rule("deploy fileio latency", HOST),
     "latency/contenders": rule(
         "compat deploy latency video", NUMBERS, "torch mmaction mmengine openvino onnxruntime"
     ),
@@ -74,7 +76,7 @@ RULES = {
     "plugin": rule("*", ANY),
 }
 TOP_LEVEL = ("__init__", "actions", "cli", "compat", "cost", "fileio", "hooks", "plugin")
-EXPORTERS = ("evaluation", "recipes")  # rooms beside deploy/export that may import it
+EXPORTERS = ("evaluation", "latency", "recipes")  # rooms beside deploy/export that may import it
 NOBODY_IMPORTS = ("plugin", "tools")
 
 

@@ -4,6 +4,7 @@
     python tools/benchmark.py infer --json infer.json
     python tools/benchmark.py infer --bundle BUNDLE --list LIST --data-root FOLDER --plot accuracy.png
     python tools/benchmark.py decode --json decode.json
+    python tools/benchmark.py latency BUNDLE_OR_CONFIG --json latency.json
 
 Nothing else should run beside it.
 """
@@ -30,6 +31,7 @@ from mmvideoiq.benchmark.training import BACKBONES, TrainSettings, keep_freed_me
 from mmvideoiq.fileio import write_json
 from mmvideoiq.jobs.errors import one_line_errors
 from mmvideoiq.jobs.signals import restore_signals
+from mmvideoiq.latency.table import measure_config, measure_table
 
 TRAIN_FLAGS = {
     "size": "side of a frame",
@@ -111,7 +113,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     decode.add_argument(
         "--keep", type=Path, metavar="FOLDER", help="keep the videos made here, for later runs"
     )
-    for command in (train, infer, decode):
+    latency = commands.add_parser("latency", help='milliseconds of each action here, for cost="latency.json"')
+    latency.set_defaults(run=run_latency)
+    latency.add_argument("source", type=Path, help="a bundle, or a config of a model with actions")
+    latency.add_argument("--engine", choices=["openvino", "onnxruntime"], default="openvino")
+    latency.add_argument("--threads", type=int, metavar="N", help="default: the engine's choice")
+    for command in (train, infer, decode, latency):
         command.add_argument("--json", type=Path, metavar="F", help="write everything measured to this file")
     return parser.parse_args(argv)
 
@@ -198,6 +205,17 @@ def run_decode(args: argparse.Namespace, console: Console) -> dict[str, Any]:
             videos = {str(video): video for video in args.videos} or make_films(Path(folder), begin=begin)
             result = measure_decoding(videos, settings, begin=begin)
     tables.show_decoding(result, console)
+    return result
+
+
+def run_latency(args: argparse.Namespace, console: Console) -> dict[str, Any]:
+    options = dict(engine=args.engine, threads=args.threads)
+    if args.source.suffix == ".py":
+        config = cli.read_config(str(args.source), options=None, work_dir=None, launcher="none")
+        result = measure_config(config, **options)
+    else:
+        result = measure_table(args.source, **options)
+    tables.show_latency(result, console)
     return result
 
 

@@ -1,12 +1,13 @@
 """Train all stages of a recipe in order, compare the result with fixed and random policies, write the report.
 
-python tools/train_stages.py RECIPE [--work-dir D] [--resume] [--fast]
+python tools/train_stages.py RECIPE [--work-dir D] [--resume] [--fast] [--for-this-machine]
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -37,6 +38,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--fast", action="store_true", help="the recipe's smoke run: few clips, few epochs, one seed"
     )
+    parser.add_argument(
+        "--for-this-machine",
+        action="store_true",
+        help="measure what each action takes here on OpenVINO, and train the policy against these milliseconds",
+    )
     return parser.parse_args()
 
 
@@ -46,6 +52,8 @@ def main() -> int:
     console = Console()
     try:
         recipe = read_recipe(args.recipe, fast=args.fast)
+        if args.for_this_machine:
+            recipe = replace(recipe, measure=dict(recipe.measure or {}, engine="openvino"))
         work_dir = args.work_dir or Path("work_dirs") / (recipe.name + "_fast" * args.fast)
         summary = run_recipe(recipe, work_dir, resume=args.resume, console=console)
         report.write_all(summary, work_dir, console=console)

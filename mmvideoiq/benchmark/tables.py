@@ -90,6 +90,18 @@ def show_decoding(result: Mapping[str, Any], console: Console) -> None:
         console.print(table)
 
 
+def show_latency(result: Mapping[str, Any], console: Console) -> None:
+    """The table of ``measure_table``."""
+    table = Table("action", title="{engine} on {cpu}, threads {threads}".format(**result), box=SIMPLE)
+    table.add_column("ms per frame", justify="right")
+    table.add_column("cost", justify="right")
+    most = max(result["actions"].values())
+    for name, ms in result["actions"].items():
+        table.add_row(name, f"{ms:.2f}", f"{ms / most:.3f}")
+    table.add_row("policy", f"{result['policy']:.2f}", f"{result['policy'] / most:.3f}")
+    console.print(table)
+
+
 def faster(times: Mapping[str, Mapping[str, Any]]) -> Table:
     """How many times faster mmvideoiq is: medians and quartiles of the rounds."""
     bases = list(next(iter(times.values())))

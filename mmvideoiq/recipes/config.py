@@ -16,6 +16,9 @@ A recipe is a Python config file:
 of the earlier stage ``float`` (its best one where there is one, else its last), and
 ``{work_dir}`` for the work directory. A stage with ``seeds`` is trained once per seed and passes nothing on.
 
+With ``measure = dict(engine="openvino")`` a stage ``latency`` comes before the first whose model has actions: it
+measures the milliseconds of each on this machine, which are the ``cost`` that this and later stages train against.
+
 Every stage is trained in a process of its own, from a config written to its folder (``runner.py``).
 Its ``state.json`` records whether it has finished; the ``hash`` in it covers its config and the stages before it.
 """
@@ -32,9 +35,11 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
+from mmvideoiq.deploy.engines.cpu import cpu_name
 from mmvideoiq.fileio import last_checkpoint, read_json
 from mmvideoiq.jobs.cache import changed, hash_of
 
+LATENCY = "latency"  # the stage that measures
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
 ENVIRONMENT = re.compile(r"\{\{['\"]?\s*\$(\w+)\s*:\s*(\S*?)\s*['\"]?\}\}")  # MMAction2's syntax
 
@@ -45,12 +50,17 @@ class RecipeError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One training: ``cfg_options`` are dotted keys merged into ``config``, as ``--cfg-options`` does."""
+    """One training: ``cfg_options`` are dotted keys merged into ``config``, as ``--cfg-options`` does.
+
+    Args:
+        measure: ``engine`` and ``threads``: no training, but a table of milliseconds.
+    """
 
     name: str
     config: Path
     cfg_options: Mapping[str, Any] = field(default_factory=dict)
     seeds: tuple[int, ...] | None = None
+    measure: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +72,7 @@ class Recipe:
     stages: tuple[Stage, ...]
     data: Mapping[str, Any] | None = None
     evaluate: Mapping[str, Any] | None = None
+    measure: Mapping[str, Any] | None = None
     fast: bool = False
 
 
@@ -73,7 +84,6 @@ class Run:
     seed: int | None
     folder: Path
     config: Config
-    needs: tuple[str, ...]
     hash: str
 
     @property
@@ -116,7 +126,10 @@ def read_recipe(path: str | Path, *, fast: bool = False) -> Recipe:
     if "model" in content and "stages" not in content:
         raise RecipeError(f"recipe {path.name}: is the config of one model; tools/train.py trains it")
     content.pop("custom_imports", None)
-    _check_keys(f"recipe {path.name}", content, {"name", "stages"}, {"data", "evaluate", "fast"})
+    _check_keys(f"recipe {path.name}", content, {"name", "stages"}, {"data", "evaluate", "measure", "fast"})
+    measure = content.get("measure")
+    if measure is not None:
+        _check_keys(f"recipe {path.name}, measure", measure, {"engine"}, {"threads"})
     if not content["stages"]:
         raise RecipeError(f"recipe {path.name}: 'stages' is empty")
     stages: list[Stage] = []
@@ -143,6 +156,7 @@ def read_recipe(path: str | Path, *, fast: bool = False) -> Recipe:
         stages=tuple(stages),
         data=content.get("data"),
         evaluate=content.get("evaluate"),
+        measure=measure,
     )
     return _make_fast(recipe, content.get("fast")) if fast else recipe
 
@@ -242,16 +256,44 @@ def plan(recipe: Recipe, work_dir: Path) -> list[Run]:
     """
     runs: list[Run] = []
     hashes: dict[str, str] = {}
+    measured = False
     for stage in recipe.stages:
-        needs = tuple(sorted(set(_placeholders(stage.cfg_options)) - {"work_dir"}))
         for seed in stage.seeds or (None,):
             folder = work_dir / stage.name if seed is None else work_dir / stage.name / f"seed{seed}"
             config = _stage_config(stage, seed, folder)
-            content = {key: value for key, value in config.to_dict().items() if key != "work_dir"}
-            digest = hash_of(content, [hashes[name] for name in needs], recipe.data)
-            hashes[stage.name] = digest
-            runs.append(Run(stage=stage, seed=seed, folder=folder, config=config, needs=needs, hash=digest))
+            if recipe.measure is not None and "actions" in config.model:
+                if not measured:
+                    first = Stage(name=LATENCY, config=stage.config, measure=recipe.measure)
+                    runs.append(_run(first, None, work_dir / LATENCY, config, recipe, hashes))
+                    measured = True
+                config = Config(with_cost(config.to_dict(), f"{{{LATENCY}}}"))
+            runs.append(_run(stage, seed, folder, config, recipe, hashes))
+    if recipe.measure is not None and not measured:
+        raise RecipeError(f"recipe {recipe.path.name}: there is no stage whose model has actions to measure")
     return runs
+
+
+def _run(
+    stage: Stage, seed: int | None, folder: Path, config: Config, recipe: Recipe, hashes: dict[str, str]
+) -> Run:
+    """The run, its hash noted in ``hashes``, where those of earlier stages are."""
+    content = {key: value for key, value in config.to_dict().items() if key != "work_dir"}
+    needs = sorted(set(_placeholders(content)) & set(hashes)) if stage.measure is None else []
+    hashes[stage.name] = hash_of(content, [hashes[name] for name in needs], recipe.data)
+    return Run(stage=stage, seed=seed, folder=folder, config=config, hash=hashes[stage.name])
+
+
+def with_cost(value: Any, cost: str) -> Any:
+    """A nested value in which every action space, under the key ``actions``, has this cost."""
+    if isinstance(value, list | tuple):
+        return type(value)(with_cost(item, cost) for item in value)
+    if not isinstance(value, Mapping):
+        return value
+    found = {key: with_cost(item, cost) for key, item in value.items() if key != "actions"}
+    if "actions" in value:
+        space = value["actions"]
+        found["actions"] = dict(space if isinstance(space, Mapping) else dict(actions=space), cost=cost)
+    return found
 
 
 def check_work_dir(recipe: Recipe, runs: list[Run], work_dir: Path, *, resume: bool) -> None:
@@ -279,6 +321,15 @@ def check_work_dir(recipe: Recipe, runs: list[Run], work_dir: Path, *, resume: b
                 f"stage '{run.name}' in {run.folder} was trained from another config or other data than the "
                 "recipe's: choose another --work-dir or delete that folder"
             )
+        if (
+            run.state
+            and run.stage.measure
+            and (cpu := read_json(Path(run.state["checkpoint"]))["cpu"]) != cpu_name()
+        ):
+            raise RecipeError(
+                f"stage '{run.name}' was measured on {cpu}, this machine has {cpu_name()}: go on there, or delete "
+                f"{run.folder} and what was trained with it"
+            )
         if run.state and (name := changed(run.state.get("files", {}))):
             what = "has changed" if Path(name).is_file() else "is missing"
             raise RecipeError(
@@ -293,7 +344,8 @@ def check_runs(runs: list[Run], work_dir: Path) -> None:
     Raises:
         RecipeError: names the stage, and the file or the model's own message.
     """
-    names = {run.stage.name: None for run in runs} | {"work_dir": str(work_dir)}
+    names = {run.stage.name: "paper" if run.stage.measure else None for run in runs}
+    names["work_dir"] = str(work_dir)
     seen: set[str] = set()
     for run in runs:
         if run.stage.name in seen:

@@ -27,6 +27,7 @@ from mmvideoiq.recipes.config import (
 )
 
 TRAIN = "mmvideoiq.recipes.train_stage.train"
+MEASURE = "mmvideoiq.latency.table.measure_stage"
 
 
 class Interrupted(KeyboardInterrupt):
@@ -85,7 +86,7 @@ def _run(recipe: Recipe, runs: list[Run], work_dir: Path, console: Console) -> d
 def _command(recipe: Recipe, work_dir: Path) -> list[str]:
     paths = [os.path.relpath(path) for path in (recipe.path, work_dir)]
     command = ["python", "tools/train_stages.py", paths[0], "--work-dir", paths[1]]
-    return command + ["--fast"] * recipe.fast
+    return command + ["--fast"] * recipe.fast + ["--for-this-machine"] * (recipe.measure is not None)
 
 
 def _stage_entry(run: Run) -> dict[str, Any]:
@@ -134,14 +135,19 @@ def _train(run: Run, runs: list[Run], work_dir: Path, count: str, console: Conso
     resumed = f" (resumed from its last checkpoint, {last.name})" if last else ""
     log(console, f"[bold]{count} {run.name}[/]  {os.path.relpath(run.stage.config)}{resumed}")
     started = time.monotonic()
+    table = run.folder / "latency.json"
     try:
-        metrics = run_process(TRAIN, {"config": str(config)}, run.folder, console, checks=True)
+        if run.stage.measure is None:
+            metrics = run_process(TRAIN, {"config": str(config)}, run.folder, console, checks=True)
+        else:
+            job = dict(config=str(config), out=str(table), options=dict(run.stage.measure))
+            metrics = run_process(MEASURE, job, run.folder, console, reports=False)
     finally:
         seconds = before.get("seconds", 0.0) + time.monotonic() - started
         state = {"hash": run.hash, "seed": run.seed, "seconds": seconds}
         write_json(run.folder / "state.json", state)
     try:
-        checkpoint = find_checkpoint(run.folder)
+        checkpoint = find_checkpoint(run.folder) if run.stage.measure is None else table
     except FileNotFoundError as error:
         raise RecipeError(str(error)) from error
     state |= {"checkpoint": str(checkpoint), "metrics": metrics, "files": digests([checkpoint, config])}

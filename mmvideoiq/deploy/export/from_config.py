@@ -25,7 +25,7 @@ CLASSES_FILE = "classes.txt"  # beside a list of clips, a name a line
 
 def export_from_config(
     config: Config,
-    checkpoint: str,
+    checkpoint: str | None,
     out: str | Path,
     *,
     classes: str | Path | None = None,
@@ -36,7 +36,7 @@ def export_from_config(
     """Build the config's model, load the checkpoint, export, with a budget curve where there is a policy.
 
     Args:
-        checkpoint: path; read with ``weights_only``.
+        checkpoint: path; read with ``weights_only``. None exports the model as it is built, untrained.
         classes: file with the name of a class a line; None takes those of the test dataset.
         calibrate_with: 'val' or 'test', the clips on which the budget curve is measured; None leaves it out.
         time_on: the engine whose milliseconds per frame, on this machine, go into the bundle; None leaves them out.
@@ -49,7 +49,8 @@ def export_from_config(
     dataset = dataset_of(config, "test")
     preprocessing = read_pipeline(dataset["pipeline"])
     model = MODELS.build(config.model).eval()
-    load(model, checkpoint)
+    if checkpoint is not None:
+        load(model, checkpoint)
     names = (
         read_classes(classes) if classes is not None else find_classes(dataset, model.cls_head.num_classes)
     )

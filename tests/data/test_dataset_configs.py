@@ -1,3 +1,5 @@
+import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +9,8 @@ from mmengine import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
-import mmvideoiq.data.rawframes  # noqa: F401  registers the datasets
+import mmvideoiq.data.rawframes
+import mmvideoiq.data.video_transforms  # noqa: F401  both register their parts
 from mmvideoiq.data.annotations import BENCHMARKS
 from mmvideoiq.data.folder import make_lists
 from mmvideoiq.data.synthetic import make_clip, make_synthetic, write_lossless
@@ -142,3 +145,20 @@ def test_another_medium_is_refused(repo: Path, monkeypatch):
     monkeypatch.setenv("MEDIA", "frames")
     with pytest.raises(ValueError, match="MEDIA=frames must be videos or rawframes"):
         Config.fromfile(repo / "configs/_base_/datasets/fcvid.py")
+
+
+MODES = dict(synthetic="nearby", fights="nearby", mini_kinetics="nearby") | dict.fromkeys(
+    ("activitynet", "fcvid", "mini_sports1m"), "keyframe"
+)
+
+
+@pytest.mark.parametrize("sampling", [None, "exact"])
+@pytest.mark.parametrize("name", MODES)
+def test_how_frames_are_chosen(repo: Path, tmp_path: Path, name, sampling, monkeypatch):
+    if sampling and name != "synthetic":
+        monkeypatch.setenv("SAMPLING", sampling)
+    text = json.dumps(load(repo, name, tmp_path, monkeypatch).to_dict())
+    found = re.findall(r'"type": "VideoDecode", "sampling": "(\w+)"', text)
+    assert len(found) >= 5 and set(found) == {
+        MODES[name] if name == "synthetic" or not sampling else sampling
+    }

@@ -1,6 +1,8 @@
 # The paper's clips: 16 frames spread over the video, 224x224 (84x84 for the policy's backbone), 72 a step.
 # DATA_ROOT is the folder that tools/data/<benchmark>/convert.py wrote; MEDIA=rawframes reads extracted frames.
 media = "{{$MEDIA:videos}}"
+# Which frames are taken (docs/videos.md): SAMPLING=exact those of the paper, the default the nearest key frames.
+sampling = "{{$SAMPLING:keyframe}}"
 num_frames = 16
 batch_size = 72
 resize_side = 256
@@ -15,7 +17,7 @@ data_preprocessor = dict(
 )
 
 if media == "videos":
-    begin, decode = [dict(type="DecordInit")], dict(type="DecordDecode")
+    begin, decode = [dict(type="VideoInit")], dict(type="VideoDecode", sampling=sampling)
     dataset = dict(type="CheckedVideoDataset", data_prefix=dict(video="videos"))
 elif media == "rawframes":
     begin, decode = [], dict(type="RawFrameDecode")

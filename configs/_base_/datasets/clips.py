@@ -1,6 +1,8 @@
 # Real clips, small enough for a CPU: 8 frames per video of 112x112 (84x84 for the policy's backbone as a
 # recognizer); the recognizers train on 4, which sees more videos per minute. The lists are set in scenes.py,
 # fights.py and folder.py. Small copies of the videos decode some six times faster (tools/data/shrink_videos.py).
+# Which frames are taken (docs/videos.md): SAMPLING is exact, nearby or keyframe.
+sampling = "{{$SAMPLING:nearby}}"
 num_frames = 8
 num_train_frames = 4
 resize_side = 128
@@ -16,12 +18,12 @@ pack = [
     dict(type="PackActionInputs", meta_keys=("img_shape", "filename", "frame_inds")),
 ]
 train_pipeline = [
-    dict(type="DecordInit"),
+    dict(type="VideoInit"),
     # keep_tail_frames: otherwise MMAction2 never trains on a short clip's tail, and loops very short clips
     dict(
         type="SampleFrames", clip_len=1, frame_interval=1, num_clips=num_train_frames, keep_tail_frames=True
     ),
-    dict(type="DecordDecode"),
+    dict(type="VideoDecode", sampling=sampling),
     dict(type="Resize", scale=(-1, resize_side)),
     dict(type="MultiScaleCrop", input_size=frame_size, scales=(1, 0.875, 0.75, 0.66)),
     dict(type="Resize", scale=(frame_size, frame_size), keep_ratio=False),
@@ -29,9 +31,9 @@ train_pipeline = [
     *pack,
 ]
 test_pipeline = [
-    dict(type="DecordInit"),
+    dict(type="VideoInit"),
     dict(type="SampleFrames", clip_len=1, frame_interval=1, num_clips=num_frames, test_mode=True),
-    dict(type="DecordDecode"),
+    dict(type="VideoDecode", sampling=sampling),
     dict(type="Resize", scale=(-1, resize_side)),
     dict(type="CenterCrop", crop_size=frame_size),
     *pack,

@@ -10,10 +10,22 @@ source = dict(
 )
 if _base_.media == "videos":  # names hold spaces
     source["delimiter"] = ";"
-train_dataloader = dict(dataset=dict(**source, ann_file=f"train{_base_.ending}.txt"))
-val_dataloader = dict(dataset=dict(**source, ann_file=f"val{_base_.ending}.txt"))
+
+sampling = "{{$SAMPLING:nearby}}"  # trimmed to 10 seconds, in which key frames are few
+
+
+def sampled(pipeline):
+    return [dict(step, sampling=sampling) if step["type"] == "VideoDecode" else step for step in pipeline]
+
+
+train_pipeline, test_pipeline = sampled(_base_.train_pipeline), sampled(_base_.test_pipeline)
+policy_train_pipeline = sampled(_base_.policy_train_pipeline)
+policy_test_pipeline = sampled(_base_.policy_test_pipeline)
+views_pipeline = sampled(_base_.views_pipeline)
+train_dataloader = dict(dataset=dict(**source, ann_file=f"train{_base_.ending}.txt", pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(**source, ann_file=f"val{_base_.ending}.txt", pipeline=test_pipeline))
 test_dataloader = val_dataloader
-del source
+del source, sampled
 
 val_evaluator = dict(
     type="AccMetric",

@@ -16,9 +16,9 @@ data_preprocessor = dict(
 )
 
 train_pipeline = [
-    dict(type="DecordInit"),
+    dict(type="VideoInit"),
     dict(type="SampleFrames", clip_len=1, frame_interval=1, num_clips=num_frames, test_mode=True),
-    dict(type="DecordDecode"),
+    dict(type="VideoDecode", sampling="nearby"),
     dict(type="FormatShape", input_format="NCHW"),
     dict(type="PackActionInputs", meta_keys=("img_shape", "filename", "frame_inds")),
 ]

@@ -19,13 +19,20 @@ CLIPS = {
 }
 
 
+def class_file(folder: Path, name: str, *, numbered: bool = False) -> Path:
+    path = folder / f"{name}_classes.txt"
+    names = [f"class {i}" for i in range(BENCHMARKS[name].num_classes)]
+    path.write_text("".join(f"{i},{n}\n" if numbered else f"{n}\n" for i, n in enumerate(names)))
+    return path
+
+
 def make_benchmark(folder: Path, name: str, media: str, *, frames: int = 6) -> Path:
     """Lists ``train`` and ``val`` of three clips each below ``folder``; ``media``: ``videos`` or ``rawframes``."""
     benchmark = BENCHMARKS[name]
     folder.mkdir(parents=True, exist_ok=True)
     lines = [benchmark.separator.join(map(str, (path, frames, *labels))) for path, labels in CLIPS[name]]
     (folder / "published.txt").write_text("\n".join(lines) + "\n")
-    (folder / "names.txt").write_text("".join(f"class {i}\n" for i in range(benchmark.num_classes)))
+    classes = class_file(folder, name)
     rng = np.random.default_rng(0)
     for number, (path, _) in enumerate(CLIPS[name]):
         clip = rng.integers(0, 60, (frames, HEIGHT, WIDTH, 3)) + 90 * number
@@ -39,6 +46,6 @@ def make_benchmark(folder: Path, name: str, media: str, *, frames: int = 6) -> P
         for i, frame in enumerate(clip, 1):
             cv2.imwrite(str(images / f"img_{i:05d}.jpg"), frame)
     published = f"{folder}/published.txt"
-    options = ["--train", published, "--val", published, "--classes", f"{folder}/names.txt", "--existing"]
+    options = ["--train", published, "--val", published, "--classes", str(classes), "--existing"]
     convert(name, None, [str(folder), *options, *(["--rawframes"] if media == "rawframes" else [])])
     return folder

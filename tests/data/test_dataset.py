@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-import mmvideoiq.data.video_transforms  # noqa: F401  registers them
 from mmvideoiq.data import dataset as dataset_file
 from mmvideoiq.data import probe as probing
 from mmvideoiq.data.dataset import CheckedVideoDataset

@@ -9,8 +9,7 @@ from mmengine import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
-import mmvideoiq.data.rawframes
-import mmvideoiq.data.video_transforms  # noqa: F401  both register their parts
+import mmvideoiq.data.rawframes  # noqa: F401  registers the datasets
 from mmvideoiq.data.annotations import BENCHMARKS
 from mmvideoiq.data.folder import make_lists
 from mmvideoiq.data.synthetic import make_clip, make_synthetic, write_lossless

@@ -6,7 +6,6 @@ from mmaction.registry import TRANSFORMS
 from mmcv.transforms import Compose
 from mmengine.registry import init_default_scope
 
-import mmvideoiq.data.video_transforms  # noqa: F401  registers them
 from mmvideoiq.video.errors import VideoError
 from tests.video.odd import ODD, number_in
 from tests.video.test_av_reader import made, shown

@@ -179,40 +179,58 @@ def dorefa_weight(weight: Tensor, bits: int, parent_bits: int, *, overflow: bool
     return dorefa_read(parent, bits, parent_bits).to(weight.dtype)
 
 
-# --- weights, centred nested grid: cells of [-scale, scale], each read as its middle ----------------------
+# --- weights, nested grid: cells of [-scale, scale], each read as its middle; at one precision zero may be a level ----
 
 
-def nested_codes(weight: Tensor, scale: Tensor, bits: int) -> Tensor:
+def nested_codes(weight: Tensor, scale: Tensor, bits: int, *, zero_bits: int | None = None) -> Tensor:
     """``clip(floor((w / scale + 1) 2**(b-1)), 0, 2**b - 1)``: the cell of ``w`` in [-scale, scale].
 
     Codes of a lower precision are those of a higher one shifted right, exactly. No gradient.
     Deployed twin: the signed 8-bit integer ``2 code + 1 - 2**bits``.
+
+    Args:
+        zero_bits: the highest precision, Z <= 16, if zero is to be one of its levels: its codes are then
+            ``clip(round(w / scale 2**(Z-1)) + 2**(Z-1), 0, 2**Z - 1)``, half to even, and those of lower
+            precisions are these shifted right; above Z nothing changes. Deployed twin at Z: ``code - 2**(Z-1)``.
     """
     with torch.no_grad():
         ratio = at_least_float32(weight) / at_least_float32(scale)
-        return ratio.add_(1).mul_(2.0 ** (bits - 1)).floor_().clamp_(0, top_code(bits, ratio.dtype))
+        if zero_bits is None or bits > zero_bits:
+            return ratio.add_(1).mul_(2.0 ** (bits - 1)).floor_().clamp_(0, top_code(bits, ratio.dtype))
+        half = 2.0 ** (zero_bits - 1)
+        return truncate_codes(ratio.mul_(half).round_().clamp_(-half, half - 1).add_(half), zero_bits, bits)
 
 
-def nested_values(codes: Tensor, scale: Tensor | float, bits: int) -> Tensor:
+def nested_values(
+    codes: Tensor, scale: Tensor | float, bits: int, *, zero_bits: int | None = None
+) -> Tensor:
     """``scale * (2 code + 1 - 2**bits) / 2**bits``: odd multiples of ``scale / 2**bits``.
+
+    Where ``bits`` is ``zero_bits``: ``scale * (2 code - 2**bits) / 2**bits``.
 
     >>> nested_values(torch.arange(4.), 1.0, 2)
     tensor([-0.7500, -0.2500,  0.2500,  0.7500])
+    >>> nested_values(torch.arange(4.), 1.0, 2, zero_bits=2)
+    tensor([-1.0000, -0.5000,  0.0000,  0.5000])
     """
-    return scale * ((2 * codes + (1 - 2.0**bits)) * 2.0**-bits)
+    return scale * ((2 * codes + ((bits != zero_bits) - 2.0**bits)) * 2.0**-bits)
 
 
-def nested_weight(weight: Tensor, scale: Tensor, bits: int) -> Tensor:
-    """Weight on the centred nested grid.
+def nested_weight(weight: Tensor, scale: Tensor, bits: int, *, zero_bits: int | None = None) -> Tensor:
+    """Weight on the nested grid.
 
     Gradient to ``weight``: 1 where ``|w| <= scale``, else 0; to ``scale`` (LSQ, arXiv:1902.08153, on this
     grid): ``value / scale - [|w| <= scale] w / scale``, times upstream.
+
+    Args:
+        zero_bits: as of :func:`nested_codes`.
     """
     if _is_half(weight):
-        return nested_weight(weight.float(), scale.float(), bits).to(weight.dtype)
+        return nested_weight(weight.float(), scale.float(), bits, zero_bits=zero_bits).to(weight.dtype)
     ratio = (weight / scale).clamp(-1, 1)
     with torch.no_grad():
-        hard = nested_values(nested_codes(weight, scale, bits), 1.0, bits)
+        codes = nested_codes(weight, scale, bits, zero_bits=zero_bits)
+        hard = nested_values(codes, 1.0, bits, zero_bits=zero_bits)
     return scale * straight_through(ratio, hard)
 
 

@@ -83,17 +83,32 @@ class Dorefa(WeightQuantizer):
         return F.dorefa_read(prepared, bits, self.precisions[0]).to(weight.dtype)
 
 
+ZERO_BITS = 8  # int8 holds the odd multiples ``2 code + 1 - 2**bits`` of 7 bits, not those of 8
+
+
 class Nested(WeightQuantizer):
-    """The centred nested grid, ``scale = max|w|`` of each output channel (a constant to the gradient).
+    """The nested grid, ``scale = max|w|`` of each output channel (a constant to the gradient).
 
     Args:
         per_channel: False takes one scale for the layer: coarser, but on CPUs without VNNI 8-bit layers then run as
             one convolution in place of two (:mod:`mmvideoiq.deploy.engines.channel_permutation`).
+        exact_zero: where 8 bits are the highest integer precision, zero is a level of theirs, and they need no
+            correction in engines. Of any other highest precision, and with False, the levels are the middles of
+            cells, as in networks that were trained before this option came.
     """
 
-    def __init__(self, *, precisions: Sequence[int], weight: Tensor, per_channel: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        precisions: Sequence[int],
+        weight: Tensor,
+        per_channel: bool = True,
+        exact_zero: bool = True,
+    ) -> None:
         super().__init__(precisions=precisions, weight=weight)
         self.per_channel = per_channel
+        highest = max((bits for bits in self.precisions if not self.is_float(bits)), default=FLOAT_BITS)
+        self.zero_bits = ZERO_BITS if exact_zero and highest == ZERO_BITS else None
 
     def scale(self, weight: Tensor) -> Tensor:
         """Half the width of the grid, positive: shape (C_out, 1, ...), of a layer (1, 1, ...)."""
@@ -103,13 +118,13 @@ class Nested(WeightQuantizer):
 
     def to_codes(self, weight: Tensor, bits: int) -> Tensor:
         with torch.no_grad():
-            return F.nested_codes(weight, self.scale(weight), bits)
+            return F.nested_codes(weight, self.scale(weight), bits, zero_bits=self.zero_bits)
 
     def prepare(self, weight: Tensor) -> Tensor:
         return self.scale(weight)
 
     def read(self, weight: Tensor, prepared: Tensor, bits: int) -> Tensor:
-        return F.nested_weight(weight, prepared, bits)
+        return F.nested_weight(weight, prepared, bits, zero_bits=self.zero_bits)
 
 
 class Lsq(Nested):
@@ -120,11 +135,20 @@ class Lsq(Nested):
     ``1 / sqrt(weights that share it * 2**(bits-1))``.
 
     Args:
-        per_channel: as of :class:`Nested`.
+        per_channel, exact_zero: as of :class:`Nested`.
     """
 
-    def __init__(self, *, precisions: Sequence[int], weight: Tensor, per_channel: bool = True) -> None:
-        super().__init__(precisions=precisions, weight=weight, per_channel=per_channel)
+    def __init__(
+        self,
+        *,
+        precisions: Sequence[int],
+        weight: Tensor,
+        per_channel: bool = True,
+        exact_zero: bool = True,
+    ) -> None:
+        super().__init__(
+            precisions=precisions, weight=weight, per_channel=per_channel, exact_zero=exact_zero
+        )
         self.ratio = nn.Parameter(torch.ones_like(super().scale(weight)))
 
     def scale(self, weight: Tensor) -> Tensor:
@@ -132,7 +156,7 @@ class Lsq(Nested):
 
     def read(self, weight: Tensor, prepared: Tensor, bits: int) -> Tensor:
         damping = (weight.numel() / self.ratio.numel() * 2.0 ** (bits - 1)) ** -0.5
-        return F.nested_weight(weight, F.scale_gradient(prepared, damping), bits)
+        return super().read(weight, F.scale_gradient(prepared, damping), bits)
 
 
 class Pact(nn.Module):

@@ -390,7 +390,7 @@ def test_a_residual_block(bits, signed):
 def test_halves_are_the_whole():
     codes = np.arange(-128, 128, dtype=np.int8).reshape(4, 64, 1, 1)
     scale = np.float32([1, -0.5, 0.25, 2])
-    for share, spared in ((0.5, True), (0.3, False)):
+    for share, spared in ((0.5, True), (0, True), (0.3, False)):
         whole = SignedWeights(codes, scale, scale * np.float32(share))
         parts = split_weights(whole)
         np.testing.assert_allclose(

@@ -235,15 +235,18 @@ def test_all_codes_become_different_integers_of_int8(bits):
         assert integers.min() >= -128 and integers.max() <= 127
 
 
+@pytest.mark.parametrize("exact_zero", [True, False])
 @pytest.mark.parametrize("bits", range(1, 9))
-def test_nested_weights_as_integers(bits):
+def test_nested_weights_as_integers(bits, exact_zero):
     weight = random_weight(bits)
-    quantizer = Nested(precisions=(8, bits) if bits < 8 else (8,), weight=weight)
+    quantizer = Nested(
+        precisions=(8, bits) if bits < 8 else (8,), weight=weight, exact_zero=exact_zero
+    )
     codes = quantizer.to_codes(weight, bits).numpy().astype(np.uint8)
     half = quantizer.scale(weight).double().flatten().numpy()
     scale, offset = (
         (half * 2.0 ** (1 - bits)).astype(np.float32),
-        (half * (2.0**-bits - 1)).astype(np.float32),
+        (half * ((bits != quantizer.zero_bits) * 2.0**-bits - 1)).astype(np.float32),
     )
     signed = signed_weights(codes, scale, offset, bits)
     if bits <= 7:
@@ -251,7 +254,7 @@ def test_nested_weights_as_integers(bits):
         assert not signed.correction.any()
     else:
         np.testing.assert_array_equal(signed.codes, codes.astype(int) - 128)
-        np.testing.assert_allclose(signed.correction, scale / 2, rtol=1e-4)
+        np.testing.assert_allclose(signed.correction, 0 * scale if exact_zero else scale / 2, rtol=1e-4)
     values = per_channel(signed.scale) * signed.codes + per_channel(signed.correction)
     np.testing.assert_allclose(values, quantizer(weight, bits).detach().numpy(), rtol=1e-4, atol=1e-6)
 

@@ -73,10 +73,11 @@ def test_low_codes_are_high_codes_shifted(weight, pair):
         F.truncate_codes(F.dorefa_codes(weight, parent, parent), parent, bits),
     )
     scale = channel_scale(weight)
-    assert torch.equal(
-        F.nested_codes(weight, scale, bits),
-        F.truncate_codes(F.nested_codes(weight, scale, parent), parent, bits),
-    )
+    for zero_bits in (None, parent) if parent <= 16 else (None,):
+        assert torch.equal(
+            F.nested_codes(weight, scale, bits, zero_bits=zero_bits),
+            F.truncate_codes(F.nested_codes(weight, scale, parent, zero_bits=zero_bits), parent, bits),
+        )
 
 
 @many
@@ -88,6 +89,7 @@ def test_codes_are_whole_and_inside_the_grid(weight, pair):
         (parent, F.dorefa_codes(weight, parent, parent)),
         (bits, F.nested_codes(weight, channel_scale(weight), bits)),
         (parent, F.nested_codes(weight, channel_scale(weight) / 2, parent)),
+        (min(bits, 8), F.nested_codes(weight, channel_scale(weight) / 2, min(bits, 8), zero_bits=8)),
     ):
         assert torch.equal(codes, codes.round())
         assert 0 <= codes.min() and codes.max() < 2.0**width
@@ -101,6 +103,7 @@ def test_at_most_two_to_the_bits_levels_and_monotone(weight, pair):
     for out in (
         F.dorefa_weight(flat, bits, parent),
         F.nested_weight(flat, flat.abs().max().clamp_min(1e-8), bits),
+        F.nested_weight(flat, flat.abs().max().clamp_min(1e-8), min(bits, 8), zero_bits=8),
         F.pact(flat.float(), torch.tensor([0.7]), bits),
         F.uniform(flat, -0.5, 0.5, bits),
         *([F.pact(flat.float(), torch.tensor([0.7]), bits, signed=True)] if bits > 1 else []),
@@ -110,11 +113,13 @@ def test_at_most_two_to_the_bits_levels_and_monotone(weight, pair):
 
 
 @many
-@given(weights(), BITS, st.floats(0.01, 50))
-def test_grid_points_are_fixed_points(weight, bits, clip):
+@given(weights(), bits_and_parent(), st.floats(0.01, 50))
+def test_grid_points_are_fixed_points(weight, pair, clip):
+    bits, parent = pair
     scale = channel_scale(weight)
-    once = F.nested_weight(weight, scale, bits)
-    assert torch.equal(F.nested_weight(once, scale, bits), once)
+    for zero_bits in (None, parent) if parent <= 16 else (None,):
+        once = F.nested_weight(weight, scale, bits, zero_bits=zero_bits)
+        assert torch.equal(F.nested_weight(once, scale, bits, zero_bits=zero_bits), once)
     clip = torch.tensor([clip])
     for signed in (False, True) if bits > 1 else (False,):
         once = F.pact(weight.float(), clip, bits, signed)
@@ -175,14 +180,15 @@ def test_values_equal_the_oracle(weight, a, b):
         expected = [-1.0] * len(numbers)
     np.testing.assert_allclose(out.tolist(), expected, atol=1e-12)
     scale = weight.abs().max() * 0.8
-    assert F.nested_codes(weight, scale, bits).tolist() == [
-        oracle.nested_code(w, scale.item(), bits) for w in numbers
-    ]
-    np.testing.assert_allclose(
-        F.nested_weight(weight, scale, bits).tolist(),
-        [oracle.nested_value(w, scale.item(), bits) for w in numbers],
-        atol=1e-12,
-    )
+    for zero_bits in (None, parent):
+        assert F.nested_codes(weight, scale, bits, zero_bits=zero_bits).tolist() == [
+            oracle.nested_code(w, scale.item(), bits, zero_bits) for w in numbers
+        ]
+        np.testing.assert_allclose(
+            F.nested_weight(weight, scale, bits, zero_bits=zero_bits).tolist(),
+            [oracle.nested_value(w, scale.item(), bits, zero_bits) for w in numbers],
+            atol=1e-12,
+        )
     clip = torch.tensor([0.7], dtype=torch.float64)
     for signed in (False, True) if bits > 1 else (False,):
         np.testing.assert_allclose(
@@ -222,13 +228,14 @@ def test_dorefa_gradient_when_the_maximum_is_reached_more_than_once():
     torch.testing.assert_close(weight.grad, expected)
 
 
+@pytest.mark.parametrize("zero_bits", [None, 8])
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
-def test_nested_gradients_also_at_the_ends(bits):
+def test_nested_gradients_also_at_the_ends(bits, zero_bits):
     weight = torch.tensor([-3.0, -1.0, -0.4, 0.0, 0.3, 1.0, 1.0001], dtype=torch.float64, requires_grad=True)
     scale = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
     upstream = torch.randn_like(weight)
-    F.nested_weight(weight, scale, bits).backward(upstream)
-    to_weights, to_scale = oracle.nested_gradients(weight.tolist(), upstream.tolist(), 1.0, bits)
+    F.nested_weight(weight, scale, bits, zero_bits=zero_bits).backward(upstream)
+    to_weights, to_scale = oracle.nested_gradients(weight.tolist(), upstream.tolist(), 1.0, bits, zero_bits)
     np.testing.assert_allclose(weight.grad.tolist(), to_weights, atol=1e-12)
     np.testing.assert_allclose(scale.grad.item(), to_scale, atol=1e-12)
 

@@ -26,8 +26,31 @@ def test_low_codes_are_high_codes_shifted(kind, weight):
 def test_nested_values_follow_from_codes_and_scale(kind, weight):
     quantizer = kind(precisions=PRECISIONS, weight=weight)
     for bits in PRECISIONS:
-        expected = F.nested_values(quantizer.to_codes(weight, bits), quantizer.scale(weight), bits)
+        codes, scale = quantizer.to_codes(weight, bits), quantizer.scale(weight)
+        expected = F.nested_values(codes, scale, bits, zero_bits=quantizer.zero_bits)
         torch.testing.assert_close(quantizer(weight, bits), expected)
+
+
+@pytest.mark.parametrize("kind", [Nested, Lsq])
+@pytest.mark.parametrize(
+    "precisions, options, exact",
+    [
+        ((32, 8, 4), {}, True),
+        ((8, 2), {}, True),
+        ((8, 2), dict(exact_zero=False), False),
+        ((16, 8), {}, False),
+        ((32, 4), {}, False),
+        ((32,), {}, False),
+    ],
+)
+def test_zero_is_a_level_of_8_bits_alone_and_only_where_they_are_the_highest(
+    kind, precisions, options, exact, weight
+):
+    quantizer = kind(precisions=precisions, weight=weight, **options)
+    weight[0, 0, 0, 0] = 0
+    for bits in (bits for bits in precisions if bits <= 16):
+        zero = quantizer(weight, bits)[0, 0, 0, 0] == 0
+        assert zero == (exact and bits == 8), bits
 
 
 def test_nested_scale_is_the_largest_weight_of_each_output_channel(weight):
@@ -80,7 +103,7 @@ def test_one_scale_for_the_layer(kind, weight):
     assert quantizer.scale(weight).shape == (1, 1, 1, 1)
     assert quantizer.scale(weight).item() == weight.abs().max().item()
     for bits in (8, 4, 2):
-        expected = F.nested_values(F.nested_codes(weight, weight.abs().max(), bits), weight.abs().max(), bits)
+        expected = F.nested_weight(weight, weight.abs().max(), bits, zero_bits=8)
         torch.testing.assert_close(quantizer(weight, bits), expected)
 
 
@@ -93,7 +116,7 @@ def test_lsq_gradient_of_the_ratio_is_damped(weight, per_channel, dims, sharing)
     lsq(weight, 2).backward(upstream)
     top = weight.abs().amax(dim=dims, keepdim=True)
     scale = top.clone().mul_(0.5).requires_grad_()
-    F.nested_weight(weight, scale, 2).backward(upstream)
+    F.nested_weight(weight, scale, 2, zero_bits=8).backward(upstream)
     expected = scale.grad * top / (weight[sharing].numel() * 2) ** 0.5
     torch.testing.assert_close(lsq.ratio.grad, expected)
 

@@ -44,23 +44,30 @@ def dorefa_gradient(weights: list[float], upstream: list[float]) -> list[float]:
     return out
 
 
-def nested_code(weight: float, scale: float, bits: int) -> int:
+def nested_code(weight: float, scale: float, bits: int, zero_bits: int | None = None) -> int:
+    if zero_bits is not None:
+        half = 2 ** (zero_bits - 1)
+        code = min(max(round(weight / scale * half) + half, 0), 2**zero_bits - 1)
+        return shift(code, zero_bits, bits)
     return min(max(math.floor((weight / scale + 1) * 2 ** (bits - 1)), 0), 2**bits - 1)
 
 
-def nested_value(weight: float, scale: float, bits: int) -> float:
-    return scale * (2 * nested_code(weight, scale, bits) + 1 - 2**bits) / 2**bits
+def nested_value(weight: float, scale: float, bits: int, zero_bits: int | None = None) -> float:
+    code = nested_code(weight, scale, bits, zero_bits)
+    if bits == zero_bits:
+        return scale * (code - 2 ** (bits - 1)) / 2 ** (bits - 1)
+    return scale * (2 * code + 1 - 2**bits) / 2**bits
 
 
 def nested_gradients(
-    weights: list[float], upstream: list[float], scale: float, bits: int
+    weights: list[float], upstream: list[float], scale: float, bits: int, zero_bits: int | None = None
 ) -> tuple[list[float], float]:
     """To the weights and to their one scale."""
     to_weights, to_scale = [], 0.0
     for w, g in zip(weights, upstream, strict=True):
         inside = abs(w) <= scale
         to_weights.append(g if inside else 0.0)
-        to_scale += g * (nested_value(w, scale, bits) / scale - (w / scale if inside else 0.0))
+        to_scale += g * (nested_value(w, scale, bits, zero_bits) / scale - (w / scale if inside else 0.0))
     return to_weights, to_scale
 
 

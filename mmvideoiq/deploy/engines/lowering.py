@@ -47,16 +47,14 @@ def weight_values(codes: np.ndarray, scale: np.ndarray, offset: np.ndarray) -> n
 def split_weights(weights: SignedWeights) -> list[SignedWeights]:
     """Two weights of at most 7 bits whose values add up to those of ``weights``; only the second has a correction.
 
-    ``scale * code + correction = 2 scale * (code >> 1) + scale / 2 * (2 (code & 1) + 1) + correction - scale / 2``,
-    of which the end is 0 on a symmetric grid of 8 bits.
+    ``scale * code + correction = 2 scale * (code >> 1) + scale * (code & 1) + correction``. A correction of half a
+    step, as on the centred grid of 8 bits, goes into the second term: ``scale / 2 * (2 (code & 1) + 1)``.
     """
     codes, scale, correction = weights
-    rest = correction - scale / 2
-    rest[np.abs(rest) < EPS * np.abs(scale)] = 0
-    return [
-        SignedWeights(codes >> 1, 2 * scale, np.zeros_like(rest)),
-        SignedWeights(2 * (codes & 1) + 1, scale / 2, rest),
-    ]
+    first, low = SignedWeights(codes >> 1, 2 * scale, np.zeros_like(correction)), codes & 1
+    if np.all(np.abs(correction - scale / 2) < EPS * np.abs(scale)):
+        return [first, SignedWeights(2 * low + 1, scale / 2, np.zeros_like(correction))]
+    return [first, SignedWeights(low, scale, correction)]
 
 
 def reorder_gates(arrays: Sequence[np.ndarray], order: Sequence[int]) -> list[np.ndarray]:

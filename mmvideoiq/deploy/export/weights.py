@@ -112,7 +112,8 @@ def _scale_and_offset(
     values = quantizer(weight, bits).detach().double().numpy()
     if isinstance(quantizer, Nested):
         half = quantizer.scale(weight).detach().double().flatten().numpy()
-        scale, offset = half * 2.0 ** (1 - bits), half * (2.0**-bits - 1)
+        scale = half * 2.0 ** (1 - bits)
+        offset = scale / 2 * (bits != quantizer.zero_bits) - half
     elif isinstance(quantizer, Dorefa):  # the mean alignment is in the largest value
         largest = codes.argmax()
         scale = np.reshape((values.flat[largest] + 1) / max(codes.flat[largest], 1), 1)

@@ -197,6 +197,18 @@ def _channels(depth: int) -> int:
     return 512 if depth < 50 else 2048
 
 
+def vary_norms(model: Any) -> None:
+    """Batch norms as in a trained network: at their first values they fold into biases of zero, which engines drop."""
+    import torch
+
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.normal_(module.running_mean, std=0.1)
+            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
+            torch.nn.init.uniform_(module.weight, 0.5, 1.0)
+            torch.nn.init.normal_(module.bias, std=0.1)
+
+
 def write_peers(settings: InferSettings, folder: Path, frames: np.ndarray) -> dict[str, str]:
     """MMAction2's TSN with random weights: config, checkpoint, ONNX, OpenVINO, OpenVINO after static quantization."""
     import nncf
@@ -226,6 +238,7 @@ def write_peers(settings: InferSettings, folder: Path, frames: np.ndarray) -> di
     init_default_scope("mmaction")
     model = MODELS.build(Config.fromfile(files["config"]).model)
     model.init_weights()
+    vary_norms(model)
     model.eval()
     torch.save({"state_dict": model.state_dict()}, files["checkpoint"])
 
@@ -295,6 +308,7 @@ def write_bundle(settings: InferSettings, path: Path, precisions: Sequence[int],
         )
     )
     model.init_weights()
+    vary_norms(model)
     model.eval()
     normalized = (torch.from_numpy(frames).float() - torch.tensor(MEAN)) / torch.tensor(STD)
     model.backbone.calibrate_(normalized.permute(0, 3, 1, 2).contiguous())

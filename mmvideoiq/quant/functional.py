@@ -201,9 +201,7 @@ def nested_codes(weight: Tensor, scale: Tensor, bits: int, *, zero_bits: int | N
         return truncate_codes(ratio.mul_(half).round_().clamp_(-half, half - 1).add_(half), zero_bits, bits)
 
 
-def nested_values(
-    codes: Tensor, scale: Tensor | float, bits: int, *, zero_bits: int | None = None
-) -> Tensor:
+def nested_values(codes: Tensor, scale: Tensor | float, bits: int, *, zero_bits: int | None = None) -> Tensor:
     """``scale * (2 code + 1 - 2**bits) / 2**bits``: odd multiples of ``scale / 2**bits``.
 
     Where ``bits`` is ``zero_bits``: ``scale * (2 code - 2**bits) / 2**bits``.

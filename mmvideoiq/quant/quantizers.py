@@ -146,9 +146,7 @@ class Lsq(Nested):
         per_channel: bool = True,
         exact_zero: bool = True,
     ) -> None:
-        super().__init__(
-            precisions=precisions, weight=weight, per_channel=per_channel, exact_zero=exact_zero
-        )
+        super().__init__(precisions=precisions, weight=weight, per_channel=per_channel, exact_zero=exact_zero)
         self.ratio = nn.Parameter(torch.ones_like(super().scale(weight)))
 
     def scale(self, weight: Tensor) -> Tensor:

@@ -426,10 +426,10 @@ def test_the_largest_products_do_not_saturate(groups, vnni):
 
 
 def test_two_convolutions_only_where_they_must_be():
-    for bits, vnni, expected in ((8, True, 1), (8, False, 3), (7, False, 1), (4, False, 1)):
+    for bits, vnni, expected in ((8, True, 1), (8, False, 2), (7, False, 1), (4, False, 1)):
         steps = executed(load(extreme(bits, 1), bits, vnni=vnni))
         products = [kernel for kind, kernel, _ in steps if kind == "Convolution" and kernel.endswith("I8")]
-        assert len(products) == expected, (bits, vnni, steps)  # the third is the correction's sum
+        assert len(products) == expected, (bits, vnni, steps)
 
 
 NEEDS_AVX2 = pytest.mark.skipif(

@@ -239,9 +239,7 @@ def test_all_codes_become_different_integers_of_int8(bits):
 @pytest.mark.parametrize("bits", range(1, 9))
 def test_nested_weights_as_integers(bits, exact_zero):
     weight = random_weight(bits)
-    quantizer = Nested(
-        precisions=(8, bits) if bits < 8 else (8,), weight=weight, exact_zero=exact_zero
-    )
+    quantizer = Nested(precisions=(8, bits) if bits < 8 else (8,), weight=weight, exact_zero=exact_zero)
     codes = quantizer.to_codes(weight, bits).numpy().astype(np.uint8)
     half = quantizer.scale(weight).double().flatten().numpy()
     scale, offset = (

@@ -4,8 +4,9 @@ The plugin fuses a convolution of fake-quantized values and int8 weights, with a
 quantization, into one int8 convolution. What it looks for is met as follows:
 
 =========== =======================================================================================================
-activations 256 levels from 0, whatever the bits; a clamp before them keeps codes on the grid. A grid that starts
-            elsewhere is moved to 0; what it lacks then is added after the convolution
+activations 256 levels from 0, or 16 of 4 bits; of others a clamp before them keeps codes on the grid. A grid that
+            starts elsewhere is moved to 0; what it lacks then is added after the convolution
+biases      part of the quantization that follows, as ranges of its own for each channel
 weights     int8, times a scale per channel, which holds the gain as well
 correction   of weights (``packing.signed_weights``), times the sum over the window: added in float
 order       of channels, on CPUs without VNNI: see :mod:`.channel_order`
@@ -44,19 +45,22 @@ if TYPE_CHECKING:
     from mmvideoiq.deploy.bundle.bundle import Bundle, Layer
 
 TOP = 255  # the highest of 256 levels
+FUSED_TOPS = (15, TOP)  # of quantizations that the plugin makes part of a convolution
 
 
 @dataclass(frozen=True)
 class _Value:
-    """A value of the model, in place of ``node + offset``.
+    """A value of the model, in place of ``node + offset + bias``.
 
     Attributes:
+        bias: of each channel, float64 (C, 1, 1), still to be added, best by the quantization that reads the value.
         high: of codes, ``node`` being ``step * code`` with codes 0 to ``high``; 0 of floats.
         pool: a max pool that is still to be done, after the quantization that reads the value.
     """
 
     node: Any
     offset: float = 0.0
+    bias: np.ndarray | None = None
     high: int = 0
     pool: Node | None = None
 
@@ -99,6 +103,8 @@ class OpenVinoModel:
     def floats(self, x: _Value) -> Any:
         """The value itself. What reads codes is kept from computing, and rounding, in bytes: nothing passes an abs."""
         y = self.op.abs(x.node) if x.high else x.node
+        if x.bias is not None:
+            return self.op.add(y, self.constant(x.bias[None] + x.offset))
         return self.op.add(y, self.constant(x.offset)) if x.offset else y
 
     def output(self, name: str) -> Any:
@@ -155,12 +161,15 @@ class OpenVinoModel:
             return x
         shift = -grid.low + grid.low % 2  # even, so that halves go to the same side
         step, offset, high = grid.step, grid.origin - shift * grid.step, grid.high + shift
-        start, y = offset - x.offset, x.node
-        if (shift, high) != (0, TOP):
+        if (shift, high) in [(0, top) for top in FUSED_TOPS]:
+            levels, y = high, x.node
+            start: Any = offset - x.offset - (0 if x.bias is None else x.bias[None])
+        else:
+            levels, start = TOP, offset - (x.offset if x.bias is None else 0)
+            y = x.node if x.bias is None else self.floats(x)
             y = self.op.clamp(y, start + (grid.low + shift) * step, start + high * step)
-        given, wanted = [start, start + TOP * step], [0, TOP * step]
-        y = self.op.fake_quantize(y, *map(self.constant, given + wanted), TOP + 1)
-        y = _Value(y, offset, high)
+        ranges = [start, start + levels * step, 0, levels * step]
+        y = _Value(self.op.fake_quantize(y, *map(self.constant, ranges), levels + 1), offset, high=high)
         return y if x.pool is None else self.pooled(x.pool, y)
 
     def relu(self, node: Node, x: _Value) -> _Value:
@@ -170,7 +179,9 @@ class OpenVinoModel:
         return _Value(self.op.clamp(self.floats(x), node.attrs["low"], node.attrs["high"]))
 
     def add(self, node: Node, x: _Value, y: _Value) -> _Value:
-        return _Value(self.op.add(x.node, y.node), x.offset + y.offset)
+        biases = [value.bias for value in (x, y) if value.bias is not None]
+        bias = np.sum(biases, axis=0) if biases else None
+        return _Value(self.op.add(x.node, y.node), x.offset + y.offset, bias)
 
     def max_pool(self, node: Node, x: _Value) -> _Value:
         readers = consumers(self.graph, node)
@@ -195,11 +206,12 @@ class OpenVinoModel:
         return _Value(self.op.reduce_mean(self.floats(x), self.op.constant([2, 3]), keep_dims=False))
 
     def flatten(self, node: Node, x: _Value) -> _Value:
-        return replace(x, node=self.op.reshape(x.node, self.op.constant([0, -1]), True))
+        y = x if x.bias is None else _Value(self.floats(x))
+        return replace(y, node=self.op.reshape(y.node, self.op.constant([0, -1]), True))
 
     def shift(self, node: Node, x: _Value) -> _Value:
         frames, fold = node.attrs["frames"], node.attrs["fold"]
-        y = self.floats(x) if x.offset else x.node
+        y = self.floats(x) if x.offset or x.bias is not None else x.node
         shape = sizes(y)
         clips = self.op.reshape(y, self.op.constant([-1, frames, *shape]), False)
 
@@ -247,12 +259,10 @@ class OpenVinoModel:
 
     def convolved(self, node: Node, x: _Value, geometry: ConvGeometry) -> _Value:
         layer = self.layer(node)
-        bias = layer.bias[:, None, None]
+        bias = layer.bias[:, None, None].astype(np.float64)
         if layer.codes is None or not x.high:
             weight = self.weight_constant(float_weight(layer), geometry)
-            return _Value(
-                self.op.add(self.convolution(self.floats(x), weight, geometry), self.constant(bias[None]))
-            )
+            return _Value(self.convolution(self.floats(x), weight, geometry), bias=bias)
         weights = self.integers(layer)
         if x.offset:
             bias = bias + x.offset * geometry.window_sums(weight_values(*weights), sizes(x.node)[1:])
@@ -263,7 +273,10 @@ class OpenVinoModel:
             self.corrections = True
             total = self.window_sum(x.node, geometry, len(correction))
             sums.append(self.op.multiply(total, self.constant(correction[None, :, None, None])))
-        return _Value(reduce(self.op.add, [*sums, self.constant(bias[None])]))
+        y = reduce(self.op.add, sums)
+        if bias.shape[1:] != (1, 1):  # it differs at the border
+            return _Value(self.op.add(y, self.constant(bias[None])))
+        return _Value(y, bias=bias)
 
     def terms(self, weights: SignedWeights, high: int, geometry: ConvGeometry) -> list[SignedWeights]:
         """The weights, or the two halves of which they are the sum."""

@@ -317,9 +317,9 @@ class ActionSpace:
         if not isinstance(cost, str):
             raise TypeError(f"ActionSpace cost must be 'paper', 'bitops' or a path, got {cost!r}")
         if cost in COST_RULES:
-            rule = COST_RULES[cost]
+            rule, frame = COST_RULES[cost], self.frame_size
             return tuple(
-                0.0 if a.bits is None else rule(a.bits) * ((a.size or self.frame_size) / self.frame_size) ** 2
+                0.0 if a.bits is None else rule(a.bits) * ((a.size or frame) ** 2 / frame**2)
                 for a in self.actions
             )
         if not cost.endswith(".json"):

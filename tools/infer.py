@@ -189,7 +189,8 @@ class Report:
         text = Text("frames:")
         for cell, action in zip(self._cells, self._session.actions, strict=True):
             skipped = " skipped" if action.skip == 1 else f" {action.skip} skipped"
-            text.append("  ").append(*cell).append(skipped if action.is_skip else " bits")
+            processed = " bits" if action.size is None else " bits@size"
+            text.append("  ").append(*cell).append(skipped if action.is_skip else processed)
         self._say(text)
 
     def answer(self, video: str, result: Result, **more: int) -> None:

@@ -24,7 +24,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--work-dir", help="folder for the log and the metrics")
     parser.add_argument("--dump", help="write the predictions to this pickle file (.pkl, .pickle)")
     choice = parser.add_mutually_exclusive_group()
-    choice.add_argument("--precision", type=int, metavar="BITS", help="run every frame at this precision")
+    choice.add_argument(
+        "--precision",
+        type=mode,
+        metavar="BITS",
+        help="run every frame at this precision, or in a mode: 8@112",
+    )
     choice.add_argument(
         "--budget",
         metavar="COST",
@@ -73,8 +78,13 @@ def apply_flags(config: Config, args: argparse.Namespace) -> None:
         config.test_evaluator = [*evaluators, dict(type="DumpResults", out_file_path=args.dump)]
 
 
-def fix_precision(model: nn.Module, bits: int) -> None:
-    """Make ``model`` run every frame at ``bits``.
+def mode(text: str) -> int | str:
+    """The bits of a precision, or the name of a mode with a size."""
+    return int(text) if "@" not in text else text
+
+
+def fix_precision(model: nn.Module, bits: int | str) -> None:
+    """Make ``model`` run every frame at ``bits``, or in that mode.
 
     Raises:
         ValueError: a model without precisions, or without this one.

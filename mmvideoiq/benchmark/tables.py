@@ -30,6 +30,8 @@ def show_training(result: Mapping[str, Any], console: Console) -> None:
         table.add_row(name.replace("_", " "), f"{ratio['median']:.2f}", *spread, processor, *seconds)
     console.print(table)
     console.print("ratio: by the clock; processor: the same of processor time")
+    sizes, pixels = ", ".join(map(str, result["sizes"])), result["ideal_sizes_ratio"]
+    console.print(f"sizes step: 8 bits at {sizes}, {pixels:.2f} times the pixels of one size, over one size")
     console.print(f"dynamic eval: {result['usage']['how']}")
 
 

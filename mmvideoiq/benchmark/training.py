@@ -36,7 +36,14 @@ PRECISIONS = (32, 4, 2)
 USAGE = {"32": 0.2, "4": 0.3, "2": 0.2, "skip": 0.3}
 CLASSES = 200
 POLICY_SIZE = 84
-RATIOS = {"any_precision_step": "float_step", "policy_step": "float_step", "dynamic_eval": "float_eval"}
+SIZES = (7, 5, 3.5)  # sevenths of the frame's side, at 8 bits: 224, 160, 112
+LEAST_SIZE = 32  # the backbones' stride
+RATIOS = {
+    "any_precision_step": "float_step",
+    "policy_step": "float_step",
+    "sizes_step": "one_size_step",
+    "dynamic_eval": "float_eval",
+}
 EVALUATIONS = 3  # rounds of evaluation per round of training: they are short
 
 
@@ -66,16 +73,29 @@ class TrainSettings:
         for field in ("frames", "eval_frames", "clips", "threads", "repeats", "warmup"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field}={getattr(self, field)} must be at least 1")
-        if self.size < 32:
-            raise ValueError(f"size={self.size} must be at least 32")
+        if self.size < LEAST_SIZE:
+            raise ValueError(f"size={self.size} must be at least {LEAST_SIZE}")
 
     @property
     def policy_size(self) -> int:
         return min(POLICY_SIZE, self.size)
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Frame sizes of the step with sizes, high to low."""
+        sizes = {max(LEAST_SIZE, round(self.size * sevenths / 7)) for sevenths in SIZES}
+        return tuple(sorted(sizes, reverse=True))
+
+    @property
+    def ideal_sizes_ratio(self) -> float:
+        """Pixels of a frame at all ``sizes``, over those of a frame."""
+        return sum((size / self.size) ** 2 for size in self.sizes)
+
 
 def build_models(settings: TrainSettings) -> dict[str, nn.Module]:
-    """Three recognizers of one backbone: MMAction2's float one and, with a teacher, any-precision and VideoIQ."""
+    """Recognizers of one backbone: MMAction2's float one, with a teacher any-precision and VideoIQ, and without one
+    any-precision at 8 bits with one frame size and with several.
+    """
     init_default_scope("mmaction")
     backbone, width = BACKBONES[settings.backbone]
     head = dict(num_classes=CLASSES, in_channels=width, topk=(1, 5), average_clips="prob")
@@ -91,8 +111,15 @@ def build_models(settings: TrainSettings) -> dict[str, nn.Module]:
         teacher=float_model,
         distill=dict(type="DistillationLoss"),
     )
+
+    def without_teacher(modes: Sequence[dict[str, int]]) -> dict[str, Any]:
+        quantized = dict(common["backbone"], precisions=modes)
+        return dict(type="AnyPrecisionRecognizer", backbone=quantized, cls_head=dict(type="TSNHead", **head))
+
     configs = {
         "float": float_model,
+        "one_size": without_teacher([dict(bits=8)]),
+        "sizes": without_teacher([dict(bits=8, size=size) for size in settings.sizes]),
         "any_precision": dict(type="AnyPrecisionRecognizer", cls_head=dict(type="TSNHead", **head), **common),
         "policy": dict(
             type="VideoIQRecognizer",
@@ -178,7 +205,8 @@ def keep_freed_memory() -> bool:
 def measure_training(
     settings: TrainSettings, *, begin: Callable[[str, int], Callable[[], None]] | None = None
 ) -> dict[str, Any]:
-    """The any-precision step and the policy step over the float step, dynamic over float evaluation.
+    """The any-precision step and the policy step over the float step, a step with sizes over one without, and dynamic
+    over float evaluation.
 
     Args:
         begin: called with a label and a number of runs before they start; gives what is called after each.
@@ -227,6 +255,8 @@ def measure_training(
         clips=settings.clips,
         classes=CLASSES,
         precisions=list(PRECISIONS),
+        sizes=list(settings.sizes),
+        ideal_sizes_ratio=settings.ideal_sizes_ratio,
         quantizers=dict(weight=settings.weight, activation="pact"),
         teacher="frozen float network of the same backbone, in the any-precision step and the policy step",
         policy=dict(backbone="MobileNetV2", input_size=settings.policy_size),

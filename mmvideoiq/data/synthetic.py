@@ -217,6 +217,11 @@ def load_kinds(root: str | Path) -> dict[str, list[str]]:
     return json.loads((Path(root) / "kinds.json").read_text())
 
 
+def frame_size(root: str | Path) -> int:
+    """Height and width of the frames below a generated folder."""
+    return json.loads((Path(root) / "manifest.json").read_text())["size"]
+
+
 def kinds_of_trace(trace: Sequence[Mapping[str, Any]], root: str | Path) -> list[list[str]]:
     """The kinds of the frames that a test run saw, clip by clip.
 

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmvideoiq.actions import ActionSpace, action_of
-from mmvideoiq.data.synthetic import KINDS, SUFFICIENT_BITS, kinds_of_trace
+from mmvideoiq.data.synthetic import KINDS, SUFFICIENT_BITS, frame_size, kinds_of_trace
 
 
 def mean_quality(traces: Sequence[list[dict]], root: str, names: Sequence[str]) -> dict[str, Any]:
     """``policy_quality`` of each policy seed's trace, averaged; ``seeds`` holds them one by one."""
-    space = ActionSpace([action_of(name) for name in names])
+    space = ActionSpace([action_of(name) for name in names], frame_size=frame_size(root))
     seeds = [
         policy_quality(kinds_of_trace(trace, root), [clip["actions"] for clip in trace], space)
         for trace in traces

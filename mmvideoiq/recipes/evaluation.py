@@ -55,9 +55,9 @@ def evaluate(recipe: Recipe, runs: Sequence[Run], work_dir: Path, console: Conso
 
 
 def make_rows(recipe: Recipe, runs: Sequence[Run], bundle: Path | None) -> tuple[Row, ...]:
-    """Float, each fixed precision, random actions with the usage of the policy, and the policy, which comes last.
+    """Float, each fixed mode, random actions with the usage of the policy, and the policy, which comes last.
 
-    Fixed precisions of a frozen network are those of the first policy seed: the others' network is the same.
+    Fixed modes of a frozen network are those of the first policy seed: the others' network is the same.
     """
     settings = dict(recipe.evaluate or {})
     policies = [run for run in runs if run.stage.name == settings.get(LEARNED) and run.state]
@@ -82,8 +82,8 @@ def make_rows(recipe: Recipe, runs: Sequence[Run], bundle: Path | None) -> tuple
         if run.stage.name == settings.get("float") and run.state
     ][:1]
     once = dict(checkpoints=checkpoints[:1]) if frozen else {}
-    for bits in ActionSpace.from_cfg(model.actions).precisions:
-        rows.append(row(f"fixed-{bits}", override="precision", value=bits, **once))
+    for mode in ActionSpace.from_cfg(model.actions).modes:
+        rows.append(row(f"fixed-{mode}", override="precision", value=mode, **once))
     rows.append(row("random", override="usage_of", value=LEARNED, draws=settings.get("random_draws", 3)))
     return (*rows, row(LEARNED, traced=True))
 

@@ -94,6 +94,9 @@ def draw_timeline(
 def _label(name: str) -> str:
     if name.startswith("skip"):
         return "skipped" if name == "skip" else f"skip {name[4:]}"
+    bits, _, size = name.partition("@")
+    if size:
+        return f"{bits} bits at {size}"
     return "32 bits (float network)" if name.endswith("fp") else f"{name} bits"
 
 

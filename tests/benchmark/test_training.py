@@ -53,6 +53,12 @@ def test_dynamic_evaluation_runs_the_policy_and_then_the_given_actions():
     assert usage.counts.tolist() == [0, 2, 0, 2]
 
 
+def test_sizes_of_the_benchmark():
+    settings = TrainSettings(size=224)
+    assert settings.sizes == (224, 160, 112)
+    assert settings.ideal_sizes_ratio == pytest.approx(1 + (5 / 7) ** 2 + 1 / 4)
+
+
 def test_a_training_step_moves_what_learns_and_only_that():
     torch.manual_seed(0)
     model = benchmark.build_models(TrainSettings(**TINY))["policy"]
@@ -78,7 +84,8 @@ def test_train_writes_its_ratios_and_what_they_depend_on(load_tool, tmp_path, ca
         torch.set_num_threads(threads)
     text = out.read_text()
     found = json.loads(text)
-    for name in ("any_precision_step_ratio", "policy_step_ratio", "dynamic_eval_ratio"):
+    assert found["sizes"] == [32] and found["ideal_sizes_ratio"] == 1
+    for name in ("any_precision_step_ratio", "policy_step_ratio", "sizes_step_ratio", "dynamic_eval_ratio"):
         spread = found["spread"][name]
         assert len(spread["pairs"]) == (6 if name.startswith("dynamic") else 2)
         assert spread["range"][0] <= spread["quartiles"][0] <= found[name] <= spread["quartiles"][1]

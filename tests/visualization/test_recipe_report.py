@@ -16,6 +16,7 @@ from mmvideoiq.data.synthetic import KINDS, load_kinds, make_synthetic
 from mmvideoiq.video.av_reader import AvReader
 from mmvideoiq.visualization import recipe_report as report
 from mmvideoiq.visualization.figures import MAX_CLIPS, action_colours, draw_timeline, draw_tradeoff
+from mmvideoiq.visualization.tables import action_names
 
 NAMES = ("32", "4", "2", "skip")
 RIGHT = {"blank": 3, "bold": 2, "medium": 1, "faint": 0}
@@ -162,6 +163,16 @@ def test_colours_get_lighter_as_precisions_get_cheaper():
     light = [sum(to_rgb(colours[name])) for name in ("32", "8", "4", "2")]
     assert light == sorted(light) and len(set(colours.values())) == 5
     assert colours["skip"] == colours["skip2"]
+
+
+def test_modes_with_a_size_have_names_and_an_order():
+    rows = [dict(usage={"skip": 0.5, "4": 0.1, "8@112": 0.4}), dict(usage={"32fp": 0, "8": 1, "8@64": 0})]
+    assert action_names(rows) == ["32fp", "8", "8@112", "8@64", "4", "skip"]
+    labels = [
+        text.get_text() for text in draw_timeline([], ("8", "8@112", "skip")).axes[0].get_legend().texts
+    ]
+    assert labels == ["8 bits", "8 bits at 112", "skipped"]
+    assert len(set(action_colours(("8", "8@112", "8@64", "skip")).values())) == 4
 
 
 def test_tradeoff_has_a_point_for_every_row():

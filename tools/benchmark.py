@@ -32,6 +32,7 @@ from mmvideoiq.fileio import write_json
 from mmvideoiq.jobs.errors import one_line_errors
 from mmvideoiq.jobs.signals import restore_signals
 from mmvideoiq.latency.table import measure_config, measure_table
+from mmvideoiq.video.av_reader import SAMPLING
 
 TRAIN_FLAGS = {
     "size": "side of a frame",
@@ -47,6 +48,7 @@ INFER_FLAGS = {
     "size": "side of a frame",
     "frames": "frames of a clip",
     "threads": "threads of everyone",
+    "tolerance": "seconds that a key frame may be away",
     "repeats": "rounds measured",
     "warmup": "rounds before these, not counted",
 }
@@ -88,6 +90,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="leave the frame and the first convolution of ours float, as in the paper",
     )
     add_counts(infer, InferSettings, INFER_FLAGS)
+    infer.add_argument("--video", type=Path, metavar="F", help="to decode; default: one of 10 s, made here")
+    infer.add_argument(
+        "--sampling", choices=SAMPLING, default=InferSettings.sampling, help="how ours reads the video"
+    )
     infer.add_argument("--bundle", type=Path, nargs="+", default=[], help="also measure these trained models")
     infer.add_argument("--list", type=Path, help="videos for --bundle: lines of a path and a label")
     infer.add_argument("--data-root", type=Path, default=Path(), help="folder of these videos")

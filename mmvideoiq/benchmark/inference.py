@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,14 +17,18 @@ from typing import Any
 
 import numpy as np
 
-from mmvideoiq.benchmark.prepared import FP32, MIXES, USAGE, InferSettings, prepared
-from mmvideoiq.benchmark.training import paired
+from mmvideoiq.benchmark.prepared import FP32, MIXES, InferSettings, prepared
 from mmvideoiq.deploy.engines.cpu import cpu_name
 from mmvideoiq.latency.environment import describe_environment
-from mmvideoiq.latency.interleave import interleave
+from mmvideoiq.latency.interleave import interleave, paired
 from mmvideoiq.latency.workers import Worker, started
 
-FASTER_THAN = ("mmaction2-eager", "best-fp32", "openvino-int8")  # what the ratios compare with
+FASTER_THAN = (
+    "mmaction2-eager",
+    "best-fp32",
+    "openvino-auto",
+    "openvino-int8",
+)  # what the ratios compare with
 
 
 def measure_inference(
@@ -66,9 +71,10 @@ def measure_inference(
             )
     return dict(
         rows=rows,
-        times_faster={name: times_faster(name, rounds["model"]) for name in own},
-        settings={key: getattr(settings, key) for key in settings.__dataclass_fields__},
-        usage=dict(zip(("high", "middle", "low", "skip"), USAGE, strict=True)),
+        times_faster={
+            task: {name: times_faster(name, seconds) for name in own} for task, seconds in rounds.items()
+        },
+        settings=asdict(settings) | dict(video=settings.video and str(settings.video)),
         **environment(),
     )
 

@@ -12,8 +12,9 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,12 +23,47 @@ from mmvideoiq.quant.quantizers import WEIGHT_QUANTIZERS
 from mmvideoiq.video.preprocessing import Preprocessing
 from mmvideoiq.video.reader import read_frames
 
-USAGE = (0.2, 0.3, 0.2, 0.3)  # of three precisions and a skip
-MIXES = {"ours-32-4-2": (32, 4, 2), "ours-8-4-2": (8, 4, 2)}
+
+class Mix(NamedTuple):
+    """A bundle of ours, and the share of frames that each action and then the skip gets.
+
+    Attributes:
+        modes: bits, and the part of the frame's side.
+    """
+
+    modes: Sequence[tuple[int, Fraction]]
+    usage: Sequence[float]
+
+    def actions(self, size: int) -> list[dict[str, int]]:
+        """Without the skip, of frames of this size."""
+        return [
+            dict(bits=bits) if part == 1 else dict(bits=bits, size=int(size * part))
+            for bits, part in self.modes
+        ]
+
+
+WHOLE, MIDDLE, HALF = Fraction(1), Fraction(5, 7), Fraction(1, 2)  # of the frame's side: 224, 160, 112
+PAPER_USAGE = (0.2, 0.3, 0.2, 0.3)
+MIXES = {
+    "ours-32-4-2": Mix([(bits, WHOLE) for bits in (32, 4, 2)], PAPER_USAGE),
+    "ours-8-4-2": Mix([(bits, WHOLE) for bits in (8, 4, 2)], PAPER_USAGE),
+    "ours-8-sizes": Mix([(8, part) for part in (WHOLE, MIDDLE, HALF)], (0.3, 0.0, 0.4, 0.3)),
+}
 FP32 = ("onnxruntime-fp32", "openvino-fp32")
-PEERS = ("mmaction2-eager", "torch-compile", *FP32, "openvino-int8")
+#: Static INT8 of smaller or fewer frames: part of the side, part of the frames.
+STATIC = {
+    "openvino-int8": (WHOLE, WHOLE),
+    "openvino-int8-middle-size": (MIDDLE, WHOLE),
+    "openvino-int8-half-size": (HALF, WHOLE),
+    "openvino-int8-half-frames": (WHOLE, HALF),
+    "openvino-int8-quarter-frames": (WHOLE, HALF * HALF),
+}
+PEERS = ("mmaction2-eager", "torch-compile", *FP32, "openvino-auto", *STATIC)
 #: Settings that the files depend on.
-BUILT_FROM = ("depth", "size", "frames", "threads", "engine", "weight", "per_channel", "float_stem")
+BUILT_FROM = (
+    *("depth", "size", "frames", "threads", "engine", "weight", "per_channel", "float_stem"),
+    *("video", "sampling", "tolerance"),
+)
 POLICY_SIZE = 84
 CLASSES = 200
 CALIBRATION_CLIPS = 3
@@ -47,6 +83,9 @@ class InferSettings:
     weight: str = "nested"
     per_channel: bool = False  # nested and lsq: a weight scale for each output channel, not one for the layer
     float_stem: bool = False  # as in the paper: the frame and the first convolution stay float
+    video: Path | None = None  # from file to label of this one; None makes one of 10 seconds
+    sampling: str = "nearby"  # how ours reads it; the others read the exact frames with decord
+    tolerance: int = 3  # seconds that a key frame may be away
     only: Sequence[str] = ()  # of the contenders; empty for all
 
     def __post_init__(self) -> None:
@@ -64,12 +103,16 @@ class InferSettings:
             raise ValueError("per_channel is for weight='nested' and 'lsq': dorefa has one scale for a layer")
         if self.size < POLICY_SIZE:
             raise ValueError(f"size={self.size} must be at least {POLICY_SIZE}, the policy's own")
+        preprocessing_of(self.size, self.frames)._replace(
+            sampling=self.sampling, tolerance_s=self.tolerance
+        ).checked()
 
 
 def prepared(settings: InferSettings, folder: Path, log: Callable[[str], None]) -> dict[str, dict[str, Any]]:
     """Name -> spec of the contenders in ``folder``: those of an earlier run with the same settings, or new ones."""
     file = folder / "specs.json"
     wanted = {name: getattr(settings, name) for name in BUILT_FROM}
+    wanted["video"] = settings.video and str(settings.video)
     if file.is_file():
         found = json.loads(file.read_text())
         if found["settings"] == wanted:
@@ -103,16 +146,14 @@ def prepare(settings: InferSettings, folder: Path, log: Callable[[str], None]) -
 
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    video, clip = folder / "video.mp4", folder / "clip.npy"
-    log("a video")
-    write_video(video, rng)
-    common = dict(
-        threads=settings.threads,
-        videos=[str(video)],
-        clip=str(clip),
-        preprocessing=preprocessing_of(settings)._asdict(),
-    )
-    frames = read_frames(video, preprocessing_of(settings))
+    video, clip = settings.video or folder / "video.mp4", folder / "clip.npy"
+    if settings.video is None:
+        log("a video")
+        write_video(video, rng)
+    shape = preprocessing_of(settings.size, settings.frames)
+    reading = dict(sampling=settings.sampling, tolerance_s=settings.tolerance)
+    common = dict(threads=settings.threads, videos=[str(video)], clip=str(clip))
+    frames = read_frames(video, shape)
     np.save(clip, frames)
     log("the float network: MMAction2, ONNX, OpenVINO, static INT8")
     files = write_peers(settings, folder, frames)
@@ -121,22 +162,55 @@ def prepare(settings: InferSettings, folder: Path, log: Callable[[str], None]) -
         "mmaction2-eager": dict(host, compile=False),
         "torch-compile": dict(host, compile=True),
         "onnxruntime-fp32": dict(kind="onnxruntime", model=files["onnx"]),
-        "openvino-fp32": dict(kind="openvino", model=files["openvino"]),
-        "openvino-int8": dict(kind="openvino", model=files["int8"]),
+        "openvino-fp32": dict(kind="openvino", model=files["openvino"], precision="f32"),
+        "openvino-auto": dict(kind="openvino", model=files["openvino"], precision=None),
     }
-    for name, precisions in MIXES.items():
+    for name, (side, count) in STATIC.items():
+        log(name)
+        specs[name] = dict(
+            kind="openvino", precision="f32", **write_static(files["int8"], settings, side, count)
+        )
+    by_decord = common | dict(preprocessing=shape._replace(reader="decord")._asdict())
+    specs = {name: by_decord | spec for name, spec in specs.items()}
+    for name, mix in MIXES.items():
         log(f"{name}: a bundle")
         path = folder / name
-        write_bundle(settings, path, precisions, frames)
+        write_bundle(settings, path, mix.actions(settings.size), frames)
         Bundle.open(path)
-        specs[name] = dict(kind="ours", bundle=str(path), engine=settings.engine, usage=USAGE)
-    return {name: dict(spec, **common) for name, spec in specs.items()}
+        specs[name] = common | dict(
+            kind="ours",
+            bundle=str(path),
+            engine=settings.engine,
+            usage=mix.usage,
+            preprocessing=shape._replace(**reading)._asdict(),
+        )
+    return specs
 
 
-def preprocessing_of(settings: InferSettings) -> Preprocessing:
+def write_static(model: str, settings: InferSettings, side: Fraction, count: Fraction) -> dict[str, Any]:
+    """What differs in the spec of static INT8 on smaller or fewer frames; the whole is ``model`` itself."""
+    if side == count == 1:
+        return dict(model=model)
+    import openvino as ov
+
+    size, frames = int(settings.size * side), max(1, int(settings.frames * count))
+    folder, shape = Path(model).parent, preprocessing_of(size, frames)
+    path = folder / f"tsn_int8_{size}x{frames}"
+    network = ov.Core().read_model(model)
+    network.reshape([frames, size, size, 3])
+    ov.save_model(network, path.with_suffix(".xml"), compress_to_fp16=False)
+    video = settings.video or folder / "video.mp4"
+    np.save(path.with_suffix(".npy"), read_frames(video, shape))
+    return dict(
+        model=str(path.with_suffix(".xml")),
+        clip=str(path.with_suffix(".npy")),
+        preprocessing=shape._replace(reader="decord")._asdict(),
+    )
+
+
+def preprocessing_of(size: int, frames: int) -> Preprocessing:
     """As usual in testing: the short side 256 / 224 of the crop."""
-    side = settings.size
-    return Preprocessing(settings.frames, 256 * side // 224, side, (side, side))
+    return Preprocessing(frames, 256 * size // 224, size, (size, size))
 
 
 def write_video(
@@ -269,7 +343,9 @@ def write_peers(settings: InferSettings, folder: Path, frames: np.ndarray) -> di
     return files
 
 
-def write_bundle(settings: InferSettings, path: Path, precisions: Sequence[int], frames: np.ndarray) -> None:
+def write_bundle(
+    settings: InferSettings, path: Path, actions: Sequence[dict[str, int]], frames: np.ndarray
+) -> None:
     """A bundle with random weights: the same backbone, clips fitted to the frames, a MobileNetV2 policy."""
     import torch
     from mmaction.registry import MODELS
@@ -284,7 +360,7 @@ def write_bundle(settings: InferSettings, path: Path, precisions: Sequence[int],
     backbone = dict(
         type="AnyPrecisionBackbone",
         backbone=dict(type="ResNet", depth=settings.depth),
-        precisions=list(precisions),
+        precisions=list(actions),
         weight=weight,
     )
     if not settings.float_stem:
@@ -303,7 +379,7 @@ def write_bundle(settings: InferSettings, path: Path, precisions: Sequence[int],
             cls_head=dict(
                 type="FrameAverageHead", num_classes=CLASSES, in_channels=_channels(settings.depth)
             ),
-            actions=[*(dict(bits=bits) for bits in precisions), dict(skip=1)],
+            actions=dict(actions=[*actions, dict(skip=1)], frame_size=settings.size),
             data_preprocessor=dict(type="ActionDataPreprocessor", mean=MEAN, std=STD, format_shape="NCHW"),
         )
     )
@@ -313,4 +389,4 @@ def write_bundle(settings: InferSettings, path: Path, precisions: Sequence[int],
     normalized = (torch.from_numpy(frames).float() - torch.tensor(MEAN)) / torch.tensor(STD)
     model.backbone.calibrate_(normalized.permute(0, 3, 1, 2).contiguous())
     classes = [str(k) for k in range(CLASSES)]
-    export(model, path, classes=classes, preprocessing=preprocessing_of(settings))
+    export(model, path, classes=classes, preprocessing=preprocessing_of(settings.size, settings.frames))

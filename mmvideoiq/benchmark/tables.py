@@ -42,6 +42,7 @@ def show_inference(result: Mapping[str, Any], console: Console) -> None:
         title = "ResNet-{depth}, {frames} frames at {size}, {threads} threads pinned".format(
             **result["settings"]
         )
+        title += f", {result['cpu']['name']} ({', '.join(result['cpu']['flags'])})"
     trained = any(row["top1"] is not None for row in result["rows"])
     table = Table(title=title, box=SIMPLE)
     for column in (
@@ -62,8 +63,9 @@ def show_inference(result: Mapping[str, Any], console: Console) -> None:
         cost = f"{row['cost']:.3f}" if "cost" in row else ""
         table.add_row(row["name"], *times, *sizes, *[right, cost] * trained)
     console.print(table)
-    if any(result.get("times_faster", {}).values()):
-        console.print(faster(result["times_faster"]))
+    for task, times in result.get("times_faster", {}).items():
+        if any(times.values()):
+            console.print(faster(times, dict(model="frames to label", total="file to label")[task]))
     if any("promised_ms" in row for row in result["rows"]):
         console.print(predictions(result["rows"]))
         console.print(
@@ -104,10 +106,10 @@ def show_latency(result: Mapping[str, Any], console: Console) -> None:
     console.print(table)
 
 
-def faster(times: Mapping[str, Mapping[str, Any]]) -> Table:
+def faster(times: Mapping[str, Mapping[str, Any]], what: str) -> Table:
     """How many times faster mmvideoiq is: medians and quartiles of the rounds."""
     bases = list(next(iter(times.values())))
-    table = Table("times faster than", *bases, box=SIMPLE)
+    table = Table(f"times faster, {what}, than", *bases, box=SIMPLE)
     for name, ratios in times.items():
         cells = ["{:.2f} ({:.2f}-{:.2f})".format(r["median"], *r["quartiles"]) for r in ratios.values()]
         table.add_row(name, *cells)

@@ -251,14 +251,12 @@ def onnxruntime(spec: Mapping[str, Any]) -> Contender:
 
 
 def openvino(spec: Mapping[str, Any]) -> Contender:
-    """An OpenVINO file from frames to probabilities."""
+    """An OpenVINO file from frames to probabilities; ``precision`` None leaves that of floats to OpenVINO."""
     from mmvideoiq.deploy.engines.openvino_engine import process_core
 
-    config = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": spec["threads"],
-        "INFERENCE_PRECISION_HINT": "f32",
-    }
+    config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": spec["threads"]}
+    if spec["precision"] is not None:
+        config["INFERENCE_PRECISION_HINT"] = spec["precision"]
     request = process_core().compile_model(spec["model"], "CPU", config).create_infer_request()
     return Contender(
         spec,

@@ -89,6 +89,7 @@ def test_contenders_are_taken_again_where_the_settings_are_the_same(tmp_path, mo
         (dict(size=64), "size=64"),
         (dict(weight="twn"), "weight='twn' must be one of"),
         (dict(weight="dorefa", per_channel=True), "dorefa has one scale for a layer"),
+        (dict(sampling="fast"), "sampling='fast' must be one of exact, nearby, keyframe"),
         (dict(only=["tensorrt"]), "only=tensorrt: choose among mmaction2-eager, "),
     ],
 )
@@ -117,16 +118,20 @@ def test_a_whole_run(load_tool, tmp_path, capsys, monkeypatch):
     for row in found["rows"]:
         assert row["ms_per_clip_total"] > row["ms_per_clip_model"] > 0
         assert row["file_mb"] > 10 and row["peak_rss_mb"] > 50
-    assert found["rows"][-1]["usage"] == pytest.approx({"8": 0.2, "4": 0.3, "2": 0.2, "skip": 0.3}, abs=0.06)
-    assert set(found["times_faster"]["ours-8-4-2"]) == {"mmaction2-eager", "best-fp32", "openvino-int8"}
+    paper, sizes = (row["usage"] for row in found["rows"][-2:])
+    assert paper == pytest.approx({"8": 0.2, "4": 0.3, "2": 0.2, "skip": 0.3}, abs=0.06)
+    assert sizes == pytest.approx({"8": 0.3, "8@68": 0.0, "8@48": 0.4, "skip": 0.3}, abs=0.06)
+    for task in ("model", "total"):
+        rivals = {"mmaction2-eager", "best-fp32", "openvino-auto", "openvino-int8"}
+        assert set(found["times_faster"][task]["ours-8-4-2"]) == rivals
     printed = capsys.readouterr().out
-    assert "times faster than" in printed and "share %" in printed
-    assert "INFO" not in printed and len(printed.splitlines()) < 50  # the tables alone
+    assert "times faster, frames to label, than" in printed and "share %" in printed
+    assert "INFO" not in printed and len(printed.splitlines()) < 70  # the tables alone
     again = ["--only", "openvino-fp32", "ours-8-4-2", "--keep", str(tmp_path / "files")]
     tool.main(["infer", *flags, *again, "--json", str(tmp_path / "again.json")])
     found = json.loads((tmp_path / "again.json").read_text())
     assert [row["name"] for row in found["rows"]] == ["openvino-fp32", "ours-8-4-2"]
-    assert set(found["times_faster"]["ours-8-4-2"]) == {"best-fp32"}
+    assert set(found["times_faster"]["model"]["ours-8-4-2"]) == {"best-fp32"}
 
 
 def test_the_drawing(tmp_path):

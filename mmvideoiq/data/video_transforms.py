@@ -3,11 +3,13 @@
 pipeline = [dict(type="VideoInit"), dict(type="SampleFrames", ...), dict(type="VideoDecode"), ...]
 """
 
+import logging
 from typing import Any
 
 import numpy as np
 from mmaction.registry import TRANSFORMS
 from mmcv.transforms import BaseTransform
+from mmengine.logging import print_log
 
 from mmvideoiq.video.av_reader import SAMPLING, AvReader
 
@@ -44,7 +46,7 @@ class VideoDecode(BaseTransform):
     """Decode the sampled frames: drop-in for ``DecordDecode``.
 
     Needs ``video_reader`` (of ``VideoInit``) and ``frame_inds``; adds ``imgs``, ``original_shape``, ``img_shape`` and
-    ``lost_frames``, how many were damaged, their neighbours having been taken.
+    ``lost_frames``, how many of them are damaged (``AvReader.lost``); the first time, a video's are logged.
 
     Args:
         sampling: 'exact', 'nearby' or 'keyframe' (:meth:`mmvideoiq.video.av_reader.AvReader.read`).
@@ -57,12 +59,17 @@ class VideoDecode(BaseTransform):
         if tolerance_s < 0:
             raise ValueError(f"VideoDecode tolerance_s={tolerance_s} must not be negative")
         self.sampling, self.tolerance_s = sampling, tolerance_s
+        self._logged: set[str] = set()
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         reader: AvReader = results["video_reader"]
         results["frame_inds"] = np.asarray(results["frame_inds"]).reshape(-1)
         places = results["frame_inds"].clip(0, len(reader) - 1)
         images = reader.read(places, sampling=self.sampling, tolerance_s=self.tolerance_s)
+        if reader.lost and reader.path not in self._logged:
+            self._logged.add(reader.path)
+            text = f"{reader.path}: {reader.lost} of {len(images)} frames are damaged"
+            print_log(text, logger="current", level=logging.WARNING)
         shape = images[0].shape[:2]
         results.update(
             video_reader=None,

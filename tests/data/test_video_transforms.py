@@ -6,7 +6,9 @@ from mmaction.registry import TRANSFORMS
 from mmcv.transforms import Compose
 from mmengine.registry import init_default_scope
 
+from mmvideoiq.data import video_transforms
 from mmvideoiq.video.errors import VideoError
+from tests.data import damaged
 from tests.video.odd import ODD, number_in
 from tests.video.test_av_reader import made, shown
 
@@ -49,6 +51,15 @@ def test_what_is_refused_says_why_in_one_line(content, reason, tmp_path):
     with pytest.raises(VideoError, match=reason) as caught:
         pipeline()(dict(filename=str(path), start_index=0, modality="RGB"))
     assert "\n" not in str(caught.value)
+
+
+def test_damage_is_logged_once(tmp_path, monkeypatch):
+    path, logged, clips = damaged.hole(tmp_path / "a.mp4", 0.3), [], pipeline()
+    monkeypatch.setattr(video_transforms, "print_log", lambda message, **_: logged.append(message))
+    for _ in range(2):
+        results = clips(dict(filename=str(path), start_index=0, modality="RGB"))
+    assert 0 < results["lost_frames"] < 16
+    assert logged == [f"{path}: {results['lost_frames']} of 16 frames are damaged"]
 
 
 def test_boxes_are_scaled_as_in_mmaction2(tmp_path):

@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
         cli.need_file(args.checkpoint, "checkpoint")
         if args.classes is not None:
             cli.need_file(args.classes, "list of classes")
-        engine = args.time_on and open_engine(args.time_on, threads=args.threads)
+        engine = args.time_on and open_engine(args.time_on, threads=args.threads, float_precision="auto")
         config = cli.read_config(args.config, options=args.cfg_options, work_dir=None, launcher="none")
         export_from_config(
             config,

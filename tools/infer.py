@@ -77,6 +77,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("videos", nargs="+", metavar="VIDEO", help="file, or folder of videos")
     parser.add_argument("--engine", default="openvino", help="openvino (default) or onnxruntime")
     parser.add_argument("--threads", type=count, metavar="N", help="of the engine; default: one for each CPU")
+    parser.add_argument(
+        "--float-precision",
+        default="auto",
+        metavar="P",
+        help="of what runs in floats: f32, bf16, or auto (default): bf16 where the CPU has it, policies aside",
+    )
     parser.add_argument("--budget", metavar="B", help="mean cost of a frame (0.4), or time of a clip (30ms)")
     parser.add_argument("--top", type=count, default=1, metavar="K", help="labels to show (default 1)")
     parser.add_argument("--json", metavar="F", help="also write a list with an entry for each video")
@@ -247,6 +253,7 @@ class Report:
             actions=[self._session.actions.names[action] for action in result.actions],
             ms={part: 1e3 * seconds for part, seconds in result.times.items()},
             lost=result.lost,
+            float_precision=result.float_precision,
         )
 
     def _say(self, text: Text | str) -> None:
@@ -339,6 +346,7 @@ def main(argv: list[str] | None = None) -> None:
             find_bundle(args.bundle),
             engine=args.engine,
             threads=args.threads,
+            float_precision=args.float_precision,
             budget=args.budget,
             sampling=args.sampling,
             reader=args.reader,

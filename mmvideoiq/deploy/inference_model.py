@@ -32,7 +32,7 @@ class Memory:
 
 
 class Networks:
-    """Built when they are first needed; with a policy, which may want any of them, at once.
+    """Each is built when it is first needed.
 
     Attributes:
         bundle, engine: as given.
@@ -64,8 +64,6 @@ class Networks:
         }
         self._zeros = {name: np.zeros(policy.inputs[name], np.float32) for name in self._state}
         self._policy = engine.load(bundle, "policy", 32)
-        for index in np.flatnonzero(~self.skips):
-            self.build(int(index))
 
     @property
     def has_policy(self) -> bool:
@@ -136,7 +134,12 @@ class Networks:
 
     def place(self) -> dict[str, Any]:
         """What milliseconds depend on."""
-        return dict(engine=self.engine.name, threads=self.engine.threads, cpu=cpu_name())
+        return dict(
+            engine=self.engine.name,
+            threads=self.engine.threads,
+            float_precision=self.engine.float_precision,
+            cpu=cpu_name(),
+        )
 
     def measure_latency(self) -> dict[str, Any]:
         """:meth:`VideoSession.measure_latency`."""

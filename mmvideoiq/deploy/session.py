@@ -47,6 +47,7 @@ class Result:
         frames: how many frames it is of.
         lost: frames of a video that were damaged, their neighbours having been taken.
         times: seconds for ``decode``, ``policy`` and ``recognition``; decoding overlaps the others.
+        float_precision: 'f32' or 'bf16', of recognition at 32 bits.
     """
 
     label: int
@@ -60,6 +61,7 @@ class Result:
     frames: int
     times: dict[str, float]
     lost: int = 0
+    float_precision: str = "f32"
 
 
 P = ParamSpec("P")
@@ -146,23 +148,26 @@ class VideoSession:
         *,
         engine: str = "openvino",
         threads: int | None = None,
+        float_precision: str = "auto",
         budget: float | str | None = None,
         sampling: str | None = None,
         reader: str = "av",
     ) -> VideoSession:
-        """Open a bundle and build its networks.
+        """Open a bundle; its networks are built when they are first needed.
 
         Args:
             engine: 'openvino' or 'onnxruntime'.
             threads: that the engine uses; None leaves it to the engine.
+            float_precision: 'auto', 'f32' or 'bf16', of what is computed in floats: see
+                :func:`mmvideoiq.deploy.engines.factory.open_engine`.
             budget, sampling, reader: as the class.
 
         Raises:
             BundleError: the bundle is missing, damaged or of another version.
-            EngineError: no such engine, or it is not installed.
+            EngineError: no such engine, it is not installed, or it or the CPU has no bf16.
             BudgetError, ValueError: as the class.
         """
-        opened = Bundle.open(path), open_engine(engine, threads=threads)
+        opened = Bundle.open(path), open_engine(engine, threads=threads, float_precision=float_precision)
         return cls(*opened, budget=budget, sampling=sampling, reader=reader)
 
     def close(self) -> None:
@@ -367,7 +372,9 @@ class VideoSession:
     def _frame_ms(self) -> np.ndarray:
         """Milliseconds of a frame under each action, the policy's included. (A,)"""
         table = self.bundle.manifest["latency_ms"]
-        if table is None or any(table[key] != value for key, value in self._networks.place().items()):
+        if table is None or any(
+            table.get(key, "f32") != value for key, value in self._networks.place().items()
+        ):
             table = self.measure_latency()
         return np.array([table["actions"].get(name, 0.0) for name in self.actions.names]) + table.get(
             "policy", 0.0
@@ -395,5 +402,11 @@ class VideoSession:
         scores, label = np.exp(log_softmax(logits)), int(logits.argmax())
         name = self.bundle.manifest["classes"][label]
         return Result(
-            label=label, name=name, score=float(scores[label]), scores=scores, logits=logits, **others
+            label=label,
+            name=name,
+            score=float(scores[label]),
+            scores=scores,
+            logits=logits,
+            float_precision=self.engine.float_precision,
+            **others,
         )

@@ -26,8 +26,8 @@ def measure_table(
 ) -> dict[str, Any]:
     """Medians of frames that are processed as half a clip, all actions in turn.
 
-    Returns: ``engine``, ``threads``, ``cpu``, ``frames`` (processed together), ``actions`` {name: milliseconds per
-        frame, 0 for a skip} and ``policy``, its milliseconds per frame.
+    Returns: ``engine``, ``threads``, ``float_precision``, ``cpu``, ``frames`` (processed together), ``actions``
+        {name: milliseconds per frame, 0 for a skip} and ``policy``, its milliseconds per frame.
     """
     with VideoSession.open(bundle, engine=engine, threads=threads) as session:
         graphs, space = session.bundle.graphs, session.actions
@@ -44,7 +44,13 @@ def measure_table(
         timings = {name: partial(timed, run) for name, run in runs.items()}
         times = interleave(timings, warmup=WARMUP, repeats=REPEATS)
         ms = {name: 1e3 * statistics.median(t.clock for t in spent) / count for name, spent in times.items()}
-        place = dict(engine=session.engine.name, threads=session.engine.threads, cpu=cpu_name())
+        engine_used = session.engine
+        place = dict(
+            engine=engine_used.name,
+            threads=engine_used.threads,
+            float_precision=engine_used.float_precision,
+            cpu=cpu_name(),
+        )
         actions = {name: ms.get(name, 0.0) for name in space.names}
         return dict(place, frames=count, actions=actions, policy=ms.get("policy", 0.0))
 

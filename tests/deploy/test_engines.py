@@ -11,7 +11,7 @@ import pytest
 
 from mmvideoiq.deploy.engines import cpu
 from mmvideoiq.deploy.engines.base import EngineError
-from mmvideoiq.deploy.engines.cpu import INT16_MAX, has_vnni, may_saturate
+from mmvideoiq.deploy.engines.cpu import INT16_MAX, has_bf16, has_vnni, may_saturate
 from mmvideoiq.deploy.engines.factory import ENGINES, open_engine
 
 LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
@@ -38,6 +38,17 @@ def test_threads_are_the_cpus_that_the_process_may_use(monkeypatch):
 def test_too_few_threads(name, threads):
     with pytest.raises(EngineError, match=f"threads={threads}.*at least 1"):
         open_engine(name, threads=threads)
+
+
+def test_float_precisions_that_an_engine_lacks():
+    pytest.importorskip("onnxruntime")
+    assert open_engine("onnxruntime", threads=1, float_precision="auto").float_precision == "f32"
+    with pytest.raises(
+        EngineError, match="'onnxruntime' has float32 alone; use 'auto', 'f32', or 'openvino'"
+    ):
+        open_engine("onnxruntime", threads=1, float_precision="bf16")
+    with pytest.raises(EngineError, match="unknown float_precision 'f16'; choose one of auto, f32, bf16"):
+        open_engine("openvino", float_precision="f16")
 
 
 def test_an_unknown_engine():
@@ -79,21 +90,23 @@ def test_vnni_from_the_flags_of_the_cpu(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("limit", "expected"),
+    ("limit", "expected", "bf16"),
     [
-        ("AVX2", []),
-        ("AVX512_CORE", []),
-        ("avx2_vnni", ["avx_vnni"]),
-        ("AVX512_CORE_VNNI", ["avx512_vnni"]),
-        ("AVX512_CORE_AMX", ["avx512_vnni", "avx_vnni"]),
-        ("", ["avx512_vnni", "avx_vnni"]),
+        ("AVX2", [], False),
+        ("AVX512_CORE", [], False),
+        ("avx2_vnni", ["avx_vnni"], False),
+        ("AVX512_CORE_VNNI", ["avx512_vnni"], False),
+        ("AVX512_CORE_BF16", ["avx512_vnni"], True),
+        ("AVX512_CORE_AMX", ["avx512_vnni", "avx_vnni"], True),
+        ("", ["avx512_vnni", "avx_vnni"], True),
     ],
 )
 @pytest.mark.parametrize("name", LIMITS)
-def test_vnni_where_the_environment_limits_onednn(monkeypatch, name, limit, expected):
+def test_what_the_environment_leaves_of_the_cpu(monkeypatch, name, limit, expected, bf16):
     for each in LIMITS:
         monkeypatch.setenv(each, limit if each == name else "")
     assert [flag for flag in ("avx512_vnni", "avx_vnni") if has_vnni(["avx2", flag])] == expected
+    assert has_bf16(["avx512_bf16"]) == has_bf16(["amx_bf16"]) == bf16 and not has_bf16(["avx512_vnni"])
 
 
 class _Lines:

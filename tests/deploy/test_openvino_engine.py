@@ -17,7 +17,7 @@ from mmvideoiq.deploy.bundle.graph import Graph, Grid, Node
 from mmvideoiq.deploy.bundle.packing import SignedWeights
 from mmvideoiq.deploy.engines import openvino_engine
 from mmvideoiq.deploy.engines.base import EngineError
-from mmvideoiq.deploy.engines.cpu import has_vnni, may_saturate
+from mmvideoiq.deploy.engines.cpu import has_bf16, has_vnni, may_saturate
 from mmvideoiq.deploy.engines.lowering import split_weights, weight_values
 from mmvideoiq.deploy.engines.openvino_engine import OpenVinoEngine, OpenVinoRunner
 from tests.deploy.toy_bundle import HIDDEN, make_toy_bundle
@@ -145,7 +145,7 @@ def agreement(
 
 def executed(runner: OpenVinoRunner) -> list[tuple[str, str, str]]:
     """What runs, in order: type, kernel, and the nodes that were fused into it."""
-    compiled = next(iter(runner._requests.values())).get_compiled_model()
+    compiled = runner._requests[runner._batches[0]].get_compiled_model()
     steps = []
     for step in compiled.get_runtime_model().get_ordered_ops():
         info = {key: value.astype(str) for key, value in step.get_rt_info().items()}
@@ -486,11 +486,53 @@ def test_recognition_is_the_same_whatever_the_number_of_frames(toy, vnni):
             np.testing.assert_array_equal(run({"frames": frames[-n:]})["features"], features[-n:])
 
 
-@pytest.mark.parametrize(("grid", "models"), [("nested", 1), ("dorefa", 3)])
-def test_one_model_takes_any_number_of_frames_unless_remainders_are_summed(tmp_path, grid, models):
+@pytest.mark.parametrize(("grid", "before", "after"), [("nested", 1, 1), ("dorefa", 0, 3)])
+def test_one_model_takes_any_number_of_frames_unless_corrections_are_summed(tmp_path, grid, before, after):
+    """Of those that need one for each number, each is built when it is asked for."""
+
+    def models(runner: OpenVinoRunner) -> int:
+        return len(set(map(id, runner._requests.values())))
+
     bundle = Bundle.open(make_toy_bundle(tmp_path / "bundle", grid=grid))
-    for part, bits, count in (("recognition", 4, models), ("policy", 32, 3)):
-        assert len(set(map(id, load(bundle, bits, part=part)._requests.values()))) == count
+    run = load(bundle, 4)
+    assert models(run) == before
+    run({"frames": frames_of(7, (32, 32))})  # 4, 2, 1
+    assert models(run) == after
+    run = load(bundle, 32, part="policy")
+    assert models(run) == 0
+    run({"frames": frames_of(5, (32, 32)), "h": normal(1, HIDDEN), "c": normal(1, HIDDEN)})  # 4, 1
+    assert models(run) == 2
+
+
+@pytest.mark.skipif(not has_bf16(), reason="a CPU with bf16")
+def test_in_bf16_floats_are_close_and_integers_the_same(toy):
+    frames = frames_of(3, (32, 32))
+    exact, auto, asked = (
+        OpenVinoEngine(threads=1, float_precision=precision) for precision in ("f32", "auto", "bf16")
+    )
+    assert [engine.float_precision for engine in (exact, auto, asked)] == ["f32", "bf16", "bf16"]
+
+    def outputs(engine: OpenVinoEngine, part: str, bits: int, **state: np.ndarray) -> dict[str, np.ndarray]:
+        return engine.load(toy, part, bits)({"frames": frames, **state})
+
+    for bits in toy.precisions:
+        expected, got = (outputs(engine, "recognition", bits)["features"] for engine in (exact, auto))
+        if bits == 32:
+            assert 35 < ratio(got, torch.from_numpy(expected)) < 80
+        else:
+            np.testing.assert_array_equal(got, expected)
+    state = {"h": normal(1, HIDDEN), "c": normal(1, HIDDEN)}
+    policies = [outputs(engine, "policy", 32, **state) for engine in (exact, auto, asked)]
+    name = toy.graphs["policy"].outputs[0]
+    np.testing.assert_array_equal(policies[0][name], policies[1][name])
+    assert 20 < ratio(policies[2][name], torch.from_numpy(policies[0][name])) < 80
+
+
+def test_where_the_cpu_has_no_bf16(monkeypatch):
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert OpenVinoEngine(threads=1, float_precision="auto").float_precision == "f32"
+    with pytest.raises(EngineError, match="float_precision='bf16': this CPU has no AVX512_BF16 or AMX; use"):
+        OpenVinoEngine(threads=1, float_precision="bf16")
 
 
 def test_policy(toy):
@@ -555,7 +597,7 @@ def test_what_openvino_refuses_is_one_line(monkeypatch, toy):
     with pytest.raises(
         EngineError, match="cannot build recognition at 4 bits: Exception from core: out of memory"
     ):
-        engine.load(toy, "recognition", 4)
+        engine.load(toy, "recognition", 4)({"frames": frames_of(1, (32, 32))})
 
 
 def test_an_openvino_without_the_option_for_shortcuts(monkeypatch, toy):

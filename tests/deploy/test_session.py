@@ -60,6 +60,7 @@ class CountingEngine:
 
     def __init__(self, engine: Engine) -> None:
         self.name, self.threads, self._engine = engine.name, engine.threads, engine
+        self.float_precision = engine.float_precision
         self.calls: Counter[tuple[str, int | str]] = Counter()
         self.frames: Counter[tuple[str, int | str]] = Counter()
 

@@ -72,7 +72,15 @@ MANIFEST_SCHEMA: dict[str, Any] = object_of(
     gflops=BY_NAME,
     bitops=BY_NAME,
     latency_ms=_or_null(
-        object_of(engine=TEXT, threads=COUNT, cpu=TEXT, actions=BY_NAME, policy=AMOUNT, optional=("policy",))
+        object_of(
+            engine=TEXT,
+            threads=COUNT,
+            float_precision={"enum": ["f32", "bf16"]},
+            cpu=TEXT,
+            actions=BY_NAME,
+            policy=AMOUNT,
+            optional=("policy", "float_precision"),  # absent: f32
+        )
     ),
     budget=_or_null(
         list_of(

@@ -23,10 +23,12 @@ class Runner(Protocol):
 
 
 class Engine(Protocol):
-    """Attributes: ``name``, and ``threads`` that share the work of one call."""
+    """Attributes: ``name``; ``threads`` that share the work of one call; ``float_precision``, 'f32' or 'bf16', of what
+    is computed in floats (see :func:`.factory.open_engine`)."""
 
     name: str
     threads: int
+    float_precision: str
 
     def load(self, bundle: Bundle, part: str, bits: int) -> Runner:
         """Build ``part`` of ``bundle`` at ``bits``. EngineError where that cannot be done."""

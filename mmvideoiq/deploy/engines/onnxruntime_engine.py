@@ -32,6 +32,7 @@ class OnnxRuntimeEngine:
     """
 
     name = "onnxruntime"
+    float_precision = "f32"
 
     def __init__(self, *, threads: int, vnni: bool | None = None) -> None:
         if threads < 1:

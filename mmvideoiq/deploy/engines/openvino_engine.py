@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from mmvideoiq.deploy.bundle.graph import Graph
 from mmvideoiq.deploy.engines.base import EngineError
 from mmvideoiq.deploy.engines.channel_permutation import probes
-from mmvideoiq.deploy.engines.cpu import has_vnni
+from mmvideoiq.deploy.engines.cpu import has_bf16, has_vnni
 from mmvideoiq.deploy.engines.lowering import model_outputs, states
 from mmvideoiq.deploy.engines.openvino_model import OpenVinoModel
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 #: Frames that one call takes. Of more, the larger values of the recognition part leave the caches; the policy's are
 #: small, and its weights, the LSTM's above all, are read once for all frames of a call.
-BATCHES = {"recognition": (4, 2, 1), "policy": (16, 4, 1)}
+BATCHES = {"recognition": (4, 2, 1), "policy": (8, 4, 1)}
 
 _lock = threading.Lock()
 _core: Any = None
@@ -70,6 +71,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
+def return_freed_memory() -> None:
+    """Give the system back what building a model needed; the C library would keep it for the next one."""
+    with suppress(OSError, AttributeError):  # of the GNU C library alone
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 class OpenVinoEngine:
     """Builds and runs graphs with OpenVINO on the CPU.
 
@@ -78,17 +85,22 @@ class OpenVinoEngine:
         vnni: whether the CPU adds products of uint8 and int8 in int32; None asks the CPU. Without it, a layer whose
             sums could saturate gets its channels in an order in which they do not; where there is none, it runs as
             two convolutions with smaller weights, which give the same.
+        float_precision: 'f32', 'bf16' or 'auto': see :func:`.factory.open_engine`.
 
     Raises:
-        EngineError: openvino is not installed, ``threads`` is below 1, or the process was forked after OpenVINO
-            had started.
+        EngineError: openvino is not installed, ``threads`` is below 1, bf16 is asked for and the CPU has none, or the
+            process was forked after OpenVINO had started.
     """
 
     name = "openvino"
 
-    def __init__(self, *, threads: int, vnni: bool | None = None) -> None:
+    def __init__(self, *, threads: int, vnni: bool | None = None, float_precision: str = "f32") -> None:
         if threads < 1:
             raise EngineError(f"threads={threads}: must be at least 1")
+        if float_precision == "bf16" and not has_bf16():
+            raise EngineError(
+                "float_precision='bf16': this CPU has no AVX512_BF16 or AMX; use 'auto' or 'f32'"
+            )
         try:
             import openvino  # noqa: F401
         except ImportError:
@@ -96,6 +108,8 @@ class OpenVinoEngine:
         check_not_forked()
         self.threads = threads
         self.vnni = has_vnni() if vnni is None else vnni
+        self.float_precision = "bf16" if float_precision != "f32" and has_bf16() else "f32"
+        self._policy_precision = "bf16" if float_precision == "bf16" else "f32"
         self._exact_kernels: frozenset[str] | None = None
 
     @np.errstate(over="ignore", invalid="ignore")  # sessions refuse results that are not finite
@@ -105,39 +119,63 @@ class OpenVinoEngine:
         Raises:
             EngineError: OpenVINO refuses the model.
         """
-        graph = bundle.graphs[part]
-        try:
-            ordered = not self.vnni and bits <= 8
+        ordered = not self.vnni and bits <= 8
+        with _one_line(f"openvino cannot build {part} at {bits} bits"):
             builder = OpenVinoModel(bundle, part, bits, self.vnni, ordered=ordered)
-            if ordered and builder.relies_on_pairs and not self.exact_kernels:
-                builder = OpenVinoModel(bundle, part, bits, self.vnni)
-            requests = self._requests(builder)
-            if builder.relies_on_pairs and not self.kernels(requests) <= self.exact_kernels:
-                requests = self._requests(OpenVinoModel(bundle, part, bits, self.vnni))
-        except RuntimeError as error:
-            message = " ".join(str(error).split())
-            raise EngineError(f"openvino cannot build {part} at {bits} bits: {message}") from None
-        return OpenVinoRunner(graph, requests)
+            requests: Mapping[int, Any] | None = None
+            if builder.relies_on_pairs:
+                if self.exact_kernels:
+                    requests = self._requests(builder)
+                    if not self.kernels(requests) <= self.exact_kernels:
+                        requests = None
+                if requests is None:
+                    builder = OpenVinoModel(bundle, part, bits, self.vnni)
+            if requests is None and not self._one_size_each(builder):
+                requests = self._any_size(builder)
+        graph, batches = builder.graph, self._batches(builder)
+        if requests is None:
+            del builder  # built again for each number of frames, in place of being kept
+
+            @np.errstate(over="ignore", invalid="ignore")
+            def compiled(frames: int) -> Any:
+                with _one_line(f"openvino cannot build {part} at {bits} bits"):
+                    return self._request(OpenVinoModel(bundle, part, bits, self.vnni), frames)
+
+            return OpenVinoRunner(graph, batches, _WhenAsked(compiled))
+        return OpenVinoRunner(graph, tuple(requests), requests)
+
+    @staticmethod
+    def _batches(builder: OpenVinoModel) -> tuple[int, ...]:
+        """How many frames a call takes, falling; of whole clips no other number."""
+        clip = tuple(node.attrs["frames"] for node in builder.graph if node.op == "shift")[:1]
+        return clip or BATCHES.get(builder.part, BATCHES["recognition"])
+
+    @staticmethod
+    def _one_size_each(builder: OpenVinoModel) -> bool:
+        """Whether each number of frames has a model of its own: of whole clips, and where the plugin is slower for not
+        knowing the number, that is with sums of corrections and with the policy's small values."""
+        clips = any(node.op == "shift" for node in builder.graph)
+        return clips or builder.part == "policy" or builder.corrections
 
     def _requests(self, builder: OpenVinoModel) -> dict[int, Any]:
-        """By number of frames, falling. One model for all, except where the number has to be known: of whole clips, of
-        kernels that are to be asked for by name before they run, and where the plugin is slower for not knowing it,
-        that is with sums of corrections and with the policy's small values."""
+        """By number of frames, a model for each: their kernels can be asked for by name before they run."""
+        return {frames: self._request(builder, frames) for frames in self._batches(builder)}
+
+    def _any_size(self, builder: OpenVinoModel) -> dict[int, Any]:
+        """By number of frames, one model for all."""
         from openvino import Dimension
 
-        graph = builder.graph
+        most = self._batches(builder)[0]
+        return dict.fromkeys(range(most, 0, -1), self._request(builder, Dimension(1, most)))
 
-        def request(batch: Any) -> Any:
-            shapes = [[batch if size == -1 else size for size in shape] for shape in graph.inputs.values()]
-            builder.model.reshape(dict(enumerate(shapes)))
-            return self._compiled(builder).create_infer_request()
-
-        clip = [node.attrs["frames"] for node in graph if node.op == "shift"][:1]
-        batches = clip or BATCHES.get(builder.part, BATCHES["recognition"])
-        if clip or builder.part == "policy" or builder.corrections or builder.relies_on_pairs:
-            return {batch: request(batch) for batch in batches}
-        any_number = request(Dimension(1, batches[0]))
-        return dict.fromkeys(range(batches[0], 0, -1), any_number)
+    def _request(self, builder: OpenVinoModel, frames: Any) -> Any:
+        shapes = [
+            [frames if size == -1 else size for size in shape] for shape in builder.graph.inputs.values()
+        ]
+        builder.model.reshape(dict(enumerate(shapes)))
+        request = self._compiled(builder).create_infer_request()
+        return_freed_memory()
+        return request
 
     @property
     def exact_kernels(self) -> frozenset[str]:
@@ -146,7 +184,7 @@ class OpenVinoEngine:
             names: frozenset[str] = frozenset()
             for probe in probes(frames=sum(BATCHES["recognition"])):  # one call of each size
                 requests = self._requests(OpenVinoModel(probe, "probe", 8, self.vnni, ordered=True))
-                run = OpenVinoRunner(probe.graph, requests)
+                run = OpenVinoRunner(probe.graph, tuple(requests), requests)
                 if all(np.array_equal(got, probe.expected[name]) for name, got in run(probe.inputs).items()):
                     names |= self.kernels(requests)
                 else:
@@ -175,27 +213,54 @@ class OpenVinoEngine:
         return frozenset(found)
 
     def _compiled(self, builder: OpenVinoModel) -> Any:
-        core = process_core()
+        core, precision = process_core(), "f32"  # of integer layers too: bf16 would round their scales
+        if builder.part == "policy":
+            precision = self._policy_precision
+        elif builder.bits > 8:
+            precision = self.float_precision
         config = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": self.threads,
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": precision,
             "ENABLE_CPU_PINNING": False,  # others, such as a decoder, want their turn too
         }
         if not builder.corrections:
-            try:
+            with suppress(RuntimeError):  # it is an inner option, which a version may drop
                 return core.compile_model(builder.model, "CPU", {**config, "SNIPPETS_MODE": "DISABLE"})
-            except RuntimeError:  # it is an inner option, which a version may drop
-                pass
         return core.compile_model(builder.model, "CPU", config)
 
 
-class OpenVinoRunner:
-    """One part of a bundle at one precision, ready to run. Not for several threads at once."""
+@contextmanager
+def _one_line(what: str) -> Iterator[None]:
+    """What OpenVINO refuses, as an EngineError of one line."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise EngineError(f"{what}: {' '.join(str(error).split())}") from None
 
-    def __init__(self, graph: Graph, requests: Mapping[int, Any]) -> None:
-        self._graph = graph
-        self._requests = requests  # by number of frames, falling
+
+class _WhenAsked(dict[int, Any]):
+    """Requests by number of frames, each made when it is first asked for."""
+
+    def __init__(self, make: Callable[[int], Any]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, frames: int) -> Any:
+        self[frames] = self._make(frames)
+        return self[frames]
+
+
+class OpenVinoRunner:
+    """One part of a bundle at one precision, ready to run. Not for several threads at once.
+
+    Args:
+        batches: numbers of frames that one call takes, falling.
+        requests: by these numbers.
+    """
+
+    def __init__(self, graph: Graph, batches: tuple[int, ...], requests: Mapping[int, Any]) -> None:
+        self._graph, self._batches, self._requests = graph, batches, requests
         self._states = {state: output for output, state in states(graph).items()}
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -214,10 +279,8 @@ class OpenVinoRunner:
                 for name, shape in self._graph.inputs.items()
             ]
             request = self._requests[batch]
-            try:
+            with _one_line("openvino cannot run the model"):
                 request.infer(dict(enumerate(feed)), share_inputs=True)
-            except RuntimeError as error:
-                raise EngineError(f"openvino cannot run the model: {' '.join(str(error).split())}") from None
             for i, values in enumerate(outputs.values()):
                 values.append(request.get_output_tensor(i).data.copy())
             given.update({state: outputs[output][-1] for state, output in self._states.items()})
@@ -229,7 +292,7 @@ class OpenVinoRunner:
         }
 
     def _cut(self, frames: int) -> Iterator[int]:
-        for batch in self._requests:
+        for batch in self._batches:
             yield from [batch] * (frames // batch)
             frames %= batch
         if frames:

@@ -52,7 +52,7 @@ def read_json(path: Path, *, keys: Iterable[str] = ()) -> Any:
     """The content of a JSON file, None where there is none.
 
     Raises:
-        DamagedFile: it is empty or cut short, or ``keys`` are given and it is no dict that has them.
+        DamagedFile: it is empty or cut short, or ``keys`` are given and it is not a dict that has them.
     """
     if not path.is_file():
         return None

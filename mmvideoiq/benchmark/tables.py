@@ -69,8 +69,8 @@ def show_inference(result: Mapping[str, Any], console: Console) -> None:
     if any("promised_ms" in row for row in result["rows"]):
         console.print(predictions(result["rows"]))
         console.print(
-            "promised: usage x the engine's own times per frame; overhead: what policy, grouping, dispatch and "
-            "averaging add to it;\nshare: of the gain promised, the policy's time included; push: what it adds to "
+            "predicted: usage x the engine's own times per frame; overhead: what policy, grouping, dispatch and "
+            "averaging add to it;\nshare: of the gain predicted, the policy's time included; push: what it adds to "
             "the engine's times of single frames"
         )
 
@@ -119,7 +119,7 @@ def faster(times: Mapping[str, Mapping[str, Any]], what: str) -> Table:
 def predictions(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Milliseconds per frame of each network, and predicted beside measured latency."""
     table = Table(
-        "", "ms per frame", "promised ms", "with policy", "overhead %", "share %", "push %", box=SIMPLE
+        "", "ms per frame", "predicted ms", "with policy", "overhead %", "share %", "push %", box=SIMPLE
     )
     for row in rows:
         if "promised_ms" in row:

@@ -196,7 +196,7 @@ class VideoSession:
 
         Raises:
             ValueError: frames or actions of another shape, type or range, or actions beside a budget.
-            TypeError: actions that are no integers.
+            TypeError: actions that are not integers.
             BudgetError: as the class.
         """
         networks, skips = self._networks, self._networks.skips

@@ -131,7 +131,7 @@ def local(source: str | os.PathLike[str]) -> Iterator[str]:
         return
     address, wait = str(source), Connection().timeout_s
     if not address.lower().startswith(("http://", "https://")):
-        raise VideoError(address, "is no file: read it as a stream (--stream)")
+        raise VideoError(address, "is not a file: read it as a stream (--stream)")
     with TemporaryFile() as copy:  # without a name: nothing is left of it if this process is killed
         try:
             with urlopen(address, timeout=wait) as answer:

@@ -361,7 +361,10 @@ class AvReader:
         self._left_open = None
         stream.codec_context.skip_frame = skip
         with container:
-            yield container, stream
+            try:
+                yield container, stream
+            finally:  # PyAV frees a decoder holding the interpreter, for which its threads may wait to log an error
+                stream.codec_context.flush_buffers()
 
     def _start(self) -> float:
         return float("inf") if self.time_limit_s is None else time.monotonic() + self.time_limit_s

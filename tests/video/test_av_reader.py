@@ -1,5 +1,7 @@
 """Odd files: the frames asked for are those that a decoder shows in that place, whatever the container says."""
 
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from av.error import FFmpegError
 
 from mmvideoiq.video.av_reader import AvReader
 from mmvideoiq.video.reader import VideoError, sample_indices
+from tests.conftest import ROOT
 from tests.video.odd import HEIGHT, ODD, RATE, WIDTH, Odd, copied, number_in, picture, write
 
 PLAIN = Odd("libx264", ".mp4", options={"x264-params": "keyint=24:min-keyint=24:bframes=2:scenecut=0"})
@@ -104,6 +107,17 @@ def test_keyframe_takes_the_nearest_within_the_tolerance(plain):
 
 def test_threads_change_nothing(plain):
     assert numbers_at(AvReader(plain, threads=2), range(150)) == list(range(150))
+
+
+@pytest.mark.slow
+def test_threads_that_log_an_error_do_not_hold_up_the_end(tmp_path):
+    """PyAV's log needs the interpreter, which PyAV holds while it waits for the decoder's threads."""
+    path = made(tmp_path / "large.mp4", Odd("libx264", ".mp4", size=(640, 480)))
+    code = (
+        "import sys; from mmvideoiq.video.av_reader import AvReader\n"
+        "for _ in range(40): AvReader(sys.argv[1], threads=2).read([5, 40], sampling='nearby')"
+    )
+    subprocess.run([sys.executable, "-c", code, path], cwd=ROOT, timeout=60, check=True)
 
 
 def test_places_may_repeat_and_come_in_any_order(plain):

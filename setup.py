@@ -15,7 +15,7 @@ exec(
 
 # Exporting bundles and running them. In an environment of its own cv2 has one owner.
 BUNDLES = ["safetensors>=0.4", "jsonschema>=4.18", "openvino>=2025.0", "onnx>=1.16", "onnxruntime>=1.18"]
-RUNTIME = BUNDLES + ["decord", "opencv-python-headless", "rich"]
+RUNTIME = BUNDLES + ["av>=14", "opencv-python-headless", "rich"]  # decord: the other reader, if it is wanted
 # Training. Three packages ask for a cv2: mmengine and mmcv-lite for opencv-python, mmaction2 for
 # opencv-contrib-python. pip cannot leave one out, but in one version their files agree.
 OPENCV = "5.0.0.93"
@@ -28,7 +28,7 @@ TRAIN = BUNDLES + [
     f"opencv-contrib-python=={OPENCV}",
     "decord",
     "importlib_metadata",
-    "av",
+    "av>=14",
     "pebble>=5",
     "rich",
     "matplotlib",
@@ -39,7 +39,7 @@ ZOO = ["rich", "PyYAML", "filelock"]
 LMDB = ["lmdb"]
 DOCS = ["mkdocs>=1.6", "mkdocs-material", "mkdocstrings[python]"]
 BENCHMARK = ["nncf>=2.15", "psutil"]
-DEV = ["pytest", "pytest-xdist", "hypothesis", "ruff", "mypy"]
+DEV = ["pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "aio-rtsp-toolkit"]
 
 # What a wheel holds beside the package, in mmvideoiq/.mim, which is OpenMIM's place: the metafiles and configs,
 # the tools, and the weights that the zoo ships (zoo/README.md).

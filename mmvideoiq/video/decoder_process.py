@@ -32,6 +32,9 @@ from mmvideoiq.video.streams import FrameStream, check_pace
 CLIP_TIMEOUT_S = 300.0  # for one clip
 STREAM_TIMEOUT_S = 60.0  # between two frames of a stream, in addition to the requested interval
 FRAMES_PER_S = 5.0  # that a stream is expected to give at least
+MAX_CLIPS = (
+    250  # after which a process is replaced: FFmpeg keeps 0.1 to 3 KB of each, and the heap is fragmented
+)
 MAX_DECODERS = 256
 NEXT = "next"  # asks for a stream's next frame
 PACKAGES = {"cv2": "opencv-python-headless"}  # whose name is not their module's
@@ -48,7 +51,7 @@ class Decoded(NamedTuple):
 class Decoder:
     """Reads videos in a child process: its crash is an error of one video, and its memory is freed with it.
 
-    The process starts at the first video. For one thread at a time.
+    The process starts at the first video and is replaced after :data:`MAX_CLIPS`. For one thread at a time.
 
     Args:
         threads: that decode a video, >= 1.
@@ -69,6 +72,7 @@ class Decoder:
         self.preprocessing, self.threads = preprocessing, threads
         self.live, self.dropped = False, 0
         self._process: subprocess.Popen[bytes] | None = None
+        self._clips = 0
 
     @property
     def pid(self) -> int | None:
@@ -85,6 +89,9 @@ class Decoder:
                 if limit.exceeded:
                     raise VideoError(path, f"took more than {CLIP_TIMEOUT_S:g} seconds to read") from None
                 raise
+        self._clips += 1
+        if self._clips >= MAX_CLIPS:
+            self.close()
         assert frames is not None
         return Decoded(frames, header["lost"], header["seconds"])
 
@@ -190,6 +197,7 @@ class Decoder:
             stderr=subprocess.DEVNULL,  # where FFmpeg reports each damaged frame
             env=child_environment(),
         )
+        self._clips = 0
         self._end = weakref.finalize(self, _end, self._process)
 
 

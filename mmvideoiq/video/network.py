@@ -60,8 +60,9 @@ class NetworkVideo:
             raise VideoError(address, f"{scheme}:// is not supported; allowed are {', '.join(SCHEMES)}")
         self.address, self.connection, self._notify = address, connection, notify
         self._container, self._stream = self._connect()
-        name, size = self._container.format.name, self._container.size
-        endless = self._container.duration is None if name == "hls" else size <= 0
+        name = self._container.format.name
+        self._playlist = name == "hls"
+        endless = self._container.duration is None if self._playlist else self._container.size <= 0
         self.live = name == "rtsp" or endless
         self.rate = mean_rate(self._stream)
 
@@ -74,6 +75,8 @@ class NetworkVideo:
             try:
                 if self._container is None:
                     self._container, self._stream = self._connect()
+                    if self._playlist and self._container.duration is not None:  # it has ended meanwhile
+                        return
                 with closing(self._container):
                     for frame in decoded(self._container, self._stream):
                         failures = 0
@@ -86,7 +89,7 @@ class NetworkVideo:
             self._container = None
             failures += 1
             if not self.live or failures > self.connection.retries:
-                attempts = f"; {self.connection.retries} attempts to reconnect failed" * self.live
+                attempts = f"; attempts to reconnect: {self.connection.retries}" * self.live
                 raise VideoError(self.address, f"connection lost ({why}){attempts}")
             delay = min(self.connection.delay_s * 2 ** (failures - 1), MAX_DELAY_S)
             again = f"attempt {failures} of {self.connection.retries} in {delay:g} s"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from functools import partial
 from itertools import count, islice
@@ -78,6 +78,11 @@ class FrameStream:
     def dropped(self) -> int:
         return self._newest.dropped if self.live else 0
 
+    def close(self) -> None:
+        """Leave the source."""
+        if isinstance(self._pictures, (_Newest, Generator)):
+            self._pictures.close()
+
     def __iter__(self) -> FrameStream:
         return self
 
@@ -106,12 +111,15 @@ class _Newest:
         self._changed = threading.Condition()
         self._picture: Picture | None = None
         self._end: BaseException | None = None
+        self._closed = False
         threading.Thread(target=self._read, args=(pictures,), daemon=True, name="live source").start()
 
     def _read(self, pictures: Iterator[Picture]) -> None:
         end: BaseException = StopIteration()
         try:
             for picture in pictures:
+                if self._closed:
+                    break
                 with self._changed:
                     self.dropped += self._picture is not None
                     self._picture = picture
@@ -121,6 +129,10 @@ class _Newest:
         with self._changed:
             self._end = end
             self._changed.notify()
+
+    def close(self) -> None:
+        """Leave the source, when its next picture comes."""
+        self._closed = True
 
     def __iter__(self) -> _Newest:
         return self

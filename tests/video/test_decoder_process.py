@@ -62,17 +62,19 @@ def test_a_stream_may_be_left(folder, decoder):
     )
 
 
-def test_a_closed_decoder_starts_anew(folder):
-    decoder = Decoder(SMALL)
+def test_the_process_is_renewed(folder, monkeypatch):
+    monkeypatch.setattr(decoding, "MAX_CLIPS", 2)
+    decoder, pids = Decoder(SMALL), []
     assert decoder.pid is None
-    pids = []
-    for _ in range(2):
+    for _ in range(5):
         decoder.read(folder / "good.mp4")
         pids.append(decoder.pid)
-        decoder.close()
-        decoder.close()
-        assert decoder.pid is None and not alive(pids[-1])
-    assert pids[0] != pids[1]
+    first, third = pids[0], pids[2]
+    assert pids[1] is None and pids[3] is None and first != third and pids[4] not in (None, third)
+    assert not alive(first) and not alive(third) and alive(pids[4])
+    decoder.close()
+    decoder.close()
+    assert not alive(pids[4])
 
 
 def test_as_many_decoders_as_keep_up_with_recognition(monkeypatch):

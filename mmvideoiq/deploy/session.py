@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -28,7 +28,7 @@ from mmvideoiq.deploy.engines.base import Engine
 from mmvideoiq.deploy.engines.factory import open_engine
 from mmvideoiq.deploy.inference_model import Networks
 from mmvideoiq.deploy.stream import Stream
-from mmvideoiq.video.decoder_process import Decoded, Decoder, decode_ahead, decoders_for
+from mmvideoiq.video.decoder_process import Decoded, Decoder, decode_ahead, decoders_for, threads_alone
 from mmvideoiq.video.reader import VideoError
 
 MEASURED = 5  # videos before the number of decoders is chosen
@@ -252,7 +252,7 @@ class VideoSession:
             BudgetError: as the class.
         """
         if self._decoder is None:
-            self._decoder = Decoder(self.preprocessing)
+            self._decoder = Decoder(self.preprocessing, threads=threads_alone())
         return self._run_decoded(self._decoder.read(path), budget)
 
     def run_many(
@@ -276,10 +276,15 @@ class VideoSession:
             raise ValueError(f"decoders={decoders!r} must be 'auto' or at least 1")
         if budget is not None:
             self._setting_for(budget)
-        return self._run_many(iter(paths), budget, decoders)
+        threads = threads_alone() if isinstance(paths, Sized) and len(paths) == 1 else 1
+        return self._run_many(iter(paths), budget, decoders, threads)
 
     def _run_many(
-        self, paths: Iterator[str | os.PathLike[str]], budget: float | str | None, decoders: int | str
+        self,
+        paths: Iterator[str | os.PathLike[str]],
+        budget: float | str | None,
+        decoders: int | str,
+        threads: int,
     ) -> Iterator[Result | VideoError]:
         measured: list[dict[str, float]] = []
 
@@ -288,7 +293,7 @@ class VideoSession:
                 return decoders
             return decoders_for(measured) if len(measured) == MEASURED else 1
 
-        for decoded in decode_ahead(paths, self.preprocessing, count):
+        for decoded in decode_ahead(paths, self.preprocessing, count, threads=threads):
             if isinstance(decoded, VideoError):
                 yield decoded
                 continue

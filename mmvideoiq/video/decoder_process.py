@@ -36,6 +36,7 @@ MAX_CLIPS = (
     250  # after which a process is replaced: FFmpeg keeps 0.1 to 3 KB of each, and the heap is fragmented
 )
 MAX_DECODERS = 256
+MAX_THREADS = 4  # that decode one video; more hardly help
 NEXT = "next"  # asks for a stream's next frame
 PACKAGES = {"cv2": "opencv-python-headless"}  # whose name is not their module's
 
@@ -244,13 +245,18 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def decode_ahead(
-    paths: Iterator[str | os.PathLike[str]], preprocessing: Preprocessing, decoders: Callable[[], int]
+    paths: Iterator[str | os.PathLike[str]],
+    preprocessing: Preprocessing,
+    decoders: Callable[[], int],
+    *,
+    threads: int = 1,
 ) -> Iterator[Decoded | VideoError]:
     """:meth:`Decoder.read` of each path, in order, while the next ones are read; for a bad one its error.
 
     Args:
         paths: read as far as needed, so that they may be endless.
         decoders: processes, >= 1, each of which is a video ahead; asked before each video, they may become more.
+        threads: of each.
     """
     owned: list[Decoder] = []
     free: SimpleQueue[Decoder] = SimpleQueue()
@@ -269,7 +275,7 @@ def decode_ahead(
 
     def start() -> None:
         while len(owned) < decoders():
-            owned.append(Decoder(preprocessing))
+            owned.append(Decoder(preprocessing, threads=threads))
             free.put(owned[-1])
         working.extend(pool.submit(read, path) for path in islice(paths, len(owned) - len(working)))
 
@@ -283,6 +289,11 @@ def decode_ahead(
         pool.shutdown(wait=False, cancel_futures=True)
         for decoder in owned:
             decoder.close()
+
+
+def threads_alone() -> int:
+    """Threads of the one decoder that works, while nothing else does."""
+    return min(usable_cpus(), MAX_THREADS)
 
 
 def decoders_for(times: Sequence[Mapping[str, float]]) -> int:

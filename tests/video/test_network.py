@@ -190,7 +190,7 @@ def test_refusals(folder, server):
         f"{server}/gone.mp4": "cannot be fetched (HTTP Error 404: Not Found)",
         f"{server}/text.mp4": "is not a video, or cut off",
         f"{server}/list.m3u8": "is a playlist: read it as a stream (--stream)",
-        "rtsp://camera/": "is no file: read it as a stream (--stream)",
+        "rtsp://camera/": "is not a file: read it as a stream (--stream)",
     }.items():
         with pytest.raises(VideoError) as refused:
             read_frames(address, SMALL)

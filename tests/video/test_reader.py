@@ -46,6 +46,7 @@ def test_frames_are_those_of_the_pipeline(folder, name, sampling):
         got = read_frames(folder / name, preprocessing)
         assert got.dtype == np.uint8 and got.shape == (preprocessing.frames, *preprocessing.size, 3)
         np.testing.assert_array_equal(got, pipeline_frames(folder / name, preprocessing))
+        np.testing.assert_array_equal(read_clip(folder / name, preprocessing, threads=3)[0], got)
 
 
 @pytest.mark.parametrize("name", GOOD)

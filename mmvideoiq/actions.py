@@ -16,6 +16,9 @@ import numpy as np
 
 FLOAT_BITS = 32
 FRAME_SIZE = 224  # short side of the paper's frames
+GRID_SHIFT = 1 / 64
+"""Steps by which the levels of a quantized frame lie lower if it was resized. Averages of pixels are fractions such as
+k/4, which would lie exactly between two levels where these are the pixels' own, and be rounded by their last digit."""
 
 
 def paper_cost(bits: int) -> float:

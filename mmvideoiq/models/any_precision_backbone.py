@@ -12,7 +12,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmvideoiq.actions import resized_shape
+from mmvideoiq.actions import GRID_SHIFT, resized_shape
 from mmvideoiq.models import host_backbones
 from mmvideoiq.models.host_backbones import BLOCKS, LibraryBackbone
 from mmvideoiq.models.stem import after_stem, find_stem
@@ -190,6 +190,13 @@ class AnyPrecisionBackbone(BaseModule):
         """Frames, or clips, at the active size."""
         return frames if self.switch.size is None else resize(frames, self.switch.size)
 
+    def input_levels(self) -> tuple[float, float]:
+        """The lowest and highest level of a quantized frame in the active mode; needs ``input_range``."""
+        low, high = self.input_range
+        step = (high - low) / (2**self.switch.bits - 1)
+        shift = 0.0 if self.switch.size is None else GRID_SHIFT * step
+        return low - shift, high - shift
+
     def _run(self, net: nn.Module, frames: Tensor) -> Any:
         """Features of resized frames or clips from ``net``, the network or the part of it after the stem."""
         if frames.dim() != 1 + len(self.sample_shape):
@@ -198,9 +205,8 @@ class AnyPrecisionBackbone(BaseModule):
                 f"{type(self.net).__name__} reads {self.reads} {axes}, got {tuple(frames.shape)}"
                 + "; use AnyPrecisionRecognizer3D" * (self.reads == "clips")
             )
-        bits = self.switch.bits
-        if self.input_range is not None and bits != FLOAT_BITS:
-            frames = uniform(frames, *self.input_range, bits)
+        if self.input_range is not None and self.switch.bits != FLOAT_BITS:
+            frames = uniform(frames, *self.input_levels(), self.switch.bits)
         features = net(frames)
         if self.reads == "clips":
             return features

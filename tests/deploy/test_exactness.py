@@ -37,6 +37,7 @@ IMAGENET = dict(
     std=[58.395, 57.12, 57.375],
     format_shape="NCHW",
 )
+UNIT = dict(IMAGENET, mean=[0.0] * 3, std=[255.0] * 3)
 RESNET = dict(type="ResNet", depth=18, pretrained=None)
 TSM = dict(num_segments=FRAMES, shift_div=8, pretrained2d=False)
 SLOW = pytest.mark.slow
@@ -48,12 +49,18 @@ class Case(NamedTuple):
     precisions: tuple[int | str, ...] = (8, 4, 2)
     weight: str = "nested"
     size: int = 64
+    options: dict = {}
+    preprocessor: dict = IMAGENET
 
 
+ALIGNED = dict(quantize_stem=True, input_range=(0.0, 1.0))  # at 8 bits each pixel is a level
 CASES = {
     "slim": Case(slim(), 16, (32, 8, 4, 2, 1), "lsq", 48),
     "slim-sizes": Case(slim(), 16, (32, "32@24", 8, "8@36", "8@24", "4@48", "2@24"), size=48),
     "mobilenet_v2-quarter": Case(dict(type="MobileNetV2", widen_factor=0.25), 1280, (8, 4)),
+    "slim-sizes-stem": Case(
+        slim(), 16, (8, "8@40", "8@24", "4@24"), size=48, options=ALIGNED, preprocessor=UNIT
+    ),
     "resnet18": Case(RESNET, 512, (32, 8, 4, 2), size=112),
     "resnet18-dorefa": Case(RESNET, 512, weight="dorefa", size=112),
     "resnet18-sizes": Case(RESNET, 512, (8, "8@160", "8@112", "4@80"), size=224),
@@ -64,7 +71,7 @@ CASES = {
     "resnet50_tsm": Case(dict(RESNET, type="ResNetTSM", depth=50, **TSM), 2048),
     "mobilenet_v2_tsm": Case(dict(type="MobileNetV2TSM", **TSM), 1280, (32, 8, 4)),
 }
-FAST = ("slim", "slim-sizes")
+FAST = ("slim", "slim-sizes", "slim-sizes-stem")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -101,9 +108,14 @@ def prepared(request, tmp_path_factory) -> tuple[nn.Module, Bundle, np.ndarray]:
     model = build(
         dict(
             type="AnyPrecisionRecognizer",
-            backbone=any_precision(case.backbone, precisions=case.precisions, weight=dict(type=case.weight)),
+            backbone=any_precision(
+                case.backbone,
+                precisions=case.precisions,
+                weight=dict(type=case.weight),
+                **case.options,
+            ),
             cls_head=dict(type="TSNHead", num_classes=CLASSES, in_channels=case.features),
-            data_preprocessor=IMAGENET,
+            data_preprocessor=case.preprocessor,
         )
     )
     frames = frames_of(case.size)

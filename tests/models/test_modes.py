@@ -59,7 +59,11 @@ def test_a_mode_is_a_network_of_its_own_on_resized_frames(modes, options):
     assert list(together) == list(model.modes)
     for mode in model.modes:
         bits, _, size = str(mode).partition("@")
-        alone = build(backbone(model.precisions, **options)).eval()
+        shifted = dict(options)
+        if options and size:  # levels lie 1/64 of a step lower
+            step = 8 / (2 ** int(bits) - 1)
+            shifted["input_range"] = (-4 - step / 64, 4 - step / 64)
+        alone = build(backbone(model.precisions, **shifted)).eval()
         state = {}
         for name, value in model.state_dict().items():
             start, _, rest = name.partition(".norms.")
@@ -76,6 +80,16 @@ def test_a_mode_is_a_network_of_its_own_on_resized_frames(modes, options):
         small = F.interpolate(x, (int(size or SIZE),) * 2, mode="bilinear", align_corners=False)
         torch.testing.assert_close(together[mode], alone.forward_at(small, int(bits)))
         torch.testing.assert_close(model.forward_at(x, mode), together[mode])
+
+
+def test_levels_of_a_resized_frame_avoid_ties():
+    """Halved frames of whole pixels are quarters, half of which lay between two levels of 8 bits."""
+    model = build(backbone((8, f"8@{SMALL}", 4), quantize_stem=True, input_range=(0.0, 255.0)))
+    assert model.input_levels() == (0, 255)
+    with model.switch.at(f"8@{SMALL}"):
+        assert model.input_levels() == (-1 / 64, 255 - 1 / 64)
+    with model.switch.at(4):
+        assert model.input_levels() == (0, 255)
 
 
 def test_other_frames_keep_their_aspect():

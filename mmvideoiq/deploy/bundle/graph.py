@@ -38,6 +38,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+from mmvideoiq.actions import GRID_SHIFT
 from mmvideoiq.deploy.bundle.operations import ATTRIBUTE_SCHEMAS
 
 ATTRIBUTES = {op: tuple(schema["properties"]) for op, schema in ATTRIBUTE_SCHEMAS.items()}
@@ -118,10 +119,17 @@ class Graph:
         return iter(self.nodes)
 
     def resized(self, size: tuple[int, int]) -> Graph:
-        """The same computation on normalized frames that are first resized to ``size`` (h, w)."""
+        """The same computation on normalized frames that are first resized to ``size`` (h, w).
+
+        Where these are quantized at once, the levels lie lower by ``GRID_SHIFT``.
+        """
         nodes: list[Node] = []
         names: dict[str, str] = {}
         for node in self.nodes:
+            if node.op == "quantize" and node.inputs[0] in names:
+                grids = {bits: Grid(*grid) for bits, grid in node.attrs["grids"].items()}
+                lower = {bits: g._replace(origin=g.origin - GRID_SHIFT * g.step) for bits, g in grids.items()}
+                node = replace(node, attrs={"grids": lower})
             nodes.append(replace(node, inputs=tuple(names.get(name, name) for name in node.inputs)))
             if node.op == "normalize":
                 names[node.name] = f"{node.name}@{size[0]}x{size[1]}"

@@ -151,11 +151,11 @@ class _Model:
 
     def resize(self, node: Node, x: _Value) -> _Value:
         x, size = self.floats(self.laid_out(x, last=False)), tuple(node.attrs["size"])
-        how: dict[str, Any] = dict(
-            axes=(2, 3), mode="linear", coordinate_transformation_mode="half_pixel", antialias=0
-        )
+        # the attribute "axes" would spare N, but ONNX Runtime loses the sizes where it moves a transposition past it
+        sizes = self.emit("Concat", self.emit("Shape", x.name, start=0, end=2), size, axis=0)
+        how: dict[str, Any] = dict(mode="linear", coordinate_transformation_mode="half_pixel", antialias=0)
         return replace(
-            x, name=self.emit("Resize", x.name, None, None, size, **how), shape=(x.shape[0], *size)
+            x, name=self.emit("Resize", x.name, None, None, sizes, **how), shape=(x.shape[0], *size)
         )
 
     def quantize(self, node: Node, x: _Value) -> _Value:

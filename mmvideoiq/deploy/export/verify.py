@@ -95,9 +95,10 @@ def compare(model: Any, bundle: Bundle, engine: Engine, frames: np.ndarray, mode
         RuntimeError: the quantizers of the bundle are not those of the simulation.
     """
     bits, size = split_mode(mode)
+    bundle = bundle.sized(size)
     graph = bundle.graphs["recognition"]
     grids = {node.name: grid for node in graph if node.op == "quantize" and (grid := node.grid(bits))}
-    found = run_widened(bundle.sized(size), engine, frames, bits, grids)
+    found = run_widened(bundle, engine, frames, bits, grids)
     given = {name: codes_of(found[name], grid, name) for name, grid in grids.items()}
     counts = np.zeros(3, np.int64)
     distances: dict[str, float] = {}  # in the order in which quantizers run
@@ -159,7 +160,8 @@ def follow(model: Any, frames: np.ndarray, mode: Mode, read: Callable[[str, Tens
     x = model.data_preprocessor.preprocess([pixels], None)[0][0].double()
     x = x if size is None else resize(x, size)
     if backbone.input_range is not None and bits != FLOAT_BITS:
-        low, high = backbone.input_range
+        with backbone.switch.at(mode):
+            low, high = backbone.input_levels()
         x = read("input", x, Grid((high - low) / (2**bits - 1), 0, 2**bits - 1, low))
     for name, module in backbone.net.named_modules():
         if isinstance(module, Pact) and str(bits) in module.clip:

@@ -14,7 +14,7 @@ import numpy as np
 from mmvideoiq.deploy.bundle.graph import Graph
 from mmvideoiq.deploy.engines.base import EngineError
 from mmvideoiq.deploy.engines.channel_permutation import probes
-from mmvideoiq.deploy.engines.cpu import has_bf16, has_vnni
+from mmvideoiq.deploy.engines.cpu import cpu_flags, has_bf16, has_vnni
 from mmvideoiq.deploy.engines.lowering import model_outputs, states
 from mmvideoiq.deploy.engines.openvino_model import OpenVinoModel
 
@@ -144,11 +144,13 @@ class OpenVinoEngine:
             return OpenVinoRunner(graph, batches, _WhenAsked(compiled))
         return OpenVinoRunner(graph, tuple(requests), requests)
 
-    @staticmethod
-    def _batches(builder: OpenVinoModel) -> tuple[int, ...]:
-        """How many frames a call takes, falling; of whole clips no other number."""
+    def _batches(self, builder: OpenVinoModel) -> tuple[int, ...]:
+        """How many frames a call takes, falling; of whole clips no other number. Recognition takes two where few threads
+        share a call and there is no AMX: four would need more memory and gain nothing."""
         clip = tuple(node.attrs["frames"] for node in builder.graph if node.op == "shift")[:1]
-        return clip or BATCHES.get(builder.part, BATCHES["recognition"])
+        few = builder.part != "policy" and self.threads <= 2 and "amx_int8" not in cpu_flags()
+        batches = BATCHES.get(builder.part, BATCHES["recognition"])
+        return clip or (batches[1:] if few else batches)
 
     @staticmethod
     def _one_size_each(builder: OpenVinoModel) -> bool:

@@ -145,7 +145,7 @@ class OpenVinoEngine:
         return OpenVinoRunner(graph, tuple(requests), requests)
 
     def _batches(self, builder: OpenVinoModel) -> tuple[int, ...]:
-        """How many frames a call takes, falling; of whole clips no other number. Recognition takes two where few threads
+        """How many frames a call takes, falling; of whole clips no other number. Two of recognition where few threads
         share a call and there is no AMX: four would need more memory and gain nothing."""
         clip = tuple(node.attrs["frames"] for node in builder.graph if node.op == "shift")[:1]
         few = builder.part != "policy" and self.threads <= 2 and "amx_int8" not in cpu_flags()

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mmvideoiq.video.av_reader import video_of
 from mmvideoiq.video.errors import VideoError, check_file
 
 CUT = "is damaged or cut off"
@@ -72,7 +73,21 @@ class _Errors:
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, Exception):
-            raise VideoError(self.path, reason_of(error)) from None
+            codec = codec_of(self.path) if NO_VIDEO in str(error) else None
+            reason = f"{codec} needs PyAV: decord does not decode it" if codec else reason_of(error)
+            raise VideoError(self.path, reason) from None
+
+
+def codec_of(path: str) -> str | None:
+    """'AV1', 'H264', ... as PyAV says; None where it finds no video either."""
+    import av
+    from av.error import FFmpegError
+
+    try:
+        with av.open(path) as container:
+            return str(video_of(container, path).codec_context.codec.canonical_name).upper()
+    except (FFmpegError, ValueError):
+        return None
 
 
 def reason_of(error: Exception) -> str:
@@ -83,7 +98,7 @@ def reason_of(error: Exception) -> str:
         return "has a name that is not UTF-8; rename it"
     text = (str(error).splitlines() or [""])[0]
     if NO_VIDEO in text:
-        return "has no video stream that decord can decode: only sound, or a codec such as AV1; use PyAV"
+        return "holds no video that decord can decode: sound alone, or a codec such as AV1, which PyAV reads"
     if text.startswith("Error reading") or isinstance(error, UnicodeDecodeError):
         return "is not a video, or is cut off"
     if "from_size == to_size" in text:

@@ -12,6 +12,8 @@ from mmvideoiq.video.av_reader import SAMPLING
 from mmvideoiq.video.preprocessing import Preprocessing
 from mmvideoiq.video.reader import VideoError, read_clip, read_frames, sample_indices
 from tests.video.conftest import SMALL, WIDE, square, write
+from tests.video.odd import ODD
+from tests.video.test_av_reader import made
 
 GOOD = ["good.mp4", "tall.mkv", "h264.mp4", "short.mp4", "one.avi", "uneven.mkv", "rotated.mp4", "cut.mkv"]
 
@@ -123,7 +125,7 @@ BAD_FOR_DECORD = {
     "text.mp4": "is not a video, or is cut off",
     "cut.mp4": "is damaged or cut off",
     "holed.mp4": "is damaged or cut off",
-    "sound.mp4": "has no video stream that decord can decode: only sound, or a codec such as AV1; use PyAV",
+    "sound.mp4": "holds no video that decord can decode: sound alone, or a codec such as AV1, which PyAV reads",
     "gone.mp4": "there is no such file",
 }
 
@@ -144,6 +146,13 @@ def test_bad_videos(folder, decoders, reader, name, reason):
     np.testing.assert_array_equal(
         decoder.read(folder / "good.mp4").frames, read_frames(folder / "good.mp4", SMALL)
     )
+
+
+def test_decord_says_what_it_lacks(tmp_path):
+    path = made(tmp_path / "av1.mp4", ODD["av1.mp4"])
+    assert read_frames(path, SMALL).shape == (4, 32, 32, 3)
+    with pytest.raises(VideoError, match=r"av1\.mp4: AV1 needs PyAV: decord does not decode it"):
+        read_frames(path, SMALL._replace(reader="decord"))
 
 
 def test_damaged_frames_are_counted(folder, decoder):

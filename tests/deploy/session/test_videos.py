@@ -6,6 +6,7 @@ import mmaction.models  # noqa: F401
 import pytest
 
 import mmvideoiq.models  # noqa: F401
+from mmvideoiq.deploy import session as session_module
 from mmvideoiq.deploy.session import Result
 from mmvideoiq.video.reader import VideoError, read_frames
 
@@ -22,6 +23,19 @@ def test_many_videos_keep_their_order_and_bad_ones_their_place(session, videos, 
         else:
             same(outcome, session.run(read_frames(path, session.preprocessing)))
             assert outcome.times["decode"] > 0
+
+
+def test_more_decoders_join_once_measured(session, videos, monkeypatch):
+    measured = []
+    monkeypatch.setattr(session_module, "decoders_for", lambda times: measured.append(len(times)) or 3)
+    alone = list(session.run_many(videos * 2, decoders=1))
+    assert not measured
+    for outcome, want in zip(session.run_many(videos * 2), alone, strict=True):
+        if isinstance(want, VideoError):
+            assert str(outcome) == str(want)
+        else:
+            same(outcome, want)
+    assert set(measured) == {session_module.MEASURED}
 
 
 def test_one_video(session, videos):

@@ -6,12 +6,15 @@ import os
 import shutil
 import sys
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from http.client import HTTPException
 from tempfile import TemporaryFile
 from typing import Any, NamedTuple
-from urllib.request import urlopen
+from urllib.error import URLError
+from urllib.parse import unquote, urlsplit
+from urllib.request import Request, urlopen
 
 from mmvideoiq.video.av_reader import reason, video_of
 from mmvideoiq.video.errors import VideoError, shown
@@ -137,12 +140,13 @@ def local(source: str | os.PathLike[str]) -> Iterator[str]:
         raise VideoError(address, "is not a file: read it as a stream (--stream)")
     with TemporaryFile() as copy:  # without a name: nothing is left of it if this process is killed
         try:
-            with urlopen(address, timeout=wait) as answer:
+            with urlopen(_request(address), timeout=wait) as answer:
                 if answer.length is None:
                     raise VideoError(address, "has no known length: read it as a stream (--stream)")
                 shutil.copyfileobj(answer, copy)
         except (OSError, HTTPException) as error:
-            raise VideoError(address, f"cannot be fetched ({error})") from None
+            why = error.reason if type(error) is URLError else error
+            raise VideoError(address, f"cannot be fetched ({why})") from None
         copy.seek(0)
         if copy.read(7) == b"#EXTM3U":
             raise VideoError(address, "is a playlist: read it as a stream (--stream)")
@@ -150,6 +154,16 @@ def local(source: str | os.PathLike[str]) -> Iterator[str]:
             yield f"/dev/fd/{copy.fileno()}"
         except VideoError as error:
             raise VideoError(address, error.reason) from None
+
+
+def _request(address: str) -> Request:
+    """Name and password go into a header: urllib takes none in an address."""
+    parts = urlsplit(address)
+    login, _, host = parts.netloc.rpartition("@")
+    secret = b64encode(unquote(login).encode()).decode()
+    return Request(
+        parts._replace(netloc=host).geturl(), headers={"Authorization": f"Basic {secret}"} if login else {}
+    )
 
 
 def decoded(container: Any, stream: Any) -> Iterator[Any]:

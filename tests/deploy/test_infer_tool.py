@@ -20,6 +20,7 @@ from mmvideoiq.video.errors import VideoError
 from mmvideoiq.video.reader import prepare
 from tests.conftest import ROOT, write_video
 from tests.deploy.toy_bundle import toy_parts
+from tests.video.servers import encode, live, serving
 
 pytest.importorskip("openvino")
 
@@ -220,6 +221,16 @@ def test_a_stream_that_breaks_still_answers(infer, videos, tmp_path, monkeypatch
     (entry,) = json.loads(Path("out.json").read_text())
     assert (entry["video"], entry["frames"], entry["error"]) == ("0", 3, "stopped giving frames")
     assert f"0  {entry['name']}  {entry['score']:.3f}\n" in out
+
+
+def test_a_live_stream_counts_what_it_dropped(infer, tmp_path):
+    part = encode(tmp_path / "part.ts", range(40)).read_bytes()
+    with serving(tmp_path, {"live": live([part])}) as address:
+        code, out, err = infer(f"{address}/live", "--stream", "--retries", 0, "--json", tmp_path / "out.json")
+    assert code == 2 and "connection lost (the stream ended); attempts to reconnect: 0" in err
+    (entry,) = json.loads((tmp_path / "out.json").read_text())
+    assert entry["frames"] > 0 and entry["frames"] + entry["dropped"] == 40
+    assert entry["video"] == f"{address}/live" and ("frames dropped" in out) == (entry["dropped"] > 0)
 
 
 def test_an_interrupted_stream_answers_too(infer, tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 import threading
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,6 +82,21 @@ def test_clips_of_an_address(folder, server, decoder):
     want = read_frames(folder / "a.mp4", SMALL)
     np.testing.assert_array_equal(read_frames(f"{server}/a.mp4", SMALL), want)
     np.testing.assert_array_equal(decoder.read(f"{server}/a.mp4").frames, want)
+
+
+def test_a_password_is_sent_and_not_shown(folder):
+    seen = []
+
+    def guarded(handler) -> None:
+        seen.append(handler.headers.get("Authorization"))
+        by_range(folder / "a.mp4")(handler)
+
+    with serving(folder, {"guarded": guarded}) as address:
+        address = address.replace("://", "://me:se%40cret@")
+        assert read_frames(f"{address}/guarded", SMALL).shape == (4, 32, 32, 3)
+        with pytest.raises(VideoError, match=r"http://me:\*\*\*@127\.0\.0\.1:\d+/gone: cannot be fetched"):
+            read_frames(f"{address}/gone", SMALL)
+    assert seen == ["Basic " + b64encode(b"me:se@cret").decode()]
 
 
 # --- live -----------------------------------------------------------------------------------------------------------

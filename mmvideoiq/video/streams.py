@@ -71,6 +71,8 @@ class FrameStream:
         if self.live:
             self._newest = _Newest(_by_the_clock(pictures, every, fps))
             self._pictures: Iterator[Picture] = self._newest
+        elif fps is not None and not rate:
+            raise VideoError(source, "does not say how many frames a second it has: set the pace with every")
         else:
             self._pictures = _one_of(pictures, every if fps is None else max(1.0, rate / fps))
 

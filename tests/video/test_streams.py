@@ -70,6 +70,13 @@ def test_invalid_paces(folder, decoder, pace):
             stream()
 
 
+def test_a_pace_needs_a_rate(folder, monkeypatch):
+    monkeypatch.setattr(streams, "mean_rate", lambda _: 0.0)
+    assert len(list(FrameStream(folder / "good.mp4", SMALL, every=4))) == 3
+    with pytest.raises(VideoError, match="does not say how many frames a second it has"):
+        FrameStream(folder / "good.mp4", SMALL, fps=2.0)
+
+
 class Camera:
     """Gives frames of blue, a number in their red, as many as it is allowed to; fails after the tenth."""
 

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from math import inf
 from typing import Any
@@ -137,13 +138,11 @@ class AvReader:
         else:
             targets = [times[place] for place in wanted]
             near = self._near_keys(targets, tolerance_s) if sampling == "keyframe" else {}
-            frames = self._find_keys(sorted(set(near.values()))) if near else {}
-            others = [target for target in targets if target not in near]
-            if others:
-                frames |= self._find(others, exact=sampling == "exact")
-            found = {
-                place: frames[near.get(target, target)] for place, target in zip(wanted, targets, strict=True)
-            }
+            targets = [near.get(target, target) for target in targets]
+            alone = len(near) == len(wanted)  # no frame but key frames
+            find = self._find_keys if alone else partial(self._find, exact=sampling == "exact")
+            frames = find(sorted(set(targets)))
+            found = {place: frames[target] for place, target in zip(wanted, targets, strict=True)}
         missing = sum(other for _, other, _ in found.values()) if sampling == "exact" else 0
         if missing > MAX_LOST * len(wanted):
             raise VideoError(self.path, f"is damaged: {missing} of {len(wanted)} frames cannot be decoded")

@@ -108,6 +108,9 @@ class NetworkVideo:
         options = dict(
             protocol_whitelist=PROTOCOLS,
             rtsp_flags="prefer_tcp",
+            # Without it FFmpeg asks to close, and sends its next request over what a server has closed without a word:
+            # frames are lost, and no error is raised.
+            multiple_requests="1",
             reconnect="1",
             reconnect_max_retries=str(retries),
             reconnect_delay_max=str(round(MAX_DELAY_S)),

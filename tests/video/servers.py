@@ -78,11 +78,6 @@ def serving(folder: Path, routes: dict[str, Route] | None = None) -> Iterator[st
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def end_headers(self) -> None:
-            if self.close_connection:
-                self.send_header("Connection", "close")
-            super().end_headers()
-
         def do_GET(self) -> None:
             name = self.path.lstrip("/")
             route = (routes or {}).get(name)

@@ -18,3 +18,17 @@ def toy(tmp_path_factory) -> Path:
 def copy(toy, tmp_path) -> Path:
     """A bundle to damage."""
     return Path(shutil.copytree(toy, tmp_path / "copy"))
+
+
+@pytest.fixture
+def mmaction_scope():
+    """MMAction2's registries are the default ones, and its log is silent."""
+    from mmengine.logging import MMLogger
+    from mmengine.registry import DefaultScope, init_default_scope
+
+    before = DefaultScope.get_current_instance()
+    init_default_scope("mmaction")
+    MMLogger.get_current_instance().setLevel("ERROR")
+    yield
+    if before is not None:
+        init_default_scope(before.scope_name)

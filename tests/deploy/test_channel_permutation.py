@@ -19,7 +19,7 @@ from mmvideoiq.deploy.engines.channel_permutation import (
 )
 from mmvideoiq.deploy.engines.openvino_engine import OpenVinoEngine, OpenVinoRunner
 from mmvideoiq.deploy.engines.openvino_model import OpenVinoModel
-from tests.deploy.test_openvino_engine import (
+from tests.deploy.openvino_models import (
     EXACT,
     NEEDS_AVX2,
     SIZE,
@@ -306,7 +306,7 @@ def integer_kernels(runner: OpenVinoRunner) -> int:
 def test_on_kernels_that_saturate():
     """oneDNN, told to use AVX2 alone, adds products in int16; in the order of the graph that goes wrong."""
     code = (
-        "from tests.deploy import test_channel_permutation as t, test_openvino_engine as e;"
+        "from tests.deploy import openvino_models as e, test_channel_permutation as t;"
         "bundle = t.residual(); white = {'frames': t.np.full((1, *t.SIZE, 3), 255, t.np.uint8)};"
         "print(t.of_frames(0.5), t.integer_kernels(e.load(t.residual(outputs=('mean',)), 8, vnni=False)));"
         "print(e.ratio(e.load(bundle, 8, vnni=True)(white)['mean'],"

@@ -1,0 +1,263 @@
+"""OpenVINO's models against the oracle: operations, codes, layers."""
+
+import numpy as np
+import pytest
+
+from mmvideoiq.deploy.bundle.bundle import Layer
+from mmvideoiq.deploy.bundle.graph import Graph, Grid
+from tests.deploy.openvino_models import (
+    EXACT,
+    NEEDS_VNNI,
+    SIZE,
+    Numbers,
+    agreement,
+    conv,
+    executed,
+    float_layer,
+    frames_of,
+    graph_of,
+    load,
+    node,
+    normal,
+    quantize,
+)
+
+GRIDS = {
+    "unsigned": {8: Grid(0.01, 0, 255), 4: Grid(0.15, 0, 15), 2: Grid(0.7, 0, 3)},
+    "signed": {8: Grid(0.02, -127, 127), 4: Grid(0.3, -7, 7), 2: Grid(1.5, -1, 1)},
+    "origin": {8: Grid(0.015, 0, 255, -1.7), 4: Grid(0.25, 0, 15, -1.7), 2: Grid(1.1, 0, 3, 0.3)},
+}
+
+
+def coded_layer(bits: int, *shape: int, symmetric: bool = True) -> Layer:
+    """Gains of both signs, a scale for each channel; without symmetry a correction is left at all bits."""
+    codes = np.random.default_rng(bits).integers(0, 2**bits, shape, dtype=np.uint8)
+    scale = np.linspace(0.5, 1.5, shape[0], dtype=np.float32) / np.float32(2**bits)
+    offset = -scale * np.float32((2**bits - 1) / 2 if symmetric else 0.3 * 2**bits)
+    gain = np.linspace(-1, 1.5, shape[0], dtype=np.float32)
+    return Layer(bits=bits, codes=codes, scale=scale, offset=offset, gain=gain, bias=normal(shape[0], seed=2))
+
+
+POOL = dict(kernel=(3, 2), stride=(2, 2), padding=(1, 0))
+
+
+TAIL = dict(kernel=(2, 3), stride=(3, 3), padding=(1, 1))  # with ceil, a window would start beyond the input
+
+
+@pytest.mark.parametrize("n", [1, 3, 16])
+def test_operations(n):
+    whole = dict(kernel=SIZE, stride=(1, 1), padding=(0, 0), ceil=False)
+    nodes = [
+        node("resize", "smaller", "x", size=(5, 4)),
+        node("resize", "larger", "x", size=(20, 23)),
+        node("relu", "relu", "x"),
+        node("clamp", "clamp", "x", low=-0.5, high=0.75),
+        *(
+            node(op, f"{op} {name} {ceil}", "x", **window, ceil=ceil)
+            for op in ("max_pool", "avg_pool")
+            for name, window in (("pool", POOL), ("tail", TAIL))
+            for ceil in (False, True)
+        ),
+        node("mean_pool", "mean", "x"),
+        node("avg_pool", "pixel", "x", **whole),
+        node("flatten", "flat", "pixel"),
+        node("flatten", "flat mean", "mean"),
+        node("add", "sum", "clamp", "relu"),
+        node("affine", "affine", "x", layer="norm", channels=3),
+        node("affine", "affine of flat", "flat", layer="norm", channels=3),
+    ]
+    norm = Layer(bits=32, gain=np.float32([-1, 0.5, 2]), bias=normal(3))
+    assert agreement(Numbers(graph_of(*nodes), {"norm": norm}), 32, {"frames": frames_of(n)}) > EXACT
+
+
+@pytest.mark.parametrize("bits", [32, 4])
+@pytest.mark.parametrize("frames", [1, 4])
+def test_temporal_shift_of_floats_and_of_codes(frames, bits):
+    """Several clips; what comes from beyond a clip is 0, also where no code stands for 0."""
+    nodes = []
+    for kind, grid in (("zero", Grid(0.2, -7, 7)), ("origin", Grid(0.2, 0, 15, -1.53))):
+        nodes += [
+            quantize(f"{kind}.quantize", "stem", grid, 4),
+            node("shift", f"{kind}.shift", f"{kind}.quantize", frames=frames, fold=2),
+            conv(f"{kind}.conv", f"{kind}.shift", (6, 8, 3, 3), padding=(1, 1)),
+        ]
+    layer = float_layer(6, 8, 3, 3) if bits == 32 else coded_layer(4, 6, 8, 3, 3)
+    layers = {"stem": float_layer(8, 3, 3, 3), "zero.conv": layer, "origin.conv": layer}
+    graph = graph_of(conv("stem", "x", (8, 3, 3, 3), quantized=False), *nodes)
+    bundle = Numbers(graph, layers)
+    assert agreement(bundle, bits, {"frames": frames_of(8)}) > EXACT
+    if frames > 1:
+        with pytest.raises(ValueError, match="2 frames are left over: this graph takes clips of 4"):
+            load(bundle, bits)({"frames": frames_of(6)})
+
+
+@pytest.mark.parametrize("n", [1, 6])
+@pytest.mark.parametrize("outputs", [("cell", "cell.h", "cell.c"), ("cell",)], ids=["state", "no state"])
+def test_lstm_takes_a_state_through_all_frames(n, outputs):
+    hidden = 5
+    cell = node("lstm", "cell", "mean", "h", "c", layer="cell", hidden=hidden)
+    state = dict(h=(1, hidden), c=(1, hidden))
+    graph = graph_of(node("mean_pool", "mean", "x"), cell, outputs=outputs, **state)
+    weights = (normal(4 * hidden, 3), normal(4 * hidden, hidden), normal(4 * hidden))
+    feed = {"frames": frames_of(n), "h": normal(1, hidden), "c": normal(1, hidden, seed=1) + 1}
+    assert agreement(Numbers(graph, cell=weights), 32, feed) > EXACT
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        Grid(1.0, 0, 3),
+        Grid(1.0, 0, 15),
+        Grid(1.0, 0, 255),
+        Grid(1.0, -1, 1),
+        Grid(1.0, -7, 7),
+        Grid(1.0, -127, 127),
+        Grid(1.0, 0, 15, -2.5),
+    ],
+    ids=str,
+)
+def test_codes_round_half_to_even_and_end_where_the_grid_ends(grid):
+    """Frames are codes already; the affine moves them to halves and beyond both ends, all exactly."""
+    nodes = (
+        node("normalize", "x", "frames", mean=(0.0,) * 3, std=(1.0,) * 3),
+        node("affine", "halves", "x", layer="halves", channels=3),
+        quantize("codes", "halves", grid, 4),
+    )
+    graph = Graph(inputs={"frames": (-1, 16, 16, 3)}, nodes=nodes, outputs=("codes",))
+    halves = Layer(bits=4, gain=np.full(3, 2.5, np.float32), bias=np.full(3, -200, np.float32))
+    frames = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 16, 16, 3)
+    got = load(Numbers(graph, {"halves": halves}), 4)({"frames": frames})["codes"]
+    given = np.arange(256).reshape(16, 16) * 2.5 - 200
+    want = np.clip(np.rint(given - grid.origin), grid.low, grid.high) + grid.origin
+    np.testing.assert_array_equal(got[0], np.stack([want] * 3))
+
+
+@pytest.mark.parametrize(
+    ("grid", "kept"),
+    [(Grid(0.113, 0, 15), 0), (Grid(0.113, -7, 7), 1), (Grid(0.113, 0, 15, -1.0), 1)],
+    ids=["unsigned", "signed", "origin below 0"],
+)
+def test_a_relu_is_left_out_where_the_grid_cuts_at_zero(grid, kept):
+    pool = node("max_pool", "pool", "relu", **POOL, ceil=False)
+    for after in ([quantize("codes", "relu", grid, 4)], [pool, quantize("codes", "pool", grid, 4)]):
+        nodes = (node("relu", "relu", "x"), *after)
+        watched = Numbers(graph_of(*nodes))
+        assert agreement(watched, 4, {"frames": frames_of(2)}) > EXACT
+        alone = load(Numbers(graph_of(*nodes, outputs=("codes",))), 4)
+        assert sum("Relu" in fused for _, _, fused in executed(alone)) == kept
+        both = load(watched, 4)({"frames": frames_of(2)})
+        np.testing.assert_allclose(alone({"frames": frames_of(2)})["codes"], both["codes"], atol=1e-6)
+
+
+@pytest.mark.parametrize("bits", [8, 4, 2])
+@pytest.mark.parametrize("grid", ["unsigned", "signed", "origin"])
+def test_operations_on_codes_compute_in_float(grid, bits):
+    """The plugin would compute some of them in bytes, and round."""
+    nodes = [
+        node("clamp", "clamp", "codes", low=-0.3, high=0.4),
+        node("relu", "relu", "codes"),
+        node("max_pool", "max", "codes", **POOL, ceil=True),
+        node("resize", "resize", "codes", size=(5, 4)),
+        node("affine", "affine", "codes", layer="norm", channels=8),
+        node("add", "sum", "codes", "codes"),
+    ]
+    nodes += [
+        n
+        for x in ("codes", "max", "sum")
+        for n in (
+            node("avg_pool", f"average of {x}", x, kernel=(2, 2), stride=(1, 1), padding=(0, 0), ceil=False),
+            node("mean_pool", f"mean of {x}", x),
+            node("clamp", f"clamp of {x}", x, low=-0.3, high=0.4),
+        )
+    ]
+    stem = conv("stem", "x", (8, 3, 3, 3), quantized=False)
+    graph = graph_of(stem, quantize("codes", "stem", GRIDS[grid][bits], bits), *nodes)
+    norm = Layer(bits=bits, gain=normal(8), bias=normal(8, seed=1))
+    bundle = Numbers(graph, {"stem": float_layer(8, 3, 3, 3), "norm": norm})
+    assert agreement(bundle, bits, {"frames": frames_of(5)}) > EXACT
+
+
+WINDOWS = {
+    "1x1": dict(shape=(6, 4, 1, 1)),
+    "1x1 stride": dict(shape=(6, 4, 1, 1), stride=(2, 3)),
+    "1x1 padding": dict(shape=(6, 4, 1, 1), padding=(1, 0)),
+    "3x3": dict(shape=(6, 4, 3, 3)),
+    "3x3 padding": dict(shape=(6, 4, 3, 3), padding=(1, 1)),
+    "3x2 stride": dict(shape=(6, 4, 3, 2), stride=(2, 1), padding=(0, 1)),
+    "3x3 dilation": dict(shape=(6, 4, 3, 3), padding=(2, 3), dilation=(2, 3), stride=(1, 2)),
+    "groups": dict(shape=(6, 2, 3, 3), padding=(1, 1), groups=2),
+    "depthwise": dict(shape=(4, 1, 3, 3), padding=(1, 0), stride=(2, 1), dilation=(1, 2), groups=4),
+}
+
+
+@pytest.mark.parametrize(
+    ("bits", "symmetric", "vnni"),
+    [
+        pytest.param(8, True, True, marks=NEEDS_VNNI),
+        (8, True, False),
+        pytest.param(8, False, True, marks=NEEDS_VNNI),
+        (8, False, False),
+        (4, True, False),
+        (4, False, True),
+        (2, True, True),
+    ],
+)
+@pytest.mark.parametrize("grid", GRIDS)
+def test_integer_layers(grid, bits, symmetric, vnni):
+    """Convolutions of all kinds and a linear layer, each product in int8."""
+    convs = [conv(name, "codes", **window) for name, window in WINDOWS.items()]
+    linear = node("linear", "linear", "flat codes", layer="linear", shape=(5, 4), quantized=True)
+    graph = graph_of(
+        conv("stem", "x", (4, 3, 1, 1), quantized=False),
+        quantize("codes", "stem", GRIDS[grid][bits], bits),
+        *convs,
+        node("mean_pool", "mean", "stem"),
+        quantize("flat codes", "mean", GRIDS[grid][bits], bits),
+        linear,
+    )
+    layers = {n.name: coded_layer(bits, *n.attrs["shape"], symmetric=symmetric) for n in (*convs, linear)}
+    bundle = Numbers(graph, {"stem": float_layer(4, 3, 1, 1), **layers})
+    assert agreement(bundle, bits, {"frames": frames_of(3)}, vnni=vnni) > EXACT
+    kernels = [kernel for kind, kernel, _ in executed(load(bundle, bits, vnni=vnni)) if kind == "Convolution"]
+    assert sum(kernel.endswith("I8") for kernel in kernels) >= len(layers)
+
+
+def test_float_layers():
+    convs = [conv(name, "stem", **window) for name, window in WINDOWS.items()]
+    linear = node("linear", "linear", "mean", layer="linear", shape=(5, 4), quantized=False)
+    stem = conv("stem", "x", (4, 3, 1, 1), quantized=False)
+    graph = graph_of(stem, *convs, node("mean_pool", "mean", "stem"), linear)
+    layers = {n.name: float_layer(*n.attrs["shape"]) for n in (stem, *convs, linear)}
+    assert agreement(Numbers(graph, layers), 32, {"frames": frames_of(3)}) > EXACT
+
+
+def test_codes_of_weights_meet_inputs_without_a_grid_in_float():
+    bundle = Numbers(graph_of(conv("conv", "x", (6, 3, 3, 3))), {"conv": coded_layer(4, 6, 3, 3, 3)})
+    assert agreement(bundle, 4, {"frames": frames_of(3)}) > EXACT
+    assert "f32" in executed(load(bundle, 4))[-1][1]
+
+
+@pytest.mark.parametrize("signed", [False, True], ids=["unsigned", "signed"])
+@pytest.mark.parametrize("bits", [8, 4])
+def test_a_residual_block(bits, signed):
+    """The shortcut is the quantized input; a pool, an average and a second sum read it as well."""
+    grid = GRIDS["signed" if signed else "unsigned"][bits]
+    graph = graph_of(
+        conv("stem", "x", (16, 3, 3, 3), padding=(1, 1), quantized=False),
+        quantize("input", "stem", grid, bits),
+        conv("first", "input", (16, 16, 3, 3), padding=(1, 1)),
+        node("relu", "relu", "first"),
+        quantize("middle", "relu", GRIDS["unsigned"][bits], bits),
+        conv("second", "middle", (16, 16, 1, 1)),
+        node("add", "sum", "second", "input"),
+        quantize("sum codes", "sum", grid, bits),
+        node("add", "codes", "sum codes", "input"),
+        node("max_pool", "most", "codes", **POOL, ceil=True),
+        node("avg_pool", "average", "input", **POOL, ceil=False),
+        node("clamp", "clamp", "average", low=-0.3, high=0.4),
+        node("mean_pool", "mean", "codes"),
+        outputs=("sum", "codes", "most", "average", "clamp", "mean", "input", "middle", "sum codes"),
+    )
+    layers = {n.name: coded_layer(bits, *n.attrs["shape"]) for n in graph if n.op == "conv"}
+    layers["stem"] = float_layer(16, 3, 3, 3)
+    assert agreement(Numbers(graph, layers), bits, {"frames": frames_of(5)}) > EXACT

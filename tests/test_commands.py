@@ -35,6 +35,7 @@ MISTAKES = {
     "tools/data/make_synthetic.py": "out --frames 0",
     "tools/data/shrink_videos.py": "nowhere out",
     "tools/data/activitynet/convert.py": "out",
+    "tools/data/gestures/compose.py": "nowhere out",
     "tools/data/fcvid/convert.py": "out",
     "tools/data/mini_kinetics/convert.py": "out",
     "tools/data/mini_sports1m/convert.py": "out",

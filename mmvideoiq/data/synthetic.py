@@ -20,8 +20,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +29,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mmvideoiq.data.whole_folder import MANIFEST, check_ints, make_once
 
 NUM_CLASSES = 8
 CONTRASTS = {"bold": 0.3, "medium": 0.06, "faint": 0.012}
@@ -134,47 +134,19 @@ def make_synthetic(
         FileExistsError: ``out`` holds something else, or a set with other parameters.
     """
     splits = dict(train=train, val=val, test=test)
-    for name, value, low in [
-        *((k, v, 1) for k, v in splits.items()),
-        ("seed", seed, 0),
-        ("size", size, 16),
-        ("frames", frames, 1),
-    ]:
-        if type(value) is not int:
-            raise TypeError(f"{name} must be an int >= {low}, got {value!r}")
-        if value < low:
-            raise ValueError(f"{name} must be >= {low}, got {value}")
+    check_ints(dict(splits, frames=frames), low=1)
+    check_ints(dict(seed=seed), low=0)
+    check_ints(dict(size=size), low=16)
     out = Path(out)
     manifest = dict(version=VERSION, seed=seed, size=size, frames=frames, splits=splits)
-    if _exists_already(out, manifest):
-        return manifest
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f".{out.name}.part-{os.getpid()}")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        _write_set(part, manifest, progress=progress)
-        part.rename(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    make_once(
+        out,
+        manifest,
+        lambda part: _write_set(part, manifest, progress=progress),
+        files=lambda root: (f"{VIDEOS}/{name}" for name in load_kinds(root)),
+        what="synthetic clips",
+    )
     return manifest
-
-
-def _exists_already(out: Path, manifest: Mapping[str, Any]) -> bool:
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return False
-    try:
-        found = json.loads((out / "manifest.json").read_text())
-    except (OSError, ValueError):
-        raise FileExistsError(
-            f"{out} exists and is not a set of synthetic clips; name a new folder"
-        ) from None
-    if found != manifest:
-        raise FileExistsError(
-            f"{out} holds clips made with {found}, asked for {manifest}; remove it or name a new folder"
-        )
-    if any(not (out / VIDEOS / name).is_file() for name in load_kinds(out)):
-        raise FileExistsError(f"{out} has lost some of its clips; remove it and generate it again")
-    return True
 
 
 def _write_set(root: Path, manifest: Mapping[str, Any], *, progress: bool) -> None:
@@ -209,7 +181,6 @@ def _write_set(root: Path, manifest: Mapping[str, Any], *, progress: bool) -> No
         "".join(f"{180 * k / NUM_CLASSES:g} degrees\n" for k in range(NUM_CLASSES))
     )
     (root / "kinds.json").write_text(json.dumps(all_kinds))
-    (root / "manifest.json").write_text(json.dumps(manifest, indent=2))
 
 
 def load_kinds(root: str | Path) -> dict[str, list[str]]:
@@ -219,7 +190,7 @@ def load_kinds(root: str | Path) -> dict[str, list[str]]:
 
 def frame_size(root: str | Path) -> int:
     """Height and width of the frames below a generated folder."""
-    return json.loads((Path(root) / "manifest.json").read_text())["size"]
+    return json.loads((Path(root) / MANIFEST).read_text())["size"]
 
 
 def kinds_of_trace(trace: Sequence[Mapping[str, Any]], root: str | Path) -> list[list[str]]:

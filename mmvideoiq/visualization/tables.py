@@ -74,7 +74,8 @@ def _lines(columns: Columns) -> Iterator[tuple[tuple[str, ...], bool]]:
 def terminal_table(columns: Columns, *, title: str, caption: str) -> Table:
     table = Table(title=title, caption=caption, box=SIMPLE)
     for name, *_ in columns:
-        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+        last = name == columns[-1][0]  # the usage of many actions is long
+        table.add_column(name, justify="right" if name else "left", no_wrap=not last, overflow="fold")
     for cells, own in _lines(columns):
         table.add_row(*cells, style="bold" if own else None)
     return table

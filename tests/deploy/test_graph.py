@@ -94,3 +94,17 @@ def test_every_op_is_in_the_table_of_the_module():
     rows = [line.split() for line in module.__doc__.splitlines()]
     named = {row[0] for row in rows if row and row[0] in ATTRIBUTES}
     assert named == set(ATTRIBUTES)
+
+
+def test_frames_are_resized_before_all_else():
+    graph = toy_parts(quantize_stem=True)["graphs"]["recognition"]
+    half = graph.resized((16, 16))
+    assert [node.op for node in half][:3] == ["normalize", "resize", "quantize"] and len(half.nodes) == len(
+        graph.nodes
+    ) + 1
+    assert half.inputs == graph.inputs and half.outputs == graph.outputs
+    before, after = graph.nodes[1].grid(8), half.nodes[2].grid(8)
+    assert after == before._replace(origin=before.origin - before.step / 64)
+    assert half.nodes[3:] == graph.nodes[2:]
+    own = graph.resized((32, 32))
+    assert [node.op for node in own] == [node.op for node in graph] and own.nodes[1].grid(8) == after

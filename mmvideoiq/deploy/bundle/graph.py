@@ -132,10 +132,10 @@ class Graph:
                 node = replace(node, attrs={"grids": lower})
             nodes.append(replace(node, inputs=tuple(names.get(name, name) for name in node.inputs)))
             if node.op == "normalize":
-                names[node.name] = f"{node.name}@{size[0]}x{size[1]}"
-                nodes.append(
-                    Node(op="resize", name=names[node.name], inputs=(node.name,), attrs={"size": size})
-                )
+                names[node.name] = node.name
+                if size != self.inputs["frames"][1:3]:
+                    names[node.name] = name = f"{node.name}@{size[0]}x{size[1]}"
+                    nodes.append(Node(op="resize", name=name, inputs=(node.name,), attrs={"size": size}))
         outputs = tuple(names.get(name, name) for name in self.outputs)
         return Graph(inputs=self.inputs, nodes=tuple(nodes), outputs=outputs)
 

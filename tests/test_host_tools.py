@@ -236,6 +236,11 @@ def test_precision_is_set_on_the_model(test):
         test.fix_precision(model, 3)
 
 
+def test_a_mode_is_bits_or_a_name(test):
+    args = ["config.py", "checkpoint.pth", "--precision"]
+    assert [test.parse_args([*args, text]).precision for text in ("4", "8@112")] == [4, "8@112"]
+
+
 def test_precision_of_a_model_of_ours(test, tsn_config, tmp_path, capsys):
     """``--precision`` runs every frame at it, as ``set_fixed_action`` does; another one is refused in one line."""
     config = Config.fromfile(tsn_config)

@@ -60,3 +60,11 @@ def test_the_demo_s_rows_are_the_golden_ones(tmp_path, monkeypatch):
             assert row["usage"][name] == pytest.approx(share, abs=0.01 if loose else 0), (row["name"], name)
     trace = json.loads(Path(evaluation.traces[0]).read_text())
     assert len(trace) == CLIPS and len(trace[0]["actions"]) == 6
+
+
+def test_each_mode_has_a_row(tmp_path):
+    recipe = read_recipe(ROOT / "configs/videoiq/demo-sizes_recipe.py")
+    run = trained("policy", "configs/videoiq/demo-sizes_videoiq.py", tmp_path / "policy", tmp_path / "data")
+    rows = {row.name: row.value for row in make_rows(recipe, [run], None) if row.override == "precision"}
+    modes = (32, "32@28", 4, "4@28", 2, "2@28")
+    assert rows == {f"fixed-{mode}": mode for mode in modes}

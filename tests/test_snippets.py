@@ -92,8 +92,8 @@ def completed(text: str) -> dict:
     config = merged(base, given)
     actions = config["model"].get("actions")
     listed = actions["actions"] if isinstance(actions, dict) else actions or []
-    bits = tuple(action["bits"] for action in listed if "bits" in action)
-    return merged(config, dict(model=dict(backbone=dict(precisions=bits)))) if bits else config
+    modes = [action for action in listed if "bits" in action]
+    return merged(config, dict(model=dict(backbone=dict(precisions=modes)))) if modes else config
 
 
 def tiny(config: dict) -> dict:
@@ -139,9 +139,20 @@ def test_the_readme_recognizes_clips_it_makes(tmp_path):
     assert "\n8 videos in " in done.stdout
 
 
+def test_a_snippet_with_sizes_builds():
+    importlib.import_module("mmvideoiq.plugin")
+    (text,) = (text for _, text in SNIPPETS if "modes = " in text)
+    init_default_scope("mmaction")
+    small = dict(backbone=dict(backbone=dict(depth=18, pretrained=None)), cls_head=dict(in_channels=512))
+    model = MODELS.build(merged(completed(text)["model"], small))
+    assert model.backbone.modes == model.actions.modes == (8, "8@160", "8@112", "4@112")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "number", range(len(SNIPPETS)), ids=[f"{page}-{n}" for n, (page, _) in enumerate(SNIPPETS)]
+    "number",
+    [n for n, (_, text) in enumerate(SNIPPETS) if "modes = " not in text],
+    ids=lambda n: f"{SNIPPETS[n][0]}-{n}",
 )
 def test_a_snippet_trains_with_the_hosts_tools(number, tsn_config, tmp_path):
     config = Config.fromfile(tsn_config)
@@ -178,11 +189,12 @@ def videos(tmp_path, monkeypatch) -> None:
 
 def test_the_runtime_pages_run(videos, capsys):
     pytest.importorskip("openvino")
-    first, second = python_blocks("docs/deployment.md")
+    first, second, third = python_blocks("docs/deployment.md")
     known = {"np": np, "camera": np.zeros((3, 40, 40, 3), np.uint8)}
     given = first.replace("frames = ...", "frames = np.zeros((6, *session.frame_shape), np.uint8)")
-    assert given != first
-    for text in (given, second, python_blocks("docs/precisions.md")[4]):
+    streamed = third.replace("rtsp://camera/stream", "video.mp4")
+    assert given != first and streamed != third
+    for text in (given, second, streamed):
         exec(compile(text, "snippet", "exec"), known)
     assert known["result"].frames == 6 and known["action"] in range(4)
     assert capsys.readouterr().out.count("degrees") >= 3

@@ -36,7 +36,8 @@ def export_from_config(
     """Build the config's model, load the checkpoint, export, with a budget curve where there is a policy.
 
     Args:
-        checkpoint: path; read with ``weights_only``. None exports the model as it is built, untrained.
+        checkpoint: path; read with ``weights_only``. None exports the model untrained, its classes
+            without names.
         classes: file with the name of a class a line; None takes those of the test dataset.
         calibrate_with: 'val' or 'test', the clips on which the budget curve is measured; None leaves it out.
         time_on: the engine whose milliseconds per frame, on this machine, go into the bundle; None leaves them out.
@@ -49,11 +50,12 @@ def export_from_config(
     dataset = dataset_of(config, "test")
     preprocessing = read_pipeline(dataset["pipeline"])
     model = MODELS.build(config.model).eval()
-    if checkpoint is not None:
+    count = model.cls_head.num_classes
+    if checkpoint is None:
+        names = [str(label) for label in range(count)]
+    else:
         load(model, checkpoint)
-    names = (
-        read_classes(classes) if classes is not None else find_classes(dataset, model.cls_head.num_classes)
-    )
+        names = read_classes(classes) if classes is not None else find_classes(dataset, count)
     split = calibrate_with if hasattr(model, "policy") else None
     clips: Any = clips_of(config, split or "test") if split or preprocessing.crop is None else None
     size = tuple(clips.dataset[0]["inputs"].shape[-2:]) if preprocessing.crop is None else None

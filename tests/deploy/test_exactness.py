@@ -31,6 +31,7 @@ from tests.models.toys import any_precision, build, lived_in, slim
 
 FRAMES, CLASSES = 4, 6
 FLOOR_DB = 40.0  # of a trained network from end to end
+BF16_FLOOR_DB = 30.0  # of the demo's logits; seen: 36
 IMAGENET = dict(
     type="ActionDataPreprocessor",
     mean=[123.675, 116.28, 103.53],
@@ -183,12 +184,18 @@ def demo() -> tuple[nn.Module, list[np.ndarray]]:
     return model, [make_clip(rng, label=label, kind=kind)[0] for label, kind in kinds]
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("engine", "floats"), [*((engine, "f32") for engine in ENGINES), ("openvino", "auto")]
+)
 @torch.no_grad()
-def test_the_shipped_demo_decides_and_answers_as_in_testing(demo, engine):
+def test_the_shipped_demo_decides_and_answers_as_in_testing(demo, engine, floats):
+    """Also where its frames at 32 bits run in bf16."""
     pytest.importorskip(engine)
     model, clips = demo
-    session = VideoSession.open(ROOT / "zoo/demo/demo_videoiq_bundle", engine=engine, threads=1)
+    session = VideoSession.open(
+        ROOT / "zoo/demo/demo_videoiq_bundle", engine=engine, threads=1, float_precision=floats
+    )
+    floor = FLOOR_DB if session.engine.float_precision == "f32" else BF16_FLOOR_DB
     for action in (None, 0, 1, 2):  # the policy's choice, or one action for all frames
         model.set_fixed_action(None if action is None else session.actions[action].bits)
         logits: list[list[Tensor]] = [[], []]
@@ -205,5 +212,5 @@ def test_the_shipped_demo_decides_and_answers_as_in_testing(demo, engine):
             logits[0].append(torch.from_numpy(got.logits))
             logits[1].append(want.logits[0])
         ours, theirs = map(torch.stack, logits)
-        assert verify.decibels(ours, theirs) >= FLOOR_DB, action
+        assert verify.decibels(ours, theirs) >= floor, action
         assert torch.equal(ours.argmax(-1), theirs.argmax(-1)), action

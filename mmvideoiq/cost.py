@@ -60,6 +60,8 @@ class ModelCost:
         classifier_macs: of the classifier, once per clip (frames are averaged before it).
         policy_macs: of the policy, per frame; 0 without one.
         classifier_elements, policy_elements: their parameters, stored as float32.
+        policy_bits: of the policy's quantized layers, which have ``policy_quantized_macs`` of its MACs and
+            ``policy_quantized_elements`` of its parameters; its LSTM and what else is float have the others.
         resized: by size, ``layers`` for frames of that size.
     """
 
@@ -68,16 +70,31 @@ class ModelCost:
     policy_macs: int = 0
     classifier_elements: int = 0
     policy_elements: int = 0
+    policy_bits: int = FLOAT_BITS
+    policy_quantized_macs: int = 0
+    policy_quantized_elements: int = 0
     resized: Mapping[int, Sequence[LayerCost]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(self.layers))
         if not self.layers:
             raise ValueError("ModelCost layers is empty; count_model found nothing to count")
-        for name in ("classifier_macs", "policy_macs", "classifier_elements", "policy_elements"):
+        counts = ("classifier_macs", "policy_macs", "classifier_elements", "policy_elements")
+        for name in (*counts, "policy_quantized_macs", "policy_quantized_elements"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise ValueError(f"ModelCost {name} must be an int >= 0, got {value!r}")
+
+    @property
+    def billed_policy_macs(self) -> float:
+        """Of the policy per frame, by the paper's rule: quantized layers are scaled as the backbone's are."""
+        return self.policy_macs - (1 - paper_cost(self.policy_bits)) * self.policy_quantized_macs
+
+    @property
+    def policy_bitops(self) -> int:
+        """Of the policy per frame."""
+        quantized = self.policy_quantized_macs
+        return (self.policy_macs - quantized) * FLOAT_BITS**2 + quantized * self.policy_bits**2
 
     def layers_at(self, size: int | None) -> Sequence[LayerCost]:
         """``layers`` for frames resized to ``size``; None is their own."""
@@ -114,12 +131,13 @@ class ModelCost:
             quantized = sum(layer.billed_macs for layer in layers if layer.quantized)
             unscaled = sum(layer.billed_macs for layer in layers if not layer.quantized)
             macs = macs + (cost * quantized + share * unscaled)
-        return num_frames * (macs + self.policy_macs) / 1e9
+        return num_frames * (macs + self.billed_policy_macs) / 1e9
 
     def bitops(self, bits_per_frame: Any, size: int | None = None) -> Any:
         """Strict BitOPs: sum of MACs x weight bits x activation bits.
 
-        Quantized layers count bits x bits; float layers, classifier (once) and policy (every frame) 32 x 32.
+        Quantized layers count bits x bits, those of the policy (every frame) at its own bits; float layers and
+        classifier (once) 32 x 32.
         A skipped frame counts the policy only.
 
         Args:
@@ -144,8 +162,8 @@ class ModelCost:
 
     def _clip_bitops(self, frames: np.ndarray) -> Any:
         """``frames``: (..., T), the backbone's."""
-        float_macs = self.classifier_macs + frames.shape[-1] * self.policy_macs
-        return frames.sum(-1) + float_macs * FLOAT_BITS**2
+        others = self.classifier_macs * FLOAT_BITS**2 + frames.shape[-1] * self.policy_bitops
+        return frames.sum(-1) + others
 
     def clip_costs(self, actions: Any, space: ActionSpace) -> dict[str, np.ndarray]:
         """Costs of a batch of clips.
@@ -192,7 +210,7 @@ class ModelCost:
 
         Quantized weights are stored once, at the precision from which the lower ones are derived: as
         float32 if 32 is among ``precisions``, else at the highest precision, packed without gaps per layer.
-        Float weights, biases, classifier and policy take 4 bytes per element. A batch norm takes 4 float32
+        Float weights, biases, classifier and policy take 4 bytes per element, the policy's quantized ones its bits. A batch norm takes 4 float32
         per channel (weight, bias, mean, variance), once per mode behind a quantized layer, else once per size.
         ``separate`` adds a float backbone and classifier. Scales and clips (a few bytes per layer) are not counted.
 
@@ -201,7 +219,8 @@ class ModelCost:
         """
         if not precisions and not separate:
             raise ValueError("precisions is empty; weight_bytes needs at least one")
-        total = 4 * self.policy_elements
+        quantized = self.policy_quantized_elements
+        total = 4 * (self.policy_elements - quantized) + math.ceil(quantized * self.policy_bits / 8)
         modes = [(mode, None) if isinstance(mode, int) else mode for mode in precisions]
         for stored in [modes] * bool(modes) + [[(FLOAT_BITS, None)]] * separate:
             total += 4 * self.classifier_elements

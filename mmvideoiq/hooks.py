@@ -101,23 +101,29 @@ class CalibrationHook(Hook):
     Args:
         num_videos: number of training videos, spread over the list, >= 1.
         frames_per_video: number of frames of each, spread over the video, >= 1.
+        part: of the model: 'backbone', or 'policy', which a float network was loaded into.
     """
 
-    def __init__(self, *, num_videos: int = 32, frames_per_video: int = 2) -> None:
+    def __init__(self, *, num_videos: int = 32, frames_per_video: int = 2, part: str = "backbone") -> None:
         for name, value in (("num_videos", num_videos), ("frames_per_video", frames_per_video)):
             if value < 1:
                 raise ValueError(f"CalibrationHook {name} must be >= 1, got {value}")
         self.num_videos = num_videos
+        if part not in ("backbone", "policy"):
+            raise ValueError(f"CalibrationHook part={part!r} must be 'backbone' or 'policy'")
         self.frames_per_video = frames_per_video
+        self.part = part
 
     def before_train(self, runner: Runner) -> None:
         """Calibrate, unless the training is resumed."""
         if runner.iter > 0:
             return
         model = _unwrapped(runner)
-        if not hasattr(model.backbone, "calibrate_"):
+        part = getattr(model, self.part, None)
+        backbone = getattr(part, "backbone", part)
+        if not hasattr(backbone, "calibrate_"):
             raise TypeError(
-                f"CalibrationHook needs an AnyPrecisionBackbone, the model has a {type(model.backbone).__name__}"
+                f"CalibrationHook needs an AnyPrecisionBackbone, the model has a {type(backbone).__name__}"
             )
         loader = runner.train_dataloader
         step = max(1, len(loader.dataset) // self.num_videos)
@@ -125,7 +131,7 @@ class CalibrationHook(Hook):
         clips = model.data_preprocessor(loader.collate_fn(samples), training=False)[
             "inputs"
         ]  # (N, T, C, H, W)
-        model.backbone.calibrate_(clips[:, :: max(1, clips.shape[1] // self.frames_per_video)].flatten(0, 1))
+        part.calibrate_(clips[:, :: max(1, clips.shape[1] // self.frames_per_video)].flatten(0, 1))
 
 
 @HOOKS.register_module()

@@ -63,7 +63,7 @@ class Networks:
             name: out for node in lstms for name, out in zip(node.inputs[1:], node.outputs[1:], strict=True)
         }
         self._zeros = {name: np.zeros(policy.inputs[name], np.float32) for name in self._state}
-        self._policy = engine.load(bundle, "policy", 32)
+        self._policy = engine.load(bundle, "policy", bundle.policy_bits)
 
     @property
     def has_policy(self) -> bool:

@@ -163,7 +163,7 @@ class Ours(Contender):
             zeros = {
                 name: np.zeros(shape, np.float32) for name, shape in policy.inputs.items() if name != "frames"
             }
-            run_policy = engine.load(bundle, "policy", 32)
+            run_policy = engine.load(bundle, "policy", bundle.policy_bits)
             self._runs["policy"] = lambda frames: run_policy({"frames": frames, **zeros})
             for action in self.session.actions:
                 if not action.is_skip:

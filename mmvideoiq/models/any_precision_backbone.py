@@ -58,6 +58,10 @@ class AnyPrecisionBackbone(BaseModule):
         sample_shape: (C, H, W) of a frame or (C, T, H, W) of a clip that the backbone accepts, to trace it once;
             by default derived from its config.
 
+    Attributes:
+        resized: whether the frames it is given were resized, as a policy's are; their levels then lie as in a mode of a
+            smaller frame.
+
     Raises:
         ValueError: an option is out of range, or the inner config uses something that cannot be converted.
         ImportError: the backbone needs a package that is not installed.
@@ -88,6 +92,7 @@ class AnyPrecisionBackbone(BaseModule):
             raise ValueError(f"input_range={input_range} must go from low to high")
         self.switch = PrecisionSwitch(precisions)
         self.input_range = input_range
+        self.resized = False
         self._float_cfg = backbone
         self.net = host_backbones.build(backbone)
         self.num_segments = getattr(self.net, "num_segments", None)
@@ -194,7 +199,7 @@ class AnyPrecisionBackbone(BaseModule):
         """The lowest and highest level of a quantized frame in the active mode; needs ``input_range``."""
         low, high = self.input_range
         step = (high - low) / (2**self.switch.bits - 1)
-        shift = 0.0 if self.switch.size is None else GRID_SHIFT * step
+        shift = GRID_SHIFT * step if self.resized or self.switch.size is not None else 0.0
         return low - shift, high - shift
 
     def _run(self, net: nn.Module, frames: Tensor) -> Any:

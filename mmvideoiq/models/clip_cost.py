@@ -1,6 +1,7 @@
 """Cost counts of recognizers, and the cost fields of their predictions."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,12 +25,13 @@ def count_recognizer(
         shape = (frame_shape[0], height, width)
         return count_model(backbone.net, shape, backbone.report.converted, backbone.num_segments or 1)
 
-    policy_macs = 0
+    costs: dict[str, int] = {}
     if policy is not None:
         frame = torch.zeros(
             1, 1, *frame_shape, device=classifier.weight.device, dtype=classifier.weight.dtype
         )
-        policy_macs = count_macs(policy, frame)
+        costs = dict(policy_macs=count_macs(policy, frame), policy_elements=_elements(policy))
+        costs |= _quantized_part(policy, frame_shape)
     return ModelCost(
         layers=count(*frame_shape[1:]),
         resized={
@@ -37,8 +39,22 @@ def count_recognizer(
         },
         classifier_macs=classifier.weight.numel(),
         classifier_elements=_elements(classifier),
-        policy_macs=policy_macs,
-        policy_elements=0 if policy is None else _elements(policy),
+        **costs,
+    )
+
+
+def _quantized_part(policy: Any, frame_shape: tuple[int, int, int]) -> dict[str, int]:
+    """Bits, MACs and weights of a policy's quantized layers, as :class:`ModelCost` takes them."""
+    backbone = getattr(policy, "backbone", None)
+    if not isinstance(backbone, AnyPrecisionBackbone):
+        return {}
+    size = frame_shape[1:] if policy.input_size is None else (policy.input_size,) * 2
+    layers = count_model(backbone.net, (frame_shape[0], *size), backbone.report.converted)
+    quantized = [layer for layer in layers if layer.quantized]
+    return dict(
+        policy_bits=backbone.switch.bits,
+        policy_quantized_macs=sum(layer.macs for layer in quantized),
+        policy_quantized_elements=sum(layer.weight_elements for layer in quantized),
     )
 
 

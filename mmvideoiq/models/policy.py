@@ -13,9 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmvideoiq.actions import ActionSpace
+from mmvideoiq.models.any_precision_backbone import AnyPrecisionBackbone
 from mmvideoiq.quant import AnyPrecisionConv2d, Dorefa, PrecisionSwitch
 from mmvideoiq.quant.functional import at_least_float32
 from mmvideoiq.quant.precision import FLOAT_BITS
+
+
+MAX_BITS = 8  # of a quantized policy
 
 
 class PolicyOutput(NamedTuple):
@@ -163,7 +167,8 @@ class PrecisionPolicy(BaseModule):
     """Light backbone + :class:`PolicyHead`: frames -> actions.
 
     Args:
-        backbone: config of any light 2D backbone of MMAction2; its features are averaged over space.
+        backbone: config of any light 2D backbone of MMAction2; its features are averaged over space. An
+            ``AnyPrecisionBackbone`` with one precision of at most 8 bits runs in integers: ``precisions=(8,)``.
         head: config of the head.
         actions: the action space, supplied by the recognizer.
         input_size: side to which frames are resized (bilinear); at most the frame's own. None keeps their size.
@@ -175,6 +180,10 @@ class PrecisionPolicy(BaseModule):
         temperature: of the Gumbel-softmax, > 0; ``GumbelTemperatureHook`` lowers it.
         cost_multiplier: sets the budget of the most likely action: ``log p(a) - cost_multiplier * cost(a)``,
             normalized. Positive values lower the cost, negative ones raise it; 0 is the policy as trained.
+
+    Raises:
+        ValueError: ``input_size`` below 1, a backbone with several precisions, sizes or more than 8 bits, or a name in
+            ``quantize_32`` that is no convolution.
     """
 
     def __init__(
@@ -198,6 +207,14 @@ class PrecisionPolicy(BaseModule):
         self.temperature = 5.0
         self.cost_multiplier = 0.0
         self.backbone = MODELS.build(backbone)
+        if isinstance(self.backbone, AnyPrecisionBackbone):
+            modes = self.backbone.modes
+            if len(modes) > 1 or modes[0] not in range(1, MAX_BITS + 1):
+                raise ValueError(
+                    f"policy backbone precisions={modes}: a policy runs at one precision of at most {MAX_BITS} bits "
+                    "and at its own input_size, such as precisions=(8,)"
+                )
+            self.backbone.resized = input_size is not None
         self.quantize_32 = tuple(quantize_32)
         for name in self.quantize_32:
             self._quantize_32(name)
@@ -245,6 +262,10 @@ class PrecisionPolicy(BaseModule):
             return frames
         self.check_frames(*frames.shape[-2:])
         return F.interpolate(frames, size=(self.input_size,) * 2, mode="bilinear", align_corners=False)
+
+    def calibrate_(self, frames: Tensor) -> None:
+        """Fit the clips of an any-precision backbone to normalized frames (N, 3, H, W)."""
+        self.backbone.calibrate_(self.resize(frames))
 
     def check_frames(self, height: int, width: int) -> None:
         """ValueError if a frame of this size is smaller than ``input_size``, without ``enlarge``."""

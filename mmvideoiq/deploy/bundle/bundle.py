@@ -34,6 +34,7 @@ from mmvideoiq.deploy.bundle.tensors import (
     WEIGHTED,
     TensorSpec,
     choices,
+    fixed_bits,
     modes_of,
     policy_specs,
     recognition_specs,
@@ -106,6 +107,11 @@ class Bundle:
         return tuple(self.manifest["precisions"])
 
     @property
+    def policy_bits(self) -> int:
+        """The one precision of the policy; 32 is float."""
+        return fixed_bits(self.graphs["policy"])
+
+    @property
     def preprocessing(self) -> Preprocessing:
         """How videos become frames."""
         steps = self.manifest["preprocessing"]
@@ -127,7 +133,7 @@ class Bundle:
         return replace(self, graphs={**self.graphs, "recognition": resized}, size=size)
 
     def layer(self, part: str, node: Node, bits: int) -> Layer:
-        """The numbers of a conv, linear or affine node at ``bits``; those of the policy serve all bits.
+        """The numbers of a conv, linear or affine node at ``bits``; those of the policy have its own bits.
 
         Codes below the parent's bits are the parent's, shifted.
 
@@ -138,6 +144,8 @@ class Bundle:
             raise ValueError(f"node {node.name!r} ({node.op}) is not a conv, linear or affine")
         if part == "recognition" and bits not in self.precisions:
             raise ValueError(f"bits={bits}: {self.path} has the precisions {self.precisions}")
+        if part == "policy":
+            bits = self.policy_bits
         read, name = self._part(part), node.attrs["layer"]
         mode = f"{bits}" if self.size is None else f"{bits}@{self.size}"
         suffix = "" if f"{name}.gain" in read.specs else f".{mode}"
@@ -150,7 +158,8 @@ class Bundle:
         scale, offset = (
             np.broadcast_to(read(f"{name}.{kind}.{bits}"), gain.shape).copy() for kind in ("scale", "offset")
         )
-        codes = self._codes(name, tuple(node.attrs["shape"]), bits)
+        parent_bits = bits if part == "policy" else self.manifest["parent_bits"]
+        codes = _codes(read, name, tuple(node.attrs["shape"]), parent_bits, bits)
         return Layer(bits=bits, codes=codes, scale=scale, offset=offset, gain=gain, bias=bias)
 
     def lstm(self, part: str, node: Node) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -175,13 +184,13 @@ class Bundle:
             raise ValueError(f"{self.path} has no part {part!r}; it has {', '.join(self._tensors)}")
         return self._tensors[part]
 
-    def _codes(self, name: str, shape: tuple[int, ...], bits: int) -> np.ndarray:
-        read, parent_bits = self._tensors["recognition"], self.manifest["parent_bits"]
-        if parent_bits < FLOAT_BITS:
-            codes = unpack(read(f"{name}.codes"), int(np.prod(shape)), parent_bits).reshape(shape)
-            return truncate(codes, parent_bits, bits)
-        arrays = [read(f"{name}.{kind}") for kind in ("weight", "divisor", "thresholds")]
-        return truncate(codes_by_thresholds(*arrays), arrays[2].size.bit_length(), bits)
+
+def _codes(read: Tensors, name: str, shape: tuple[int, ...], parent_bits: int, bits: int) -> np.ndarray:
+    if parent_bits < FLOAT_BITS:
+        codes = unpack(read(f"{name}.codes"), int(np.prod(shape)), parent_bits).reshape(shape)
+        return truncate(codes, parent_bits, bits)
+    arrays = [read(f"{name}.{kind}") for kind in ("weight", "divisor", "thresholds")]
+    return truncate(codes_by_thresholds(*arrays), arrays[2].size.bit_length(), bits)
 
 
 def write_bundle(
@@ -261,7 +270,7 @@ def _check_tensors(
     """That the tensors are those which the graph asks for, in name, type and shape."""
     try:
         if part == "policy":
-            wanted = policy_specs(graph)
+            wanted = policy_specs(graph, choices(graph, found, [fixed_bits(graph)])["uniform"])
         else:
             wanted = recognition_specs(
                 graph,

@@ -114,9 +114,20 @@ def modes_of(manifest: Mapping[str, Any]) -> list[str]:
     return names + [str(bits) for bits in manifest["precisions"] if bits not in taken]
 
 
-def policy_specs(graph: Graph) -> dict[str, TensorSpec]:
-    """The tensors of the policy, by name. ValueError: the graph contradicts itself; names the node or the tensor."""
-    widths = channels(graph)
+def fixed_bits(graph: Graph) -> int:
+    """The precision of a policy: that of all its grids; 32 without grids. ValueError: there are several."""
+    found = {int(bits) for node in graph if node.op == "quantize" for bits in node.attrs["grids"]}
+    if len(found) > 1:
+        raise ValueError(f"grids are of {sorted(found)} bits, a policy has one precision")
+    return found.pop() if found else FLOAT_BITS
+
+
+def policy_specs(graph: Graph, uniform: Collection[str] = ()) -> dict[str, TensorSpec]:
+    """The tensors of the policy, by name; ``uniform`` as in :func:`recognition_specs`.
+
+    ValueError: the graph contradicts itself; names the node or the tensor.
+    """
+    widths, bits = channels(graph), fixed_bits(graph)
 
     def all_specs() -> Named:
         for node in _layers(graph):
@@ -126,9 +137,13 @@ def policy_specs(graph: Graph) -> dict[str, TensorSpec]:
                 yield from _int16(f"{layer}.weight_hh", 4 * out, out)
                 yield f"{layer}.bias", _float(4 * out)
                 continue
-            if node.op in WEIGHTED:
-                if node.attrs["quantized"]:
+            if node.op in WEIGHTED and node.attrs["quantized"]:
+                if bits == FLOAT_BITS:
                     raise ValueError(f"node {node.name!r}: the policy has no codes; set quantized to false")
+                yield from _parent(node, bits, (bits,))
+                for name in ("scale", "offset"):
+                    yield f"{layer}.{name}.{bits}", _float(1 if layer in uniform else out)
+            elif node.op in WEIGHTED:
                 yield from _int16(layer, *node.attrs["shape"])
             yield f"{layer}.gain", _float(out)
             yield f"{layer}.bias", _float(out)

@@ -62,6 +62,19 @@ def reorder_gates(arrays: Sequence[np.ndarray], order: Sequence[int]) -> list[np
     return [np.concatenate([np.split(array, 4)[i] for i in order])[None] for array in arrays]
 
 
+# --- resizing ---------------------------------------------------------------------------------------------------------
+
+
+def linear_taps(before: int, after: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of bilinear resizing with half-pixel centres along one side: ``y[i] = x[low[i]] + share[i] (x[high[i]] - x[low[i]])``.
+
+    Returns: low, high int32, share float32, each (after,).
+    """
+    place = np.maximum((np.arange(after) + 0.5) * (before / after) - 0.5, 0)
+    low = np.minimum(place.astype(np.int32), before - 1)
+    return low, np.minimum(low + 1, before - 1), (place - low).astype(np.float32)
+
+
 # --- the graph --------------------------------------------------------------------------------------------------------
 
 

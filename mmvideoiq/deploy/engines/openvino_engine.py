@@ -216,10 +216,8 @@ class OpenVinoEngine:
 
     def _compiled(self, builder: OpenVinoModel) -> Any:
         core, precision = process_core(), "f32"  # of integer layers too: bf16 would round their scales
-        if builder.part == "policy":
-            precision = self._policy_precision
-        elif builder.bits > 8:
-            precision = self.float_precision
+        if builder.bits > 8:
+            precision = self._policy_precision if builder.part == "policy" else self.float_precision
         config = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": self.threads,

@@ -12,7 +12,8 @@ correction   of weights (``packing.signed_weights``), times the sum over the win
 order       of channels, on CPUs without VNNI: see :mod:`.channel_order`
 shortcuts   added inside the convolution, if the plugin's "snippets" are off; the sums of corrections need them on
 max pools   after the quantization that follows: it is the same, and works on bytes
-resizing    of frames before they are normalized, which is the same and works on fewer numbers
+resizing    of frames before they are normalized, which is the same and works on fewer numbers: rows and columns that
+            are read are gathered in bytes, since the plugin's interpolation has all pixels in float, in two layouts
 =========== =======================================================================================================
 """
 
@@ -34,6 +35,7 @@ from mmvideoiq.deploy.engines.lowering import (
     consumers,
     float_weight,
     integer_weight,
+    linear_taps,
     model_outputs,
     producers,
     reorder_gates,
@@ -133,9 +135,10 @@ class OpenVinoModel:
 
     def normalize(self, node: Node, x: _Value) -> _Value:
         mean, std = (np.array(node.attrs[key], np.float64) for key in ("mean", "std"))
-        y = self.op.convert(x.node, np.float32)
+        y = x.node
         if self.resized_at_once(node):
-            y = self.interpolated(y, consumers(self.graph, node)[0], axes=(1, 2))
+            y = self.resized_pixels(y, consumers(self.graph, node)[0].attrs["size"])
+        y = self.op.convert(y, np.float32)
         y = self.op.multiply(self.op.subtract(y, self.constant(mean)), self.constant(1 / std))
         return _Value(self.op.transpose(y, self.op.constant([0, 3, 1, 2])))
 
@@ -149,11 +152,28 @@ class OpenVinoModel:
         done = any(
             given.op == "normalize" and self.resized_at_once(given) for given in producers(self.graph, node)
         )
-        return x if done else _Value(self.interpolated(self.floats(x), node, axes=(2, 3)))
+        if done:
+            return x
+        size, axes = (self.op.constant(list(numbers)) for numbers in (node.attrs["size"], (2, 3)))
+        return _Value(self.op.interpolate(self.floats(x), size, "linear_onnx", "sizes", axes=axes))
 
-    def interpolated(self, y: Any, node: Node, *, axes: tuple[int, int]) -> Any:
-        size, where = (self.op.constant(list(numbers)) for numbers in (node.attrs["size"], axes))
-        return self.op.interpolate(y, size, "linear_onnx", "sizes", axes=where)
+    def resized_pixels(self, x: Any, size: tuple[int, int]) -> Any:
+        """Frames (N, H, W, C) of bytes at ``size``, as floats unless that is their own."""
+        height, width, channels = sizes(x)
+        y = self.op.reshape(x, self.op.constant([0, 0, -1]), True)
+        steps = zip((1, 2), (height, width), size, (1, channels), strict=True)
+        for axis, before, after, wide in steps:
+            if before == after:
+                continue
+            low, high, share = linear_taps(before, after)
+            a, b = (
+                self.op.gather(y, self.op.constant(of_columns(taps, wide)), self.op.constant(axis))
+                for taps in (low, high)
+            )
+            a, b = (self.op.convert(numbers, np.float32) for numbers in (a, b))
+            weight = np.repeat(share, wide).reshape((1, -1, 1) if axis == 1 else (1, 1, -1))
+            y = self.op.add(a, self.op.multiply(self.op.subtract(b, a), self.constant(weight)))
+        return self.op.reshape(y, self.op.constant([0, *size, channels]), True)
 
     def quantize(self, node: Node, x: _Value) -> _Value:
         grid = node.grid(self.bits)
@@ -329,6 +349,11 @@ class OpenVinoModel:
             owner = np.arange(groups).repeat(channels // groups)
             y = self.op.gather(y, self.op.constant(owner), self.op.constant(1))
         return y
+
+
+def of_columns(taps: np.ndarray, wide: int) -> np.ndarray:
+    """Indices of all numbers of the columns ``taps``, each ``wide`` numbers."""
+    return (taps[:, None] * wide + np.arange(wide)).ravel()
 
 
 def sizes(x: Any) -> list[int]:

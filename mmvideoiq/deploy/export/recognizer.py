@@ -13,7 +13,7 @@ from mmaction.models.data_preprocessors import ActionDataPreprocessor
 from mmaction.models.heads import TSMHead, TSNHead
 from torch import nn
 
-from mmvideoiq.actions import COST_RULES, ActionSpace, action_of, paper_cost
+from mmvideoiq.actions import COST_RULES, GRID_SHIFT, ActionSpace, action_of, paper_cost
 from mmvideoiq.cost import ModelCost
 from mmvideoiq.deploy.bundle.bundle import write_bundle
 from mmvideoiq.deploy.bundle.graph import Graph, Grid
@@ -101,11 +101,12 @@ def export_parts(
     tensors["recognition"] |= _classifier(model, head, classes)
     if policy is not None:
         policy.check_frames(*size)
-        for name in getattr(policy, "quantize_32", ()):  # a bundle's policy is a float network
+        for name in getattr(policy, "quantize_32", ()):  # a bundle's policy is a float network, or has 8 bits
             policy.backbone.set_submodule(name, policy.backbone.get_submodule(name).to_float())
-        writer = GraphWriter({**frames, **_state(policy)})
+        quantized = isinstance(policy.backbone, AnyPrecisionBackbone)
+        writer = GraphWriter({**frames, **_state(policy)}, policy.backbone.precisions if quantized else ())
         graphs["policy"] = policy_graph(writer, policy, normalize)
-        tensors["policy"] = policy_tensors(writer.sources)
+        tensors["policy"] = policy_tensors(writer.sources, writer.precisions)
     cost = count_recognizer(backbone, head.fc_cls, policy, (CHANNELS, *size))
     manifest = dict(
         classes=[str(name) for name in classes],
@@ -137,15 +138,19 @@ def recognition_graph(
 ) -> Graph:
     """frames (N, H, W, C) -> features (N, D), averaged over space."""
     x = Value(writer.add("normalize", "normalize", "frames", **normalize), CHANNELS)
+    return writer.finish(_features(writer, backbone, x).name)
+
+
+def _features(writer: GraphWriter, backbone: AnyPrecisionBackbone, x: Value, prefix: str = "") -> Value:
     if backbone.input_range is not None:
         low, high = backbone.input_range
-        grids = {
-            str(bits): Grid((high - low) / (2**bits - 1), 0, 2**bits - 1, low)
-            for bits in writer.precisions
-            if bits <= MAX_CODE_BITS
-        }
+        grids = {}
+        for bits in writer.precisions:
+            if bits <= MAX_CODE_BITS:
+                step = (high - low) / (2**bits - 1)
+                grids[str(bits)] = Grid(step, 0, 2**bits - 1, low - GRID_SHIFT * step * backbone.resized)
         x = Value(writer.add("quantize", "input", x.name, grids=grids), CHANNELS)
-    return writer.finish(mean_pool(writer, "features", trace(backbone.net, writer, x)).name)
+    return mean_pool(writer, "features", trace(backbone.net, writer, x, prefix))
 
 
 def policy_graph(writer: GraphWriter, policy: PrecisionPolicy, normalize: Mapping[str, Any]) -> Graph:
@@ -154,7 +159,10 @@ def policy_graph(writer: GraphWriter, policy: PrecisionPolicy, normalize: Mappin
     x = Value(writer.add("normalize", "normalize", "frames", **normalize), CHANNELS)
     if policy.input_size is not None:
         x = Value(writer.add("resize", "resize", x.name, size=(policy.input_size,) * 2), CHANNELS)
-    x = mean_pool(writer, "features", trace(policy.backbone, writer, x, prefix="backbone."))
+    if isinstance(policy.backbone, AnyPrecisionBackbone):
+        x = _features(writer, policy.backbone, x, "backbone.")
+    else:
+        x = mean_pool(writer, "features", trace(policy.backbone, writer, x, "backbone."))
     lstm = writer.add("lstm", "lstm", x.name, "h", "c", layer="lstm", hidden=head.lstm.hidden_size)
     writer.sources["lstm"] = Source(head.lstm)
     hidden = Value(lstm, head.lstm.hidden_size, True)
@@ -239,10 +247,10 @@ def _classifier(model: nn.Module, head: Any, classes: Sequence[str]) -> Tensors:
 
 def _costs(cost: ModelCost, actions: ActionSpace) -> dict[str, dict[str, float]]:
     """Of one frame under each action, without the policy, and of the policy."""
-    alone = replace(cost, policy_macs=0, classifier_macs=0)
+    alone = replace(cost, policy_macs=0, policy_quantized_macs=0, classifier_macs=0)
     gflops = {a.name: alone.paper_gflops(paper_cost(a.bits or 0), 1, a.size) for a in actions}
     bitops = {a.name: float(alone.bitops([a.bits or 0], a.size)) for a in actions}
     if cost.policy_macs:
-        gflops["policy"] = cost.policy_macs / 1e9
-        bitops["policy"] = float(cost.policy_macs * FLOAT_BITS**2)
+        gflops["policy"] = cost.billed_policy_macs / 1e9
+        bitops["policy"] = float(cost.policy_bitops)
     return dict(gflops=gflops, bitops=bitops)

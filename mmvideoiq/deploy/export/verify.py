@@ -83,12 +83,16 @@ class Agreement:
 
 
 @torch.no_grad()
-def compare(model: Any, bundle: Bundle, engine: Engine, frames: np.ndarray, mode: Mode) -> Agreement:
-    """Run the recognition part of ``bundle`` in ``mode``, and follow it with the simulation.
+def compare(
+    model: Any, bundle: Bundle, engine: Engine, frames: np.ndarray, mode: Mode, part: str = "recognition"
+) -> Agreement:
+    """Run ``part`` of ``bundle`` in ``mode``, and follow it with the simulation.
 
     Args:
         model: the recognizer of frames that ``bundle`` was exported from; it is not changed.
         frames: uint8 (N, H, W, 3), of the size the bundle takes; whole clips where the backbone mixes frames.
+        mode: of the policy its bits.
+        part: 'policy' stops at the features that its LSTM reads.
 
     Raises:
         ValueError: a quantizer of the engine gives values off its grid.
@@ -96,9 +100,10 @@ def compare(model: Any, bundle: Bundle, engine: Engine, frames: np.ndarray, mode
     """
     bits, size = split_mode(mode)
     bundle = bundle.sized(size)
-    graph = bundle.graphs["recognition"]
+    graph = bundle.graphs[part]
+    features = next((node.inputs[0] for node in graph if node.op == "lstm"), graph.outputs[0])
     grids = {node.name: grid for node in graph if node.op == "quantize" and (grid := node.grid(bits))}
-    found = run_widened(bundle, engine, frames, bits, grids)
+    found = run_widened(bundle, engine, frames, bits, [features, *grids], part)
     given = {name: codes_of(found[name], grid, name) for name, grid in grids.items()}
     counts = np.zeros(3, np.int64)
     distances: dict[str, float] = {}  # in the order in which quantizers run
@@ -117,7 +122,7 @@ def compare(model: Any, bundle: Bundle, engine: Engine, frames: np.ndarray, mode
         distances[name] = float((place[differs] - middle).abs().max()) if len(middle) else 0.0
         return grid.origin + grid.step * codes
 
-    expected = follow(model, frames, mode, read)
+    expected = follow(model, frames, mode, read, part)
     if unread := grids.keys() - distances.keys():
         raise RuntimeError(f"the simulation lacks the quantizer {min(unread)!r} of the bundle at {mode}")
     codes, near, differing = map(int, counts)
@@ -128,23 +133,31 @@ def compare(model: Any, bundle: Bundle, engine: Engine, frames: np.ndarray, mode
         differing=differing,
         distance=max(distances.values(), default=0.0),
         quantizer=next((name for name, distance in distances.items() if distance > TIE), ""),
-        features=found[graph.outputs[0]],
+        features=found[features],
         expected=expected,
     )
 
 
 def run_widened(
-    bundle: Bundle, engine: Engine, frames: np.ndarray, bits: int, names: Iterable[str]
+    bundle: Bundle, engine: Engine, frames: np.ndarray, bits: int, names: Iterable[str], part: str
 ) -> dict[str, Tensor]:
-    """The engine's features, and its values called ``names``."""
-    graph = bundle.graphs["recognition"]
-    wide = Graph(inputs=graph.inputs, nodes=graph.nodes, outputs=(*graph.outputs, *names))
-    wider = replace(bundle, graphs={**bundle.graphs, "recognition": wide})
-    found = engine.load(wider, "recognition", bits)({"frames": frames})
+    """The outputs of ``part`` on the engine, and its values called ``names``."""
+    graph = bundle.graphs[part]
+    outputs = tuple(dict.fromkeys([*graph.outputs, *names]))
+    wide = Graph(inputs=graph.inputs, nodes=graph.nodes, outputs=outputs)
+    wider = replace(bundle, graphs={**bundle.graphs, part: wide})
+    states = {name: np.zeros(shape, np.float32) for name, shape in graph.inputs.items() if name != "frames"}
+    found = engine.load(wider, part, bits)({"frames": frames, **states})
     return {name: torch.from_numpy(array) for name, array in found.items()}
 
 
-def follow(model: Any, frames: np.ndarray, mode: Mode, read: Callable[[str, Tensor, Grid], Tensor]) -> Tensor:
+def follow(
+    model: Any,
+    frames: np.ndarray,
+    mode: Mode,
+    read: Callable[[str, Tensor, Grid], Tensor],
+    part: str = "recognition",
+) -> Tensor:
     """The simulation's features in float64, (N, D).
 
     Args:
@@ -155,17 +168,21 @@ def follow(model: Any, frames: np.ndarray, mode: Mode, read: Callable[[str, Tens
         return lambda _module, args, _output: read(name, args[0], grid)
 
     bits, size = split_mode(mode)
-    backbone = in_float64(model.backbone, mode)
+    owner = model.policy if part == "policy" else model
+    backbone = in_float64(owner.backbone, mode)
     pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).double()
     x = model.data_preprocessor.preprocess([pixels], None)[0][0].double()
+    if part == "policy":
+        x = model.policy.resize(x)
     x = x if size is None else resize(x, size)
     if backbone.input_range is not None and bits != FLOAT_BITS:
         with backbone.switch.at(mode):
             low, high = backbone.input_levels()
         x = read("input", x, Grid((high - low) / (2**bits - 1), 0, 2**bits - 1, low))
+    prefix = "backbone." if part == "policy" else ""  # of names in the bundle
     for name, module in backbone.net.named_modules():
         if isinstance(module, Pact) and str(bits) in module.clip:
-            module.register_forward_hook(hook(name, pact_grid(module, bits)))
+            module.register_forward_hook(hook(prefix + name, pact_grid(module, bits)))
     return pool(backbone.forward_at(x, mode))
 
 

@@ -46,17 +46,22 @@ def recognition_tensors(
     return dict(all_tensors())
 
 
-def policy_tensors(sources: Mapping[str, Source]) -> dict[str, np.ndarray]:
-    """Tensors of float layers with weights in 16 bits, and of LSTMs."""
+def policy_tensors(sources: Mapping[str, Source], precisions: Sequence[int] = ()) -> dict[str, np.ndarray]:
+    """Tensors of layers at the one precision, if there is one, of float layers with weights in 16 bits, and of LSTMs."""
 
     def all_tensors() -> Tensors:
         for name, source in sources.items():
             if isinstance(source.layer, nn.LSTM):
                 yield from _lstm(name, source.layer)
                 continue
-            if source.layer is not None:
+            if isinstance(source.layer, (AnyPrecisionConv2d, AnyPrecisionLinear)):
+                yield from _any_precision(name, source.layer, precisions)
+            elif source.layer is not None:
                 yield from _int16(name, source.layer.weight)  # type: ignore[arg-type]
-            yield from _gain_and_bias(name, source, ())
+            norm = source.norm
+            if isinstance(norm, SwitchableBatchNorm):
+                norm = norm.of(precisions[0])
+            yield from _gain_and_bias(name, Source(source.layer, norm), ())
 
     return dict(all_tensors())
 

@@ -136,6 +136,16 @@ def test_calibration_looks_at_frames_spread_over_list_and_video():
     assert frames[:, 0, 0, 0].tolist() == [0, 0, 2, 2, 4, 4, 6, 6, 8, 8]
 
 
+def test_calibration_of_a_policy():
+    runner = calibrating_runner(iteration=0)
+    runner.model.policy = runner.model.backbone
+    runner.model.backbone = nn.Identity()
+    CalibrationHook(part="policy").before_train(runner)
+    assert len(runner.model.policy.seen) == 1
+    with pytest.raises(ValueError, match="part='head' must be 'backbone' or 'policy'"):
+        CalibrationHook(part="head")
+
+
 def test_calibration_leaves_a_resumed_training_alone():
     runner = calibrating_runner(iteration=3)
     CalibrationHook().before_train(runner)

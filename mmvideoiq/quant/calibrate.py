@@ -31,7 +31,8 @@ def fit_clip(values: Tensor, bits: int, signed: bool) -> Tensor:
 def calibrate_clips_(model: nn.Module, *inputs: Tensor) -> int:
     """Run ``model(*inputs)`` at its active precision; :func:`fit_clip` each clip to the inputs of its layer.
 
-    Returns: how many quantizers were set. Use the highest precision, so that the inputs are not yet rounded.
+    Activations pass unrounded meanwhile, so that no clip depends on the ones before it. Returns: how many quantizers
+    were set.
 
     Raises:
         ValueError: a layer got no input, or values that are not finite.
@@ -44,6 +45,7 @@ def calibrate_clips_(model: nn.Module, *inputs: Tensor) -> int:
 
     names = {module: name for name, module in model.named_modules() if isinstance(module, Pact)}
     handles = [quantizer.register_forward_pre_hook(look) for quantizer in names]
+    handles += [quantizer.register_forward_hook(lambda _module, args, _output: args[0]) for quantizer in names]
     try:
         with evaluating(model):
             model(*inputs)

@@ -20,7 +20,7 @@ def copy(toy, tmp_path) -> Path:
     return Path(shutil.copytree(toy, tmp_path / "copy"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def mmaction_scope():
     """MMAction2's registries are the default ones, and its log is silent."""
     from mmengine.logging import MMLogger

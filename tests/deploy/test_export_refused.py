@@ -32,10 +32,6 @@ def quantizer_32(field, **options):
     return lambda cfg: cfg["backbone"].update({field: dict(options, quantize_32=True)})
 
 
-def any_precision_policy(cfg):
-    cfg["policy"]["backbone"] = any_precision(slim(4))
-
-
 def moving_cell(cfg):
     cfg["actions"] = [*cfg["actions"], dict(skip=2)]
     cfg["policy"]["head"]["hold_cell"] = False
@@ -51,10 +47,6 @@ REFUSED = {
     "activation": (
         quantizer_32("activation", type="pact"),
         "stages.0.0.input_quantizer: quantize_32=True rounds activations to 32 bits",
-    ),
-    "policy": (
-        any_precision_policy,
-        "AnyPrecisionBackbone decides on its values while it runs",
     ),
     "to_rgb": (lambda cfg: cfg["data_preprocessor"].update(to_rgb=True), "data_preprocessor.to_rgb=True"),
     "clips": (

@@ -6,7 +6,7 @@ from mmvideoiq.actions import ActionSpace
 from mmvideoiq.deploy.export.budget_curve import _decide_holding
 from mmvideoiq.models.policy import gumbel_one_hot, one_hot_argmax, sample_gumbel
 from mmvideoiq.quant.functional import dorefa_weight
-from tests.models.toys import build, clips, lived_in, policy, samples, videoiq
+from tests.models.toys import any_precision, build, clips, lived_in, policy, samples, slim, videoiq
 from tests.reference.dense_videoiq import choose, recognize
 
 SKIPS = [(1,), (1, 2, 4), (3,)]
@@ -251,3 +251,43 @@ def test_checkpoint_of_another_action_space():
 def test_input_size_below_one():
     with pytest.raises(ValueError, match="policy input_size=0 must be at least 1"):
         MODELS.build(dict(policy(input_size=0), actions=space()))
+
+
+QUANTIZED = dict(precisions=(8,), weight=dict(type="nested"), quantize_stem=True, input_range=(-4.0, 4.0))
+
+
+def test_a_policy_at_8_bits_reads_resized_frames_and_float_checkpoints():
+    cfg = dict(policy(), backbone=any_precision(slim(4), **QUANTIZED), actions=space())
+    quantized, twin = build(cfg), lived_in(build(dict(policy(), actions=space()), seed=1))
+    quantized.load_state_dict(twin.state_dict(), strict=False)
+    quantized.eval(), twin.eval()
+    frames = clips(4).clamp(-4, 4)
+    quantized.calibrate_(frames.flatten(0, 1))
+    noise = (quantized.features(frames) - twin.features(frames)).square().mean()
+    assert 0 < noise < 1e-3 * twin.features(frames).square().mean()
+    step = 8 / 255  # the levels of resized frames lie 1/64 of it lower
+    assert quantized.backbone.input_levels() == pytest.approx((-4 - step / 64, 4 - step / 64))
+    own = build(dict(policy(input_size=None), backbone=cfg["backbone"], actions=space()))
+    assert own.backbone.input_levels() == (-4, 4)
+
+
+@pytest.mark.parametrize("precisions", [(8, 4), (32,), ("8@12",)])
+def test_a_policy_has_one_precision(precisions):
+    backbone = any_precision(slim(4), **dict(QUANTIZED, precisions=precisions))
+    with pytest.raises(ValueError, match="a policy runs at one precision of at most 8 bits .*precisions=.8,.$"):
+        build(dict(policy(), backbone=backbone, actions=space()))
+
+
+def test_the_cost_of_a_policy_at_8_bits():
+    frame = (3, 24, 24)
+    plain = build(videoiq())._model_cost(frame, with_policy=True)
+    cfg = dict(policy(), backbone=any_precision(slim(4), **QUANTIZED))
+    cost = build(videoiq(policy=cfg))._model_cost(frame, with_policy=True)
+    # 16x16 frames: stem 27 * 4 * 64, two blocks of 3x3 convolutions, and the second's shortcut
+    macs = 108 * 64 + 2 * 144 * 64 + (288 + 576 + 32) * 16
+    assert cost.policy_macs == plain.policy_macs and cost.policy_quantized_macs == macs
+    assert cost.policy_bitops == plain.policy_bitops - (1024 - 64) * macs
+    assert cost.paper_gflops(0.5, 4) == plain.paper_gflops(0.5, 4)  # which bills float like 8 bits
+    fewer = (108 + 2 * 144 + 288 + 576 + 32) * 3  # bytes
+    clips = 10 * 4  # the learned clips are parameters
+    assert plain.weight_bytes((4,)) - cost.weight_bytes((4,)) in range(fewer - clips, fewer + 1)

@@ -210,8 +210,9 @@ class ModelCost:
 
         Quantized weights are stored once, at the precision from which the lower ones are derived: as
         float32 if 32 is among ``precisions``, else at the highest precision, packed without gaps per layer.
-        Float weights, biases, classifier and policy take 4 bytes per element, the policy's quantized ones its bits. A batch norm takes 4 float32
-        per channel (weight, bias, mean, variance), once per mode behind a quantized layer, else once per size.
+        Float weights, biases, classifier and policy take 4 bytes per element, the policy's quantized weights its bits.
+        A batch norm takes 4 float32 per channel (weight, bias, mean, variance), once per mode behind a quantized
+        layer, else once per size.
         ``separate`` adds a float backbone and classifier. Scales and clips (a few bytes per layer) are not counted.
 
         Args:

@@ -18,7 +18,6 @@ from mmvideoiq.quant import AnyPrecisionConv2d, Dorefa, PrecisionSwitch
 from mmvideoiq.quant.functional import at_least_float32
 from mmvideoiq.quant.precision import FLOAT_BITS
 
-
 MAX_BITS = 8  # of a quantized policy
 
 

@@ -45,7 +45,9 @@ def calibrate_clips_(model: nn.Module, *inputs: Tensor) -> int:
 
     names = {module: name for name, module in model.named_modules() if isinstance(module, Pact)}
     handles = [quantizer.register_forward_pre_hook(look) for quantizer in names]
-    handles += [quantizer.register_forward_hook(lambda _module, args, _output: args[0]) for quantizer in names]
+    handles += [
+        quantizer.register_forward_hook(lambda _module, args, _output: args[0]) for quantizer in names
+    ]
     try:
         with evaluating(model):
             model(*inputs)

@@ -12,7 +12,7 @@ import mmvideoiq.models  # noqa: F401  registers what the configs name
 from mmvideoiq.deploy.export import ExportError
 from mmvideoiq.deploy.export.trace import GraphWriter, Value, trace
 from tests.deploy.exported_models import MOBILENET, exported, recognizer, whole_clips
-from tests.models.toys import any_precision, build, slim
+from tests.models.toys import build, slim
 
 pytestmark = pytest.mark.usefixtures("mmaction_scope")
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmvideoiq.deploy.engines.openvino_engine import OpenVinoEngine
 from mmvideoiq.deploy.engines.factory import ENGINES, open_engine
+from mmvideoiq.deploy.engines.openvino_engine import OpenVinoEngine
 from mmvideoiq.deploy.export import verify
 from mmvideoiq.deploy.session import VideoSession
 from tests.deploy.exported_models import (

@@ -66,7 +66,7 @@ def reorder_gates(arrays: Sequence[np.ndarray], order: Sequence[int]) -> list[np
 
 
 def linear_taps(before: int, after: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of bilinear resizing with half-pixel centres along one side: ``y[i] = x[low[i]] + share[i] (x[high[i]] - x[low[i]])``.
+    """Bilinear resizing, half-pixel centres, along one side: ``y = x[low] + share * (x[high] - x[low])``.
 
     Returns: low, high int32, share float32, each (after,).
     """

@@ -47,7 +47,7 @@ def recognition_tensors(
 
 
 def policy_tensors(sources: Mapping[str, Source], precisions: Sequence[int] = ()) -> dict[str, np.ndarray]:
-    """Tensors of layers at the one precision, if there is one, of float layers with weights in 16 bits, and of LSTMs."""
+    """Tensors of layers at the one precision there may be, of float layers with weights in 16 bits, and of LSTMs."""
 
     def all_tensors() -> Tensors:
         for name, source in sources.items():

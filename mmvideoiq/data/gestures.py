@@ -182,7 +182,7 @@ def make_gestures(
     photos: str | Path,
     out: str | Path,
     *,
-    train: int = 1300,
+    train: int = 1040,
     val: int = 260,
     test: int = 520,
     seed: int = 0,

@@ -7,6 +7,7 @@ from mmvideoiq.models.heads import FrameAverageHead
 from mmvideoiq.models.losses import DistillationLoss, EfficiencyLoss, PolicyEntropyLoss, UsageBalanceLoss
 from mmvideoiq.models.lstm_head import LSTMHead
 from mmvideoiq.models.policy import PolicyHead, PrecisionPolicy
+from mmvideoiq.models.random_frames import RandomFramesPreprocessor
 from mmvideoiq.models.slim_resnet import SlimResNet
 from mmvideoiq.models.uniform_recognizer import (
     FixedPrecisionRecognizer,
@@ -29,6 +30,7 @@ __all__ = [
     "PolicyHead",
     "PrecisionEnsemble",
     "PrecisionPolicy",
+    "RandomFramesPreprocessor",
     "SlimResNet",
     "UniformRecognizer",
     "UsageBalanceLoss",

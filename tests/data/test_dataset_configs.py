@@ -9,10 +9,13 @@ from mmengine import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
+import mmvideoiq.data.dataset  # noqa: F401
 import mmvideoiq.data.rawframes  # noqa: F401  registers the datasets
 from mmvideoiq.data.annotations import BENCHMARKS
 from mmvideoiq.data.folder import make_lists
+from mmvideoiq.data.gestures import make_gestures
 from mmvideoiq.data.synthetic import make_clip, make_synthetic, write_lossless
+from tests.data.photos import write_photos
 from tests.data.published import CLIPS, make_benchmark
 
 
@@ -35,7 +38,7 @@ def first_batch(config: Config, split: str, *, batch_size: int = 2, **changes):
     return MODELS.build(config.data_preprocessor)(next(batches))
 
 
-@pytest.mark.parametrize("name", ["synthetic", "scenes", "fights", "folder"])
+@pytest.mark.parametrize("name", ["synthetic", "scenes", "fights", "folder", "gestures"])
 def test_configs_load_without_data_and_survive_being_saved(repo: Path, name, tmp_path: Path, monkeypatch):
     monkeypatch.delenv("DATA_ROOT", raising=False)
     config = Config.fromfile(repo / "configs/_base_/datasets" / f"{name}.py")
@@ -85,6 +88,20 @@ def test_own_folder(repo: Path, tmp_path: Path, large_clip, monkeypatch):
     assert config.num_classes == 3 and config.classes == ["eat", "run", "sleep"]
     for split in ("train", "val", "test"):
         assert first_batch(config, split)["inputs"].shape == (2, 4 if split == "train" else 8, 3, 112, 112)
+
+
+def test_gestures(repo: Path, tmp_path: Path, monkeypatch):
+    make_gestures(write_photos(tmp_path / "photos"), tmp_path / "set", train=3, val=3, test=3)
+    config = load(repo, "gestures", tmp_path / "set", monkeypatch)
+    assert "Flip" not in str(config)  # left is another class than right
+    for split, frames in dict(train=4, val=16, test=16).items():
+        batch = first_batch(config, split)
+        assert batch["inputs"].shape == (2, frames, 3, 224, 224)
+        assert batch["data_samples"][0].filename.split("/")[-2] == split
+        kind = "train" if split == "train" else "test"
+        small = first_batch(config, split, pipeline=config[f"policy_{kind}_pipeline"])["inputs"]
+        assert small.shape == (2, frames, 3, 84, 84)
+    assert config.random_frames.mean == config.data_preprocessor.mean
 
 
 @pytest.fixture

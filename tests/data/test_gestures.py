@@ -8,10 +8,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from mmengine import Config
 
 from mmvideoiq.data import gestures
 from mmvideoiq.data.gestures import (
-    COLUMNS,
     FRAMES,
     choose_photos,
     load_frames,
@@ -20,29 +20,10 @@ from mmvideoiq.data.gestures import (
     read_index,
 )
 from mmvideoiq.video.av_reader import AvReader
+from tests.data.photos import write_photos
 
-SIGNALS = ("down", "land", "up")
 SIZES = dict(train=9, val=3, test=6)
 LISTS = {**SIZES, "val_room_b": 3, "test_room_b": 6}
-
-
-def write_photos(folder: Path, *, size: tuple[int, int] = (320, 240)) -> Path:
-    """Each photo has one colour of its own; room A has no idle photos."""
-    (folder / "photos").mkdir(parents=True)
-    lines = [",".join(COLUMNS)]
-    levels = iter(np.random.default_rng(0).permutation(16**3))
-    for split in SIZES:
-        for gesture in (*SIGNALS, "no_class"):
-            for room in "B" if gesture == "no_class" else "AB":
-                for i in range(14 if gesture == "no_class" else 6):
-                    name = f"{split}_{gesture}_{room}{i}.jpg"
-                    level = int(next(levels))
-                    colour = [17 * (level >> shift & 15) for shift in (0, 4, 8)]
-                    picture = np.full((size[1], size[0], 3), colour, np.uint8)
-                    assert cv2.imwrite(str(folder / "photos" / name), picture)
-                    lines.append(f"{name},{gesture},{room},{split}")
-    (folder / "index.csv").write_text("\n".join(lines) + "\n")
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -232,12 +213,14 @@ def test_command(photos: Path, tmp_path: Path, load_tool, monkeypatch, capsys):
     assert f"{sum(LISTS.values())} clips" in capsys.readouterr().out
 
 
-def test_real_photos(shared_dir: Path, tmp_path: Path):
+def test_real_photos(shared_dir: Path, tmp_path: Path, repo: Path):
     folder = shared_dir / "data/gestures"
     if not folder.is_dir():
         pytest.skip(f"no photos at {folder}")
     make_gestures(folder, tmp_path / "set", train=26, val=13, test=13)
     check_promises(tmp_path / "set", folder, dict(train=26, val=13, test=13, val_room_b=13, test_room_b=13))
+    config = Config.fromfile(repo / "configs/_base_/datasets/gestures.py")
+    assert (tmp_path / "set/classes.txt").read_text().splitlines() == config.classes
     frames = load_frames(tmp_path / "set")
     assert {f["room"] for c in frames.values() for f in c if f["kind"] == "idle"} == {"B"}
     # decoders differ in how they enlarge the colours

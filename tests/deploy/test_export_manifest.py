@@ -117,6 +117,14 @@ def test_frames_may_go_in_unnormalized(tmp_path):
     check_simulation(model, bundle, frames_for(24))
 
 
+def test_frames_that_were_random_in_training_all_go_in(tmp_path):
+    config = recognizer()
+    config["data_preprocessor"] = dict(config["data_preprocessor"], type="RandomFramesPreprocessor")
+    model = trained(config, 24)
+    bundle = exported(model, tmp_path / "bundle", 24)
+    check_simulation(model, bundle, frames_for(24))
+
+
 def test_the_model_is_left_as_it_is(tmp_path):
     model = trained(recognizer(), 24).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -32,6 +32,7 @@ from mmvideoiq.models.any_precision_recognizer import AnyPrecisionRecognizer
 from mmvideoiq.models.clip_cost import count_recognizer
 from mmvideoiq.models.heads import FrameAverageHead
 from mmvideoiq.models.policy import PolicyHead, PrecisionPolicy
+from mmvideoiq.models.random_frames import RandomFramesPreprocessor
 from mmvideoiq.models.videoiq_recognizer import VideoIQRecognizer
 from mmvideoiq.quant.precision import FLOAT_BITS
 from mmvideoiq.video.preprocessing import Preprocessing
@@ -220,7 +221,8 @@ def _actions(model: Any, backbone: AnyPrecisionBackbone, size: tuple[int, int]) 
 
 
 def _normalize(preprocessor: nn.Module) -> dict[str, list[float]]:
-    if type(preprocessor) is not ActionDataPreprocessor or preprocessor.format_shape != "NCHW":
+    known = (ActionDataPreprocessor, RandomFramesPreprocessor)  # the same in testing
+    if type(preprocessor) not in known or preprocessor.format_shape != "NCHW":
         raise ExportError(
             f"data_preprocessor {type(preprocessor).__name__} cannot be exported; "
             "use ActionDataPreprocessor with format_shape='NCHW'"

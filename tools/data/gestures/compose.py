@@ -1,6 +1,6 @@
 """Compose gesture clips from photos.
 
-python tools/data/gestures/compose.py PHOTOS OUT [--train 1300 --val 260 --test 520 --seed 0]
+python tools/data/gestures/compose.py PHOTOS OUT [--train 1040 --val 260 --test 520 --seed 0]
 """
 
 import argparse
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument(
         "out", metavar="OUT", help="folder to make; one with the same settings is kept as it is"
     )
-    parser.add_argument("--train", type=int, default=1300, help="clips to train on")
+    parser.add_argument("--train", type=int, default=1040, help="clips to train on")
     parser.add_argument("--val", type=int, default=260, help="clips of val.txt, and of val_room_b.txt")
     parser.add_argument("--test", type=int, default=520, help="clips of test.txt, and of test_room_b.txt")
     parser.add_argument("--seed", type=int, default=0)

@@ -1,0 +1,15 @@
+# Gestures, stage 3: a MobileNetV2 of half the width, from scratch, as a recognizer of 84x84 frames.
+_base_ = [
+    "../_base_/default_runtime.py",
+    "../_base_/datasets/gestures.py",
+    "../_base_/models/mobilenet_v2_float.py",
+    "../_base_/schedules/adamw_25e.py",
+]
+model = dict(
+    backbone=dict(widen_factor=0.5, pretrained=None),
+    cls_head=dict(num_classes=_base_.num_classes),
+    data_preprocessor=_base_.data_preprocessor,
+)
+train_dataloader = dict(dataset=dict(pipeline=_base_.policy_train_pipeline))
+val_dataloader = test_dataloader = dict(dataset=dict(pipeline=_base_.policy_test_pipeline))
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=1.0))))

@@ -1,0 +1,25 @@
+# GESTURES=data/gestures MOBILENET_V2_WEIGHTS=mobilenet_v2_imagenet_mmcv.pth \
+#     python tools/train_stages.py configs/videoiq/gestures_recipe.py --work-dir work_dirs/gestures
+#
+# Clips that are composed from photos (tools/data/gestures), GESTURES is their folder. Costs are this machine's.
+_base_ = ["../_base_/recipes/four_stages.py"]
+name = "gestures"
+
+splits = ("train", "val", "test")
+in_work_dir = {f"{split}_dataloader.dataset.data_root": "{work_dir}/data" for split in splits}
+stages = dict(
+    float=dict(config="../float/gestures_float.py", cfg_options=in_work_dir),
+    any_precision=dict(config="../any_precision/gestures_any_precision.py", cfg_options=in_work_dir),
+    policy_backbone=dict(config="../policy_backbone/gestures_policy_backbone.py", cfg_options=in_work_dir),
+    policy=dict(config="gestures_videoiq.py", cfg_options=in_work_dir),
+)
+del splits, in_work_dir
+
+data = dict(
+    function="mmvideoiq.data.gestures.make_gestures",
+    kwargs=dict(photos="{{$GESTURES:data/gestures}}", out="{work_dir}/data"),
+)
+measure = dict(engine="openvino")
+evaluate = dict(engine="openvino")
+
+fast = dict(data=dict(train=16, val=13, test=13))

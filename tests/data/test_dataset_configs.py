@@ -9,7 +9,7 @@ from mmengine import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
-import mmvideoiq.data.dataset  # noqa: F401
+import mmvideoiq.data.dataset
 import mmvideoiq.data.rawframes  # noqa: F401  registers the datasets
 from mmvideoiq.data.annotations import BENCHMARKS
 from mmvideoiq.data.folder import make_lists

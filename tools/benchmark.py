@@ -26,7 +26,7 @@ from mmvideoiq import cli
 from mmvideoiq.benchmark import tables
 from mmvideoiq.benchmark.decoding import DecodeSettings, make_films, measure_decoding
 from mmvideoiq.benchmark.inference import measure_inference, measure_trained
-from mmvideoiq.benchmark.prepared import MIXES, PEERS, InferSettings
+from mmvideoiq.benchmark.prepared import MIXES, PEERS, POLICIES, InferSettings
 from mmvideoiq.benchmark.training import BACKBONES, TrainSettings, keep_freed_memory, measure_training
 from mmvideoiq.fileio import write_json
 from mmvideoiq.jobs.errors import one_line_errors
@@ -88,6 +88,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--float-stem",
         action="store_true",
         help="leave the frame and the first convolution of ours float, as in the paper",
+    )
+    infer.add_argument(
+        "--policy",
+        choices=list(POLICIES),
+        default=InferSettings.policy,
+        help="policy of ours: the paper's MobileNetV2 in float or at 8 bits, or the tiny one at 8 bits (default tiny)",
     )
     add_counts(infer, InferSettings, INFER_FLAGS)
     infer.add_argument("--video", type=Path, metavar="F", help="to decode; default: one of 10 s, made here")

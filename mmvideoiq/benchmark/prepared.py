@@ -61,10 +61,20 @@ STATIC = {
 PEERS = ("mmaction2-eager", "torch-compile", *FP32, "openvino-auto", *STATIC)
 #: Settings that the files depend on.
 BUILT_FROM = (
-    *("depth", "size", "frames", "threads", "engine", "weight", "per_channel", "float_stem"),
+    *("depth", "size", "frames", "threads", "engine", "weight", "per_channel", "float_stem", "policy"),
     *("video", "sampling", "tolerance"),
 )
 POLICY_SIZE = 84
+MOBILENET = dict(
+    backbone=dict(type="MobileNetV2", out_indices=(7,)), channels=1280, hidden=512, size=POLICY_SIZE
+)
+SLIM = dict(type="SlimResNet", base_channels=16, stage_blocks=(1, 1, 1, 1))
+#: Policies of ours: the paper's, in float and at 8 bits, and that of configs/_base_/models/integer_policy.py.
+POLICIES: dict[str, dict[str, Any]] = {
+    "float": MOBILENET,
+    "int8": MOBILENET,
+    "tiny": dict(backbone=SLIM, channels=128, hidden=128, size=64),
+}
 CLASSES = 200
 CALIBRATION_CLIPS = 3
 
@@ -83,6 +93,7 @@ class InferSettings:
     weight: str = "nested"
     per_channel: bool = False  # nested and lsq: a weight scale for each output channel, not one for the layer
     float_stem: bool = False  # as in the paper: the frame and the first convolution stay float
+    policy: str = "tiny"  # of ours, one of POLICIES
     video: Path | None = None  # from file to label of this one; None makes one of 10 seconds
     sampling: str = "nearby"  # how ours reads it; the others read the exact frames with decord
     tolerance: int = 3  # seconds that a key frame may be away
@@ -99,6 +110,8 @@ class InferSettings:
                 raise ValueError(f"{field}={getattr(self, field)} must be at least {least}")
         if self.weight not in WEIGHT_QUANTIZERS:
             raise ValueError(f"weight={self.weight!r} must be one of {sorted(WEIGHT_QUANTIZERS)}")
+        if self.policy not in POLICIES:
+            raise ValueError(f"policy={self.policy!r} must be one of {', '.join(POLICIES)}")
         if self.per_channel and self.weight == "dorefa":
             raise ValueError("per_channel is for weight='nested' and 'lsq': dorefa has one scale for a layer")
         if self.size < POLICY_SIZE:
@@ -346,7 +359,7 @@ def write_peers(settings: InferSettings, folder: Path, frames: np.ndarray) -> di
 def write_bundle(
     settings: InferSettings, path: Path, actions: Sequence[dict[str, int]], frames: np.ndarray
 ) -> None:
-    """A bundle with random weights: the same backbone, clips fitted to the frames, a MobileNetV2 policy."""
+    """A bundle with random weights: the same backbone and a policy, their clips fitted to the frames."""
     import torch
     from mmaction.registry import MODELS
 
@@ -365,11 +378,16 @@ def write_bundle(
     )
     if not settings.float_stem:
         backbone |= dict(quantize_stem=True, input_range=black_to_white())
+    chosen = POLICIES[settings.policy]
+    net = chosen["backbone"]
+    if settings.policy != "float":
+        net = dict(type="AnyPrecisionBackbone", backbone=net, precisions=(8,), weight=dict(type="nested"))
+        net |= dict(quantize_stem=True, input_range=black_to_white())
     policy = dict(
         type="PrecisionPolicy",
-        backbone=dict(type="MobileNetV2", out_indices=(7,)),
-        head=dict(type="PolicyHead", in_channels=1280),
-        input_size=POLICY_SIZE,
+        backbone=net,
+        head=dict(type="PolicyHead", in_channels=chosen["channels"], hidden=chosen["hidden"]),
+        input_size=chosen["size"],
     )
     model = MODELS.build(
         dict(
@@ -387,6 +405,9 @@ def write_bundle(
     vary_norms(model)
     model.eval()
     normalized = (torch.from_numpy(frames).float() - torch.tensor(MEAN)) / torch.tensor(STD)
-    model.backbone.calibrate_(normalized.permute(0, 3, 1, 2).contiguous())
+    normalized = normalized.permute(0, 3, 1, 2).contiguous()
+    model.backbone.calibrate_(normalized)
+    if settings.policy != "float":
+        model.policy.calibrate_(normalized)
     classes = [str(k) for k in range(CLASSES)]
     export(model, path, classes=classes, preprocessing=preprocessing_of(settings.size, settings.frames))

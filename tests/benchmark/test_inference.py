@@ -89,6 +89,7 @@ def test_contenders_are_taken_again_where_the_settings_are_the_same(tmp_path, mo
         (dict(size=64), "size=64"),
         (dict(weight="twn"), "weight='twn' must be one of"),
         (dict(weight="dorefa", per_channel=True), "dorefa has one scale for a layer"),
+        (dict(policy="none"), "policy='none' must be one of float, int8, tiny"),
         (dict(sampling="fast"), "sampling='fast' must be one of exact, nearby, keyframe"),
         (dict(only=["tensorrt"]), "only=tensorrt: choose among mmaction2-eager, "),
     ],

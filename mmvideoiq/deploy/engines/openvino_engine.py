@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 #: Frames that one call takes. Of more, the larger values of the recognition part leave the caches; the policy's are
 #: small, and its weights, the LSTM's above all, are read once for all frames of a call.
-BATCHES = {"recognition": (4, 2, 1), "policy": (8, 4, 1)}
+BATCHES = {"recognition": (4, 2, 1), "policy": (16, 8, 4, 1)}
 
 _lock = threading.Lock()
 _core: Any = None

@@ -73,6 +73,7 @@ class Decoder:
         self.preprocessing, self.threads = preprocessing, threads
         self.live, self.dropped = False, 0
         self._process: subprocess.Popen[bytes] | None = None
+        self._answering = False  # whether the process still owes an answer to the last request
         self._clips = 0
 
     @property
@@ -90,6 +91,7 @@ class Decoder:
                 if limit.exceeded:
                     raise VideoError(path, f"took more than {CLIP_TIMEOUT_S:g} seconds to read") from None
                 raise
+        self._answering = False
         self._clips += 1
         if self._clips >= MAX_CLIPS:
             self.close()
@@ -105,7 +107,7 @@ class Decoder:
         connection: Connection = Connection(),  # noqa: B008
         notify: Callable[[str], None] = to_stderr,
     ) -> Iterator[np.ndarray]:
-        """:class:`FrameStream`; of what is recorded the next frame is read ahead.
+        """:class:`FrameStream`; of what is recorded the next frame is read ahead. Another request ends it.
 
         Args:
             notify: takes a line for each attempt to reconnect.
@@ -142,9 +144,9 @@ class Decoder:
                     if limit.exceeded:
                         raise VideoError(source, f"gave no frame within {seconds:g} seconds") from None
                     raise
-            finished = True
+            finished, self._answering = True, False
         finally:
-            if not finished:
+            if not finished and self._process is process:
                 self.close()
 
     def close(self) -> None:
@@ -152,18 +154,22 @@ class Decoder:
         if self._process is not None:
             self._end()
             self._process = None
+        self._answering = False
 
     def _request(self, source: str | os.PathLike[str] | int, **how: Any) -> subprocess.Popen[bytes]:
-        if self._process is None or self._process.poll() is not None:
-            self.close()
+        if self._answering or self._process is None or self._process.poll() is not None:
+            self.close()  # what an interrupted request asked for is not taken for the answer to this one
             self._start()
         name = source if isinstance(source, int) or is_address(source) else os.path.abspath(source)
         assert self._process
+        self._answering = True
         self._send(self._process, dict(how, source=name, preprocessing=self.preprocessing._asdict()))
         return self._process
 
     def _send(self, process: subprocess.Popen[bytes], request: Any) -> None:
         assert process.stdin
+        if process.stdin.closed:
+            return  # the process was replaced: as below
         try:
             process.stdin.write(json.dumps(request).encode() + b"\n")
             process.stdin.flush()
@@ -174,11 +180,14 @@ class Decoder:
         self, source: str | os.PathLike[str] | int, process: subprocess.Popen[bytes]
     ) -> tuple[dict[str, Any], np.ndarray | None]:
         """What is said, and the frames that follow it if any do."""
+        if self._process is not process:
+            raise VideoError(source, "was left for another video")
         assert isinstance(process.stdout, io.BufferedReader)
         line = process.stdout.readline()
         if line.endswith(b"\n"):
             header = json.loads(line)
             if "error" in header:
+                self._answering = False
                 raise VideoError(source, header["error"])
             if "shape" not in header:
                 return header, None
@@ -186,7 +195,7 @@ class Decoder:
             if process.stdout.readinto(frames.reshape(-1).data) == frames.size:
                 return header, frames
         self.close()
-        code = process.returncode
+        code = process.wait()
         how = f"by signal {-code}" if code < 0 else f"with code {code}"
         raise VideoError(source, f"the decoder crashed ({how})")
 

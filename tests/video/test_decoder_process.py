@@ -15,6 +15,7 @@ from mmvideoiq.video.decoder_process import Decoder, decoders_for
 from mmvideoiq.video.errors import VideoError
 from mmvideoiq.video.network import Connection
 from mmvideoiq.video.reader import read_frames
+from mmvideoiq.video.streams import FrameStream
 from tests.video.conftest import SMALL
 
 
@@ -60,6 +61,29 @@ def test_a_stream_may_be_left(folder, decoder):
     np.testing.assert_array_equal(
         decoder.read(folder / "good.mp4")[0], read_frames(folder / "good.mp4", SMALL)
     )
+
+
+def test_an_interrupted_request_is_not_the_answer_to_the_next(folder, decoder, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Decoder, "_answer", interrupted)
+        decoder.read(folder / "tall.mkv")
+    want = read_frames(folder / "good.mp4", SMALL)
+    np.testing.assert_array_equal(decoder.read(folder / "good.mp4").frames, want)
+
+
+def test_another_request_ends_a_stream(folder, decoder):
+    left, good = decoder.stream(folder / "tall.mkv"), folder / "good.mp4"
+    next(left)
+    frames = decoder.stream(good)
+    first = next(frames)
+    with pytest.raises(VideoError, match=r"tall\.mkv: was left for another video"):
+        next(left)
+    np.testing.assert_array_equal([first, *frames], list(FrameStream(good, SMALL)))
+    next(decoder.stream(folder / "tall.mkv"))
+    np.testing.assert_array_equal(decoder.read(good).frames, read_frames(good, SMALL))
 
 
 def test_the_process_is_renewed(folder, monkeypatch):

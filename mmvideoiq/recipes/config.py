@@ -279,7 +279,8 @@ def _run(
     """The run, its hash noted in ``hashes``, where those of earlier stages are."""
     content = {key: value for key, value in config.to_dict().items() if key != "work_dir"}
     needs = sorted(set(_placeholders(content)) & set(hashes)) if stage.measure is None else []
-    hashes[stage.name] = hash_of(content, [hashes[name] for name in needs], recipe.data)
+    measure = [stage.measure] if stage.measure is not None else []
+    hashes[stage.name] = hash_of(content, [hashes[name] for name in needs], recipe.data, *measure)
     return Run(stage=stage, seed=seed, folder=folder, config=config, hash=hashes[stage.name])
 
 
@@ -321,6 +322,12 @@ def check_work_dir(recipe: Recipe, runs: list[Run], work_dir: Path, *, resume: b
                 f"stage '{run.name}' in {run.folder} was trained from another config or other data than the "
                 "recipe's: choose another --work-dir or delete that folder"
             )
+        if run.state and (name := changed(run.state.get("files", {}))):
+            what = "has changed" if Path(name).is_file() else "is missing"
+            raise RecipeError(
+                f"stage '{run.name}' has finished, but its {Path(name).name} {what}: put it back, or delete "
+                f"{run.folder} to train the stage again"
+            )
         if (
             run.state
             and run.stage.measure
@@ -329,12 +336,6 @@ def check_work_dir(recipe: Recipe, runs: list[Run], work_dir: Path, *, resume: b
             raise RecipeError(
                 f"stage '{run.name}' was measured on {cpu}, this machine has {cpu_name()}: go on there, or delete "
                 f"{run.folder} and what was trained with it"
-            )
-        if run.state and (name := changed(run.state.get("files", {}))):
-            what = "has changed" if Path(name).is_file() else "is missing"
-            raise RecipeError(
-                f"stage '{run.name}' has finished, but its {Path(name).name} {what}: put it back, or delete "
-                f"{run.folder} to train the stage again"
             )
 
 

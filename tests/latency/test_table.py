@@ -1,6 +1,7 @@
 """The table of milliseconds: its file is the cost of an action space, and the stage of a recipe that writes it."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -23,7 +24,7 @@ def test_the_table_of_a_config_is_a_cost(quick, load_tool, tmp_path):
         ["latency", str(ROOT / "configs/videoiq/demo_videoiq.py"), "--threads=1", f"--json={out}"]
     )
     found = json.loads(out.read_text())
-    assert set(found) == {"engine", "threads", "cpu", "frames", "actions", "policy"}
+    assert {"engine", "threads", "float_precision", "cpu", "frames", "actions", "policy"} == set(found)
     assert list(found["actions"]) == ["32", "4", "2", "skip"] and found["actions"]["skip"] == 0
     assert all(ms > 0 for name, ms in found["actions"].items() if name != "skip") and found["policy"] > 0
     costs = ActionSpace([dict(bits=32), dict(bits=4), dict(skip=1)], cost=str(out)).costs
@@ -62,6 +63,30 @@ def test_a_recipe_measures_before_the_policy_and_trains_against_it(quick, tmp_pa
     out.write_text(json.dumps(json.loads(out.read_text()) | dict(cpu="another")))
     with pytest.raises(RecipeError, match="stage 'latency' was measured on another, this machine has"):
         check_work_dir(recipe, list(runs.values()), work, resume=True)
+
+
+def test_what_a_table_was_measured_with_is_part_of_its_hash(tmp_path):
+    recipe, work = measured_demo(tmp_path), tmp_path / "work"
+    one, two = (
+        {
+            run.name: run.hash
+            for run in plan(replace(recipe, measure=dict(engine="openvino", threads=n)), work)
+        }
+        for n in (1, 2)
+    )
+    assert {name for name in one if one[name] != two[name]} >= {"latency", "policy/seed0"}
+    assert one["float"] == two["float"]
+
+
+def test_a_table_that_is_gone(tmp_path):
+    recipe, work = measured_demo(tmp_path), tmp_path / "work"
+    (latency,) = (run for run in plan(recipe, work) if run.name == "latency")
+    gone = str(latency.folder / "latency.json")
+    latency.folder.mkdir(parents=True)
+    state = dict(hash=latency.hash, checkpoint=gone, metrics={}, files={gone: "0"})
+    (latency.folder / "state.json").write_text(json.dumps(state))
+    with pytest.raises(RecipeError, match=r"has finished, but its latency\.json is missing"):
+        check_work_dir(recipe, [latency], work, resume=True)
 
 
 def test_a_recipe_without_actions_has_nothing_to_measure(tmp_path):

@@ -338,12 +338,12 @@ class AvReader:
     def _packets(self, container: Any, stream: Any) -> Iterator[Any]:
         from av.error import FFmpegError
 
-        packets = container.demux(stream)
+        packets = demuxed(container, stream)
         while True:
             self._check_time()
             try:
                 packet = next(packets)
-            except (StopIteration, FFmpegError, IndexError):  # what follows damage cannot be found
+            except (StopIteration, FFmpegError):  # what follows damage cannot be found
                 return
             if packet.size:
                 yield packet
@@ -356,12 +356,16 @@ class AvReader:
     @contextmanager
     def _opened(self, skip: str = "DEFAULT") -> Iterator[tuple[Any, Any]]:
         """The container and its video stream: those left open by the listing, or open them again."""
+        from av.error import FFmpegError
+
         container, stream = self._left_open or open_video(self.path, self.threads)
         self._left_open = None
         stream.codec_context.skip_frame = skip
         with container:
             try:
                 yield container, stream
+            except FFmpegError as error:  # from opening the decoder, or seeking
+                raise VideoError(self.path, f"is damaged ({reason(error)})") from None
             finally:  # PyAV frees a decoder holding the interpreter, for which its threads may wait to log an error
                 stream.codec_context.flush_buffers()
 
@@ -380,13 +384,18 @@ def open_video(path: str, threads: int) -> tuple[Any, Any]:
 
     av.logging.set_level(av.logging.PANIC)
     try:
-        container = av.open(path, options={"fflags": "+genpts"})
+        container = av.open(local_name(path), options={"fflags": "+genpts"})
     except (FFmpegError, ValueError, UnicodeError) as error:
         raise VideoError(path, f"is not a video, or cut off ({reason(error)})") from None
     stream = video_of(container, path)
     stream.codec_context.thread_count = threads
     stream.codec_context.thread_type = "AUTO" if threads > 1 else "NONE"
     return container, stream
+
+
+def local_name(path: str) -> str:
+    """A path that FFmpeg does not take for an address: of ``10:00.mp4`` the protocol would be ``10``."""
+    return os.path.abspath(path) if ":" in path else path
 
 
 def video_of(container: Any, source: str) -> Any:
@@ -400,6 +409,16 @@ def video_of(container: Any, source: str) -> Any:
         container.close()
         raise VideoError(source, "holds video of a codec that this FFmpeg does not know")
     return best
+
+
+def demuxed(container: Any, stream: Any) -> Iterator[Any]:
+    """Packets of the stream; PyAV stumbles over those of others that begin within the file, and goes on behind them."""
+    while True:
+        try:
+            yield from container.demux(stream)
+            return
+        except IndexError:
+            pass
 
 
 def names_of(stream: Any) -> set[str]:

@@ -19,7 +19,7 @@ def shown(source: str | os.PathLike[str] | int) -> str:
     """The name of a source in messages, without the password of an address."""
     if isinstance(source, int):
         return f"camera {source}"
-    return re.sub(r"^(\w+://[^/@:]*):[^/@]*@", r"\1:***@", os.fspath(source))
+    return re.sub(r"^(\w+://[^/@:]*):[^/?#]*@", r"\1:***@", os.fspath(source))
 
 
 def check_file(path: str | os.PathLike[str]) -> None:

@@ -13,10 +13,10 @@ from http.client import HTTPException
 from tempfile import TemporaryFile
 from typing import Any, NamedTuple
 from urllib.error import URLError
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 from urllib.request import Request, urlopen
 
-from mmvideoiq.video.av_reader import reason, video_of
+from mmvideoiq.video.av_reader import demuxed, reason, video_of
 from mmvideoiq.video.errors import VideoError, shown
 
 SCHEMES = ("http", "https", "rtsp", "rtsps")
@@ -24,6 +24,8 @@ PROTOCOLS = (
     "http,https,rtsp,rtsps,tcp,udp,rtp,tls,crypto,data"  # all that FFmpeg may speak, files not among them
 )
 MAX_DELAY_S = 30.0  # between two attempts
+MAX_DOUBLINGS = 60  # of the delay: by then it is far above
+ADDRESS = "%!#$&'()*+,/:;=?@[]~"  # what stands for itself in an address
 
 
 class Connection(NamedTuple):
@@ -94,7 +96,7 @@ class NetworkVideo:
             if not self.live or failures > self.connection.retries:
                 attempts = f"; attempts to reconnect: {self.connection.retries}" * self.live
                 raise VideoError(self.address, f"connection lost ({why}){attempts}")
-            delay = min(self.connection.delay_s * 2 ** (failures - 1), MAX_DELAY_S)
+            delay = min(self.connection.delay_s * 2.0 ** min(failures - 1, MAX_DOUBLINGS), MAX_DELAY_S)
             again = f"attempt {failures} of {self.connection.retries} in {delay:g} s"
             self._notify(f"{shown(self.address)}: connection lost ({why}); {again}")
             time.sleep(delay)
@@ -144,10 +146,14 @@ def local(source: str | os.PathLike[str]) -> Iterator[str]:
     with TemporaryFile() as copy:  # without a name: nothing is left of it if this process is killed
         try:
             with urlopen(_request(address), timeout=wait) as answer:
-                if answer.length is None:
+                if (length := answer.length) is None:
                     raise VideoError(address, "has no known length: read it as a stream (--stream)")
                 shutil.copyfileobj(answer, copy)
-        except (OSError, HTTPException) as error:
+            if copy.tell() < length:
+                raise VideoError(address, f"connection lost after {copy.tell()} of {length} bytes")
+        except VideoError:
+            raise
+        except (OSError, HTTPException, ValueError) as error:
             why = error.reason if type(error) is URLError else error
             raise VideoError(address, f"cannot be fetched ({why})") from None
         copy.seek(0)
@@ -160,13 +166,14 @@ def local(source: str | os.PathLike[str]) -> Iterator[str]:
 
 
 def _request(address: str) -> Request:
-    """Name and password go into a header: urllib takes none in an address."""
-    parts = urlsplit(address)
+    """Name and password go into a header: urllib takes none in an address. Redirects do not get them."""
+    parts = urlsplit(quote(address, safe=ADDRESS))
     login, _, host = parts.netloc.rpartition("@")
-    secret = b64encode(unquote(login).encode()).decode()
-    return Request(
-        parts._replace(netloc=host).geturl(), headers={"Authorization": f"Basic {secret}"} if login else {}
-    )
+    request = Request(parts._replace(netloc=host).geturl())
+    if login:
+        secret = b64encode(unquote(login).encode()).decode()
+        request.add_unredirected_header("Authorization", f"Basic {secret}")
+    return request
 
 
 def decoded(container: Any, stream: Any) -> Iterator[Any]:
@@ -174,7 +181,7 @@ def decoded(container: Any, stream: Any) -> Iterator[Any]:
     from av.error import EOFError, FFmpegError
 
     stream.codec_context.thread_count, stream.codec_context.thread_type = 1, "NONE"
-    for packet in container.demux(stream):
+    for packet in demuxed(container, stream):
         try:
             frames = stream.codec_context.decode(packet if packet.size else None)
         except EOFError:

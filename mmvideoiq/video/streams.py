@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from mmvideoiq.video.av_reader import reason, upright, video_of
+from mmvideoiq.video.av_reader import local_name, reason, upright, video_of
 from mmvideoiq.video.decord_reader import DecordReader
 from mmvideoiq.video.errors import VideoError, check_file
 from mmvideoiq.video.network import Connection, NetworkVideo, decoded, is_address, mean_rate, to_stderr
@@ -164,7 +164,7 @@ def _file(path: str) -> tuple[Iterator[Picture], float]:
     check_file(path)
     av.logging.set_level(av.logging.PANIC)
     try:
-        container = av.open(path)
+        container = av.open(local_name(path))
     except (FFmpegError, ValueError) as error:
         raise VideoError(path, f"is not a video, or cut off ({reason(error)})") from None
     stream = video_of(container, path)

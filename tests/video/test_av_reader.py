@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from av.error import FFmpegError
 
-from mmvideoiq.video.av_reader import AvReader
+from mmvideoiq.video.av_reader import AvReader, demuxed
+from mmvideoiq.video.preprocessing import Preprocessing
 from mmvideoiq.video.reader import VideoError, sample_indices
+from mmvideoiq.video.streams import FrameStream
 from tests.conftest import ROOT
 from tests.video.odd import HEIGHT, ODD, RATE, WIDTH, Odd, copied, number_in, picture, write
 
@@ -163,6 +165,30 @@ def test_a_folder_and_sound_alone(tmp_path):
         container.mux(stream.encode(None))
     with pytest.raises(VideoError, match="holds no video, sound perhaps"):
         AvReader(tmp_path / "sound.wav")
+
+
+def test_a_seek_that_fails_is_an_error_of_the_video(plain, monkeypatch):
+    monkeypatch.setattr(AvReader, "_seek", lambda *_: av.error.err_check(-1))
+    with pytest.raises(VideoError, match=r"plain\.mp4: is damaged \(Operation not permitted\)"):
+        AvReader(plain).read([3])
+
+
+def test_a_stream_that_begins_within_the_file_is_passed_over():
+    class Container:
+        left = iter([1, 2, None, 3])
+
+        def demux(self, stream):
+            for packet in self.left:
+                yield [packet][packet is None]
+
+    assert list(demuxed(Container(), None)) == [1, 2, 3]
+
+
+def test_a_name_with_a_colon_is_not_an_address(plain, tmp_path, monkeypatch):
+    (tmp_path / "T10:00.mp4").write_bytes(plain.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    assert len(AvReader("T10:00.mp4")) == 150
+    assert number_in(next(FrameStream("T10:00.mp4", Preprocessing(4)))) == 0
 
 
 def test_what_cannot_be_asked(plain):

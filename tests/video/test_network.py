@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmvideoiq.video.errors import VideoError
-from mmvideoiq.video.network import Connection
+from mmvideoiq.video import network
+from mmvideoiq.video.errors import VideoError, shown
+from mmvideoiq.video.network import Connection, NetworkVideo
 from mmvideoiq.video.preprocessing import Preprocessing
 from mmvideoiq.video.reader import read_frames
 from mmvideoiq.video.streams import FrameStream
@@ -82,6 +83,43 @@ def test_clips_of_an_address(folder, server, decoder):
     want = read_frames(folder / "a.mp4", SMALL)
     np.testing.assert_array_equal(read_frames(f"{server}/a.mp4", SMALL), want)
     np.testing.assert_array_equal(decoder.read(f"{server}/a.mp4").frames, want)
+
+
+def test_a_part_of_a_file_is_not_taken_for_the_file(folder):
+    with serving(folder, {"breaks": by_range(folder / "a.ts", cuts=1)}) as address:
+        with pytest.raises(VideoError, match=r"breaks: connection lost after \d+ of \d+ bytes"):
+            read_frames(f"{address}/breaks", SMALL)
+
+
+def test_an_address_may_hold_any_letters(folder):
+    with serving(folder, {"%C3%A9.mp4?a=1": by_range(folder / "a.mp4")}) as address:
+        assert read_frames(f"{address}/é.mp4?a=1", SMALL).shape == (4, 32, 32, 3)
+
+
+def test_a_redirect_is_not_told_the_password(folder):
+    seen = []
+
+    def guarded(handler) -> None:
+        seen.append(handler.headers.get("Authorization"))
+        by_range(folder / "a.mp4")(handler)
+
+    with serving(folder, {"other": guarded}) as elsewhere:
+
+        def moved(handler) -> None:
+            handler.send_response(302)
+            handler.send_header("Location", f"{elsewhere}/other")
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
+
+        with serving(folder, {"moved": moved}) as address:
+            read_frames(f"{address.replace('://', '://me:secret@')}/moved", SMALL)
+    assert seen == [None]
+
+
+@pytest.mark.parametrize("password", ["secret", "s@cret", "s:cret"])
+def test_no_part_of_a_password_is_shown(password):
+    assert shown(f"rtsp://me:{password}@camera:554/a@b") == "rtsp://me:***@camera:554/a@b"
+    assert shown("http://camera:80/a@b") == "http://camera:80/a@b"
 
 
 def test_a_password_is_sent_and_not_shown(folder):
@@ -166,6 +204,18 @@ def test_a_live_stream_that_falls_silent(folder):
 
 
 @pytest.mark.slow
+def test_it_may_stay_away_for_long(folder, monkeypatch):
+    waited = []
+    monkeypatch.setattr(network, "MAX_DELAY_S", 0.0)
+    with serving(folder, {"live": live([(folder / "first.ts").read_bytes()])}) as address:
+        often = HASTE._replace(retries=1100)
+        video = NetworkVideo(f"{address}/live", connection=often, notify=waited.append)
+        monkeypatch.setattr(video, "_connect", lambda: (_ for _ in ()).throw(VideoError(address, "gone")))
+        with pytest.raises(VideoError, match=r"attempts to reconnect: 1100"):
+            list(video.frames())
+    assert len(waited) == 1100
+
+
 def test_a_live_playlist_grows_and_ends(folder, tmp_path):
     text = (folder / "list.m3u8").read_text()
     head, *segments = text.removesuffix("#EXT-X-ENDLIST\n").split("#EXTINF")
@@ -206,6 +256,7 @@ def test_refusals(folder, server):
         f"{server}/gone.mp4": "cannot be fetched (HTTP Error 404: Not Found)",
         f"{server}/text.mp4": "is not a video, or cut off",
         f"{server}/list.m3u8": "is a playlist: read it as a stream (--stream)",
+        "http://[::1/a.mp4": "cannot be fetched (Invalid IPv6 URL)",
         "rtsp://camera/": "is not a file: read it as a stream (--stream)",
     }.items():
         with pytest.raises(VideoError) as refused:

@@ -29,7 +29,7 @@ from mmvideoiq.jobs.signals import exit_code, restore_signals
 from mmvideoiq.video.av_reader import SAMPLING
 from mmvideoiq.video.decoder_process import Decoder
 from mmvideoiq.video.errors import VideoError, shown
-from mmvideoiq.video.network import Connection
+from mmvideoiq.video.network import Connection, is_address
 from mmvideoiq.video.preprocessing import READERS
 
 VIDEOS = tuple(".3gp .asf .avi .flv .h264 .m4v .mkv .mov .mp4 .mpeg .mpg .ogv .ts .webm .wmv".split())
@@ -121,6 +121,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error("--stream takes each frame, one by one: leave out --sampling and --decoders")
     if args.stream and len(args.videos) > 1:
         parser.error(f"--stream takes one file or camera, got {len(args.videos)}")
+    if (args.timeout is not None or args.retries is not None) and not is_address(args.videos[0]):
+        parser.error("--timeout and --retries are for addresses: leave them out")
     if args.json is not None and not Path(args.json).resolve().parent.is_dir():
         parser.error(f"--json {args.json}: there is no folder {Path(args.json).parent}")
     return args

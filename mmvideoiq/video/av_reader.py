@@ -95,7 +95,7 @@ class AvReader:
         self._damage: list[tuple[float, float]] = []  # from, to: timestamps of what an error may have spoiled
         self._left_open: tuple[Any, Any] | None = None
         container, stream = open_video(self.path, self.threads)
-        self.rate = float(stream.average_rate or stream.guessed_rate or 0)
+        self.rate = mean_rate(stream)
         self.time_base = float(stream.time_base or 0)
         try:
             self.listing = Listing(None, [], [], 0)
@@ -409,6 +409,11 @@ def video_of(container: Any, source: str) -> Any:
         container.close()
         raise VideoError(source, "holds video of a codec that this FFmpeg does not know")
     return best
+
+
+def mean_rate(stream: Any) -> float:
+    """Frames per second, 0 where it is not known."""
+    return float(stream.average_rate or stream.guessed_rate or 0)
 
 
 def demuxed(container: Any, stream: Any) -> Iterator[Any]:

@@ -16,7 +16,7 @@ from urllib.error import URLError
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import Request, urlopen
 
-from mmvideoiq.video.av_reader import demuxed, reason, video_of
+from mmvideoiq.video.av_reader import demuxed, mean_rate, reason, video_of
 from mmvideoiq.video.errors import VideoError, shown
 
 SCHEMES = ("http", "https", "rtsp", "rtsps")
@@ -189,11 +189,6 @@ def decoded(container: Any, stream: Any) -> Iterator[Any]:
         except FFmpegError:
             continue
         yield from frames
-
-
-def mean_rate(stream: Any) -> float:
-    """Frames per second, 0 where it is not known."""
-    return float(stream.average_rate or stream.guessed_rate or 0)
 
 
 def to_stderr(line: str) -> None:

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from mmvideoiq.video.av_reader import local_name, reason, upright, video_of
+from mmvideoiq.video.av_reader import local_name, mean_rate, reason, upright, video_of
 from mmvideoiq.video.decord_reader import DecordReader
 from mmvideoiq.video.errors import VideoError, check_file
-from mmvideoiq.video.network import Connection, NetworkVideo, decoded, is_address, mean_rate, to_stderr
+from mmvideoiq.video.network import Connection, NetworkVideo, decoded, is_address, to_stderr
 from mmvideoiq.video.preprocessing import Preprocessing
 from mmvideoiq.video.reader import prepare
 

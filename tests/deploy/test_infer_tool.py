@@ -291,6 +291,7 @@ def test_in_a_terminal_cells_have_colours_and_lines_its_width(infer, bundle, vid
         (["--stream", "--fps", "nan"], "argument --fps: 'nan' is not a number above 0"),
         (["--stream", "--every", "2", "--fps", "2"], "argument --fps: not allowed with argument --every"),
         (["more.mp4", "--stream"], "--stream takes one file or camera, got 2"),
+        (["--stream", "--retries=1"], "--timeout and --retries are for addresses: leave them out"),
         (["--json", "nowhere/out.json"], "--json nowhere/out.json: there is no folder nowhere"),
         (["--decoders", "0"], "argument --decoders: '0' is not a whole number of at least 1"),
         (

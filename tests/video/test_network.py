@@ -203,7 +203,6 @@ def test_a_live_stream_that_falls_silent(folder):
     assert str(end.value).endswith("connection lost (no answer within 1 seconds); attempts to reconnect: 0")
 
 
-@pytest.mark.slow
 def test_it_may_stay_away_for_long(folder, monkeypatch):
     waited = []
     monkeypatch.setattr(network, "MAX_DELAY_S", 0.0)
@@ -216,6 +215,7 @@ def test_it_may_stay_away_for_long(folder, monkeypatch):
     assert len(waited) == 1100
 
 
+@pytest.mark.slow
 def test_a_live_playlist_grows_and_ends(folder, tmp_path):
     text = (folder / "list.m3u8").read_text()
     head, *segments = text.removesuffix("#EXT-X-ENDLIST\n").split("#EXTINF")

@@ -41,7 +41,9 @@ def load_latency_table(path: str | Path) -> dict[str, float]:
     try:
         table = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise FileNotFoundError(f"latency table {path} does not exist") from None
+        raise FileNotFoundError(
+            f"latency table {path} does not exist; tools/benchmark.py latency writes one"
+        ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"latency table {path} is not JSON: {error}") from None
     if isinstance(table, dict) and isinstance(table.get("actions"), dict):
@@ -333,7 +335,8 @@ class ActionSpace:
         missing = [a.name for a in self.actions if a.name not in table and not a.is_skip]
         if missing:
             raise ValueError(
-                f"latency table {cost} lacks {', '.join(missing)}; it has {', '.join(sorted(table))}"
+                f"latency table {cost} lacks {', '.join(missing)}; it has {', '.join(sorted(table))}: "
+                "measure again with tools/benchmark.py latency"
             )
         times = [table.get(name, 0.0) for name in self.names]
         if max(times) == 0:

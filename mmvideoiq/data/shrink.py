@@ -40,12 +40,14 @@ def shrink_folder(
 
     Raises:
         NotADirectoryError: no such folder.
-        ValueError: a number out of range, or ``out`` lies in ``source``.
+        ValueError: a number out of range, nothing in ``source``, or ``out`` lies in ``source``.
         FileExistsError: ``out`` holds something else, or copies of other settings.
     """
     source, out = Path(source).resolve(), Path(out).resolve()
     if not source.is_dir():
         raise NotADirectoryError(f"{source} is not a folder")
+    if not any(path.is_file() for path in source.rglob("*")):
+        raise ValueError(f"{source} holds no files; check the path")
     if short_side < 16 or short_side % 2:
         raise ValueError(f"short_side must be even and >= 16, got {short_side}")
     if not 0 <= crf <= 51:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import statistics
 import tempfile
 from collections.abc import Callable, Mapping
@@ -56,7 +57,13 @@ def measure_table(
 
 
 def measure_config(config: Config, *, engine: str, threads: int | None = None) -> dict[str, Any]:
-    """:func:`measure_table` of a config's model, untrained: training does not change times."""
+    """:func:`measure_table` of a config's model, untrained: training does not change times.
+
+    The table that the config's cost may name is not read: it may not exist yet.
+    """
+    config = copy.deepcopy(config)
+    if isinstance(config.model.get("actions"), dict):
+        config.model.actions.pop("cost", None)
     with tempfile.TemporaryDirectory() as folder:
         bundle = Path(folder, "bundle")
         export_from_config(config, None, bundle, calibrate_with=None)

@@ -28,6 +28,8 @@ def check_file(path: str | os.PathLike[str]) -> None:
     if not file.exists():
         raise VideoError(path, "there is no such file")
     if not file.is_file():
-        raise VideoError(path, "is a folder" if file.is_dir() else "is not a regular file")
+        raise VideoError(
+            path, "is a folder; name a video in it" if file.is_dir() else "is not a regular file"
+        )
     if file.stat().st_size == 0:
         raise VideoError(path, "is empty")

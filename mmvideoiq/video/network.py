@@ -60,11 +60,12 @@ class NetworkVideo:
     """
 
     def __init__(self, address: str, *, connection: Connection, notify: Callable[[str], None]) -> None:
-        scheme = address.partition("://")[0].lower()
-        if scheme not in SCHEMES:
-            raise VideoError(address, f"{scheme}:// is not supported; allowed are {', '.join(SCHEMES)}")
+        _check_scheme(address)
         self.address, self.connection, self._notify = address, connection, notify
-        self._container, self._stream = self._connect()
+        try:
+            self._container, self._stream = self._connect()
+        except VideoError as error:
+            raise VideoError(address, f"cannot be opened ({error.reason}); check the address") from None
         name = self._container.format.name
         self._playlist = name == "hls"
         endless = self._container.duration is None if self._playlist else self._container.size <= 0
@@ -94,8 +95,12 @@ class NetworkVideo:
             self._container = None
             failures += 1
             if not self.live or failures > self.connection.retries:
-                attempts = f"; attempts to reconnect: {self.connection.retries}" * self.live
-                raise VideoError(self.address, f"connection lost ({why}){attempts}")
+                more = f"; attempts to reconnect: {self.connection.retries}" * self.live
+                if not (
+                    self.live or self._playlist
+                ):  # maybe an MP4 with its index at the end, and no byte ranges
+                    more = "; without --stream the file is fetched first"
+                raise VideoError(self.address, f"connection lost ({why}){more}")
             delay = min(self.connection.delay_s * 2.0 ** min(failures - 1, MAX_DOUBLINGS), MAX_DELAY_S)
             again = f"attempt {failures} of {self.connection.retries} in {delay:g} s"
             self._notify(f"{shown(self.address)}: connection lost ({why}); {again}")
@@ -130,6 +135,12 @@ class NetworkVideo:
         return f"no answer within {self.connection.timeout_s:g} seconds" if late else reason(error)
 
 
+def _check_scheme(address: str) -> None:
+    scheme = address.partition("://")[0].lower()
+    if scheme not in SCHEMES:
+        raise VideoError(address, f"{scheme}:// is not supported; allowed are {', '.join(SCHEMES)}")
+
+
 def is_address(source: str | os.PathLike[str] | int) -> bool:
     return isinstance(source, str) and "://" in source
 
@@ -141,6 +152,7 @@ def local(source: str | os.PathLike[str]) -> Iterator[str]:
         yield os.fspath(source)
         return
     address, wait = str(source), Connection().timeout_s
+    _check_scheme(address)
     if not address.lower().startswith(("http://", "https://")):
         raise VideoError(address, "is not a file: read it as a stream (--stream)")
     with TemporaryFile() as copy:  # without a name: nothing is left of it if this process is killed

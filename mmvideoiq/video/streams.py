@@ -191,7 +191,7 @@ def _camera(index: int) -> Iterator[Picture]:
 
     camera = cv2.VideoCapture(index)
     if not camera.isOpened():
-        raise VideoError(index, "cannot be opened")
+        raise VideoError(index, "cannot be opened; check its index, and that nothing else uses it")
 
     def pictures() -> Iterator[Picture]:
         while camera.grab():

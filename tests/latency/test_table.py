@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from mmengine.config import Config
 
 from mmvideoiq.actions import ActionSpace
 from mmvideoiq.latency import table
@@ -29,6 +30,15 @@ def test_the_table_of_a_config_is_a_cost(quick, load_tool, tmp_path):
     assert all(ms > 0 for name, ms in found["actions"].items() if name != "skip") and found["policy"] > 0
     costs = ActionSpace([dict(bits=32), dict(bits=4), dict(skip=1)], cost=str(out)).costs
     assert costs[1] / costs[0] == pytest.approx(found["actions"]["4"] / found["actions"]["32"])
+
+
+@pytest.mark.slow
+def test_the_table_that_a_config_names_may_not_exist_yet(quick):
+    config = Config.fromfile(ROOT / "configs/videoiq/demo_videoiq.py")
+    space = dict(actions=[dict(bits=32), dict(skip=1)], cost="gone.json")
+    config.model.update(actions=space)
+    found = table.measure_config(config, engine="openvino", threads=1)
+    assert list(found["actions"]) == ["32", "skip"] and config.model.actions.cost == "gone.json"
 
 
 def measured_demo(tmp_path):

@@ -242,10 +242,12 @@ def test_refusals(folder, server):
         free.bind(("127.0.0.1", 0))
         closed = f"127.0.0.1:{free.getsockname()[1]}"
     for address, message in {
-        f"http://me:secret@{closed}/a.mp4": f"http://me:***@{closed}/a.mp4: Connection refused",
-        f"rtsp://{closed}/a": f"rtsp://{closed}/a: Connection refused",
-        f"{server}/gone.mp4": f"{server}/gone.mp4: Server returned 404 Not Found",
-        f"{server}/text.mp4": f"{server}/text.mp4: Invalid data found when processing input",
+        f"http://me:secret@{closed}/a.mp4": f"http://me:***@{closed}/a.mp4: cannot be opened (Connection refused); "
+        "check the address",
+        f"rtsp://{closed}/a": f"rtsp://{closed}/a: cannot be opened (Connection refused); check the address",
+        f"{server}/gone.mp4": f"{server}/gone.mp4: cannot be opened (Server returned 404 Not Found); check the address",
+        f"{server}/text.mp4": f"{server}/text.mp4: cannot be opened (Invalid data found when processing input); "
+        "check the address",
         f"file://{folder}/a.mp4": f"file://{folder}/a.mp4: file:// is not supported; allowed are "
         "http, https, rtsp, rtsps",
     }.items():
@@ -257,6 +259,7 @@ def test_refusals(folder, server):
         f"{server}/text.mp4": "is not a video, or cut off",
         f"{server}/list.m3u8": "is a playlist: read it as a stream (--stream)",
         "http://[::1/a.mp4": "cannot be fetched (Invalid IPv6 URL)",
+        "ftp://host/a.mp4": "ftp:// is not supported; allowed are http, https, rtsp, rtsps",
         "rtsp://camera/": "is not a file: read it as a stream (--stream)",
     }.items():
         with pytest.raises(VideoError) as refused:

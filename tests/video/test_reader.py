@@ -118,7 +118,7 @@ BAD = {
     "headless.mp4": "is not a video, or cut off (Invalid data found when processing input)",
     "sound.mp4": "holds no video, sound perhaps",
     "gone.mp4": "there is no such file",
-    "folder.mp4": "is a folder",
+    "folder.mp4": "is a folder; name a video in it",
 }
 BAD_FOR_DECORD = {
     "empty.mp4": "is empty",

@@ -74,6 +74,9 @@ def test_goes_on_where_it_stopped(tmp_path: Path, source: Path, monkeypatch):
 def test_refusals(tmp_path: Path, source: Path):
     with pytest.raises(NotADirectoryError, match="nowhere"):
         shrink_folder(tmp_path / "nowhere", tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty holds no files"):
+        shrink_folder(tmp_path / "empty", tmp_path / "out")
     with pytest.raises(ValueError, match="short_side must be even and >= 16, got 65"):
         shrink_folder(source, tmp_path / "out", short_side=65)
     with pytest.raises(ValueError, match=r"crf must be in 0..51, got 60"):

@@ -16,6 +16,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from itertools import islice
 from queue import SimpleQueue
 from typing import Any, BinaryIO, NamedTuple
@@ -194,6 +195,8 @@ class Decoder:
             frames = np.empty(header["shape"], np.uint8)
             if process.stdout.readinto(frames.reshape(-1).data) == frames.size:
                 return header, frames
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(1)  # how it ended by itself says more than that it was killed
         self.close()
         code = process.wait()
         how = f"by signal {-code}" if code < 0 else f"with code {code}"

@@ -25,7 +25,11 @@ def shown(source: str | os.PathLike[str] | int) -> str:
 def check_file(path: str | os.PathLike[str]) -> None:
     """VideoError where there is no file, or nothing in it."""
     file = Path(path)
-    if not file.exists():
+    try:
+        there = file.exists()
+    except OSError as error:  # a folder that may not be entered, a name that is too long
+        raise VideoError(path, error.strerror) from None
+    if not there:
         raise VideoError(path, "there is no such file")
     if not file.is_file():
         raise VideoError(

@@ -253,7 +253,7 @@ def test_an_error_of_the_pipeline_is_not_taken_for_one_of_the_video(folder: Path
 
 
 def _checked_by_one_of_two(rank: int, folder: str) -> None:
-    from mmvideoiq import compat
+    from mmvideoiq import compat, plugin  # noqa: F401
 
     compat.apply()
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)

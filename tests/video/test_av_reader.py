@@ -173,6 +173,11 @@ def test_a_seek_that_fails_is_an_error_of_the_video(plain, monkeypatch):
         AvReader(plain).read([3])
 
 
+def test_a_name_that_is_too_long(tmp_path):
+    with pytest.raises(VideoError, match="File name too long"):
+        AvReader(tmp_path / ("x" * 5000))
+
+
 def test_a_stream_that_begins_within_the_file_is_passed_over():
     class Container:
         left = iter([1, 2, None, 3])

@@ -125,6 +125,13 @@ def test_a_process_that_was_killed_between_two_videos(running):
     os.waitid(os.P_PID, running.pid, os.WEXITED | os.WNOWAIT)  # dead, but not yet waited for
 
 
+def test_a_decoder_that_raises(running):
+    running.preprocessing = SMALL._replace(reader="none")
+    with pytest.raises(VideoError, match=r"the decoder crashed \(with code 1\)"):
+        running.read("any.mp4")
+    running.preprocessing = SMALL
+
+
 def test_a_video_that_crashes_its_decoder(folder, running):
     os.kill(running.pid, signal.SIGSTOP)  # so that the video is being read
     threading.Timer(0.2, os.kill, (running.pid, signal.SIGKILL)).start()

@@ -1,5 +1,6 @@
 """Fit clips and batch norm statistics to data before training: the lower precisions then start close to the highest."""
 
+from functools import partial
 from typing import cast
 
 import torch
@@ -8,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmvideoiq.quant.convert import evaluating
 from mmvideoiq.quant.functional import at_least_float32, pact
-from mmvideoiq.quant.layers import SwitchableBatchNorm
+from mmvideoiq.quant.layers import AnyPrecisionLayer, SwitchableBatchNorm
 from mmvideoiq.quant.precision import PrecisionSwitch
 from mmvideoiq.quant.quantizers import Pact
 
@@ -29,10 +30,9 @@ def fit_clip(values: Tensor, bits: int, signed: bool) -> Tensor:
 
 @torch.no_grad()
 def calibrate_clips_(model: nn.Module, *inputs: Tensor) -> int:
-    """Run ``model(*inputs)`` at its active precision; :func:`fit_clip` each clip to the inputs of its layer.
+    """Run ``model(*inputs)`` in float; :func:`fit_clip` each clip to the inputs of its layer.
 
-    Activations pass unrounded meanwhile, so that no clip depends on the ones before it. Returns: how many quantizers
-    were set.
+    Returns: how many quantizers were set.
 
     Raises:
         ValueError: a layer got no input, or values that are not finite.
@@ -48,10 +48,15 @@ def calibrate_clips_(model: nn.Module, *inputs: Tensor) -> int:
     handles += [
         quantizer.register_forward_hook(lambda _module, args, _output: args[0]) for quantizer in names
     ]
+    layers = [module for module in model.modules() if isinstance(module, AnyPrecisionLayer)]
+    for layer in layers:
+        layer.quantized_weight = partial(getattr, layer, "weight")  # type: ignore[method-assign]
     try:
         with evaluating(model):
             model(*inputs)
     finally:
+        for layer in layers:
+            del layer.quantized_weight
         for handle in handles:
             handle.remove()
     for quantizer, values in seen.items():

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Self  # Python 3.11
 
 
-class _AnyPrecision(nn.Module):
+class AnyPrecisionLayer(nn.Module):
     """Base of the layers below: quantizes the input, and caches quantized weights that do not change.
 
     Weights that do not learn are cached, and all weights in eval mode. In-place changes are detected, except those
@@ -95,7 +95,7 @@ class _AnyPrecision(nn.Module):
         return x if self.act_quantizer is None else self.act_quantizer(x, self.switch.bits)
 
 
-class _AnyPrecisionConv(_AnyPrecision):
+class _AnyPrecisionConv(AnyPrecisionLayer):
     """A convolution whose input and weight are quantized at the active precision; its bias stays float.
 
     ``act_quantizer=None`` means that the input arrives quantized (first convolutions of residual blocks).
@@ -158,7 +158,7 @@ class AnyPrecisionConv3d(_AnyPrecisionConv, nn.Conv3d):
     plain = nn.Conv3d
 
 
-class AnyPrecisionLinear(_AnyPrecision, nn.Linear):
+class AnyPrecisionLinear(AnyPrecisionLayer, nn.Linear):
     """A linear layer whose input and weight are quantized at the active precision; its bias stays float."""
 
     @classmethod

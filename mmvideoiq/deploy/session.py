@@ -46,8 +46,8 @@ class Result:
         cost: mean cost of all frames.
         frames: how many frames it is of.
         lost: frames of a video that were damaged, their neighbours having been taken.
-        times: seconds for ``decode``, ``policy`` and ``recognition``; decoding overlaps the others, and the first frames
-            in a mode also build its network.
+        times: seconds for ``decode``, ``policy`` and ``recognition``; decoding overlaps the others, and the first
+            frames in a mode also build its network.
         float_precision: 'f32' or 'bf16', of recognition at 32 bits.
     """
 

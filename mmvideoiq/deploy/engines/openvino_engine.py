@@ -14,7 +14,7 @@ import numpy as np
 from mmvideoiq.deploy.bundle.graph import Graph
 from mmvideoiq.deploy.engines.base import EngineError
 from mmvideoiq.deploy.engines.channel_permutation import probes
-from mmvideoiq.deploy.engines.cpu import cpu_flags, has_bf16, has_vnni
+from mmvideoiq.deploy.engines.cpu import has_bf16, has_vnni
 from mmvideoiq.deploy.engines.lowering import model_outputs, states
 from mmvideoiq.deploy.engines.openvino_model import OpenVinoModel
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 #: Frames that one call takes. Of more, the larger values of the recognition part leave the caches; the policy's are
 #: small, and its weights, the LSTM's above all, are read once for all frames of a call.
-BATCHES = {"recognition": (4, 2, 1), "policy": (16, 8, 4, 1)}
+BATCHES = {"recognition": (16, 4, 1), "policy": (16, 8, 4, 1)}
 
 _lock = threading.Lock()
 _core: Any = None
@@ -145,12 +145,9 @@ class OpenVinoEngine:
         return OpenVinoRunner(graph, tuple(requests), requests)
 
     def _batches(self, builder: OpenVinoModel) -> tuple[int, ...]:
-        """How many frames a call takes, falling; of whole clips no other number. Two of recognition where few threads
-        share a call and there is no AMX: four would need more memory and gain nothing."""
+        """How many frames a call takes, falling; of whole clips no other number."""
         clip = tuple(node.attrs["frames"] for node in builder.graph if node.op == "shift")[:1]
-        few = builder.part != "policy" and self.threads <= 2 and "amx_int8" not in cpu_flags()
-        batches = BATCHES.get(builder.part, BATCHES["recognition"])
-        return clip or (batches[1:] if few else batches)
+        return clip or BATCHES.get(builder.part, BATCHES["recognition"])
 
     @staticmethod
     def _one_size_each(builder: OpenVinoModel) -> bool:

@@ -21,8 +21,7 @@ from mmvideoiq.deploy.engines.openvino_model import OpenVinoModel
 if TYPE_CHECKING:
     from mmvideoiq.deploy.bundle.bundle import Bundle
 
-#: Frames that one call takes. Of more, the larger values of the recognition part leave the caches; the policy's are
-#: small, and its weights, the LSTM's above all, are read once for all frames of a call.
+#: Frames that one call takes, falling; the most, since a call's fixed cost is then shared and threads are busy.
 BATCHES = {"recognition": (16, 4, 1), "policy": (16, 8, 4, 1)}
 
 _lock = threading.Lock()

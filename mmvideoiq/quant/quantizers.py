@@ -97,6 +97,8 @@ class Nested(WeightQuantizer):
             cells, as in networks that were trained before this option came.
     """
 
+    _version = 2  # of the state; in 1 no level was zero
+
     def __init__(
         self,
         *,
@@ -109,6 +111,16 @@ class Nested(WeightQuantizer):
         self.per_channel = per_channel
         highest = max((bits for bits in self.precisions if not self.is_float(bits)), default=FLOAT_BITS)
         self.zero_bits = ZERO_BITS if exact_zero and highest == ZERO_BITS else None
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *args: Any
+    ) -> None:
+        if self.zero_bits is not None and local_metadata.get("version") == 1:
+            raise ValueError(
+                f"the checkpoint's {prefix.removesuffix('.')} was trained on a grid without zero: "
+                "set exact_zero=False in weight=dict(...) to read it as it was trained"
+            )
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
 
     def scale(self, weight: Tensor) -> Tensor:
         """Half the width of the grid, positive: shape (C_out, 1, ...), of a layer (1, 1, ...)."""

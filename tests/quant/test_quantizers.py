@@ -192,3 +192,16 @@ def test_building_leaves_the_config_alone():
     cfg = dict(type="pact", init_clip=3.0)
     assert build_quantizer("activation", cfg, precisions=(4,)).clip["4"].item() == 3.0
     assert cfg == dict(type="pact", init_clip=3.0)
+
+
+def test_a_checkpoint_of_the_grid_without_zero_is_refused(weight):
+    def quantizer(**options):
+        return torch.nn.ModuleDict({"weight_quantizer": Nested(precisions=(8, 4), weight=weight, **options)})
+
+    old = quantizer().state_dict()
+    quantizer().load_state_dict(old)
+    old._metadata["weight_quantizer"]["version"] = 1
+    with pytest.raises(ValueError, match="checkpoint's weight_quantizer was trained on a grid without zero"):
+        quantizer().load_state_dict(old)
+    quantizer(exact_zero=False).load_state_dict(old)
+    quantizer().load_state_dict({})  # a float checkpoint's

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mmvideoiq.deploy.bundle.bundle import Bundle
 
 #: Frames that one call takes, falling; the most, since a call's fixed cost is then shared and threads are busy.
-BATCHES = {"recognition": (16, 4, 1), "policy": (16, 8, 4, 1)}
+BATCHES = {"recognition": (16, 4, 2, 1), "policy": (16, 8, 4, 1)}
 
 _lock = threading.Lock()
 _core: Any = None

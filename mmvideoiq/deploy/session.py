@@ -29,7 +29,7 @@ from mmvideoiq.deploy.engines.factory import open_engine
 from mmvideoiq.deploy.inference_model import Networks
 from mmvideoiq.deploy.stream import Stream
 from mmvideoiq.video.decoder_process import Decoded, Decoder, decode_ahead, decoders_for, threads_alone
-from mmvideoiq.video.reader import VideoError
+from mmvideoiq.video.errors import VideoError
 
 MEASURED = 5  # videos before the number of decoders is chosen
 

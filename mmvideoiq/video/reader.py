@@ -14,12 +14,10 @@ import os
 import numpy as np
 
 from mmvideoiq.video.av_reader import AvReader
-from mmvideoiq.video.decord_reader import DecordReader, reason_of
+from mmvideoiq.video.decord_reader import DecordReader
 from mmvideoiq.video.errors import VideoError
 from mmvideoiq.video.network import local
 from mmvideoiq.video.preprocessing import Preprocessing
-
-__all__ = ["VideoError", "prepare", "read_clip", "read_frames", "reason_of", "sample_indices"]
 
 
 def sample_indices(total: int, frames: int) -> np.ndarray:

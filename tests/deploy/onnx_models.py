@@ -10,26 +10,15 @@ import torch
 
 from mmvideoiq.deploy.bundle.bundle import Layer
 from mmvideoiq.deploy.bundle.graph import Graph, Node
-from mmvideoiq.deploy.engines.cpu import has_vnni
 from mmvideoiq.deploy.engines.onnx_model import build_model
 from mmvideoiq.deploy.engines.onnxruntime_engine import OnnxRuntimeEngine
+from tests.deploy.engine_cases import node, ratio
 from tests.reference.run_graph import run_graph
 
 onnx = pytest.importorskip("onnx")
 
 
 ort = pytest.importorskip("onnxruntime")
-
-
-NEEDS_VNNI = pytest.mark.skipif(not has_vnni(), reason="this CPU has no VNNI")
-
-
-BOTH_CPUS = pytest.mark.parametrize(
-    "vnni", [pytest.param(True, marks=NEEDS_VNNI), False], ids=["vnni", "no-vnni"]
-)
-
-
-EXACT = 110  # dB: nothing but float rounding
 
 
 @dataclass
@@ -59,10 +48,6 @@ def chain(*ops: tuple[str, dict[str, Any]], height: int = 11, width: int = 9) ->
     return Graph(inputs={"frames": (-1, height, width, 3)}, nodes=tuple(nodes), outputs=(nodes[-1].name,))
 
 
-def node(op: str, name: str, *inputs: str, **attrs: Any) -> Node:
-    return Node(op=op, name=name, inputs=inputs, attrs=attrs)
-
-
 def conv(
     layer: str,
     shape: tuple[int, ...],
@@ -75,17 +60,6 @@ def conv(
 ) -> tuple[str, dict[str, Any]]:
     sizes = dict(shape=shape, stride=stride, padding=padding, dilation=dilation)
     return "conv", dict(layer=layer, **sizes, groups=groups, quantized=quantized)
-
-
-def numbers(*shape: int) -> np.ndarray:
-    return np.random.default_rng(shape).normal(size=shape).astype(np.float32)
-
-
-def ratio(got: np.ndarray, want: torch.Tensor) -> float:
-    """Signal to noise in dB; also that shape and type are right."""
-    expected = want.double().numpy()
-    assert got.shape == expected.shape and got.dtype == np.float32
-    return 10 * np.log10(np.square(expected).mean() / max(np.square(got - expected).mean(), 1e-30))
 
 
 def agreement(

@@ -14,23 +14,12 @@ import torch
 
 from mmvideoiq.deploy.bundle.bundle import Layer
 from mmvideoiq.deploy.bundle.graph import Graph, Grid, Node
-from mmvideoiq.deploy.engines.cpu import has_vnni
 from mmvideoiq.deploy.engines.openvino_engine import OpenVinoEngine, OpenVinoRunner
+from tests.deploy.engine_cases import node, ratio
 from tests.reference.run_graph import run_graph
 
 ov = pytest.importorskip("openvino")
 ROOT = Path(__file__).resolve().parents[2]
-
-
-NEEDS_VNNI = pytest.mark.skipif(not has_vnni(), reason="this CPU has no VNNI")
-
-
-BOTH_CPUS = pytest.mark.parametrize(
-    "vnni", [pytest.param(True, marks=NEEDS_VNNI), False], ids=["vnni", "no-vnni"]
-)
-
-
-EXACT = 110  # dB: nothing but float rounding
 
 
 SIZE = (11, 9)
@@ -55,10 +44,6 @@ class Numbers:
         return self.cell
 
 
-def node(op: str, name: str, *inputs: str, **attrs: Any) -> Node:
-    return Node(op=op, name=name, inputs=inputs, attrs=attrs)
-
-
 def graph_of(
     *nodes: Node, outputs: tuple[str, ...] = (), size: tuple[int, int] = SIZE, **inputs: Any
 ) -> Graph:
@@ -79,17 +64,6 @@ def quantize(name: str, x: str, grid: Grid, bits: int) -> Node:
 
 def frames_of(n: int, size: tuple[int, int] = SIZE) -> np.ndarray:
     return np.random.default_rng(n).integers(0, 256, (n, *size, 3), dtype=np.uint8)
-
-
-def normal(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng([seed, *shape]).standard_normal(shape, dtype=np.float32)
-
-
-def ratio(got: np.ndarray, want: torch.Tensor) -> float:
-    """Signal to noise in dB; also that shape and type are right."""
-    expected = want.double().numpy()
-    assert got.shape == expected.shape and got.dtype == np.float32
-    return 10 * np.log10(np.square(expected).mean() / max(np.square(got - expected).mean(), 1e-30))
 
 
 def load(bundle: Any, bits: int, *, part: str = "recognition", vnni: bool | None = None) -> OpenVinoRunner:
@@ -145,8 +119,3 @@ def on_avx2(code: str) -> list[float]:
     )
     assert run.returncode == 0, run.stderr
     return [float(word) for word in run.stdout.split()]
-
-
-def float_layer(*shape: int) -> Layer:
-    gain = np.linspace(-1, 1.5, shape[0], dtype=np.float32)
-    return Layer(bits=32, weight=normal(*shape) / shape[1], gain=gain, bias=normal(shape[0], seed=1))

@@ -19,18 +19,16 @@ from mmvideoiq.deploy.engines.channel_permutation import (
 )
 from mmvideoiq.deploy.engines.openvino_engine import OpenVinoEngine, OpenVinoRunner
 from mmvideoiq.deploy.engines.openvino_model import OpenVinoModel
+from tests.deploy.engine_cases import EXACT, float_layer, node
 from tests.deploy.openvino_models import (
-    EXACT,
     NEEDS_AVX2,
     SIZE,
     Numbers,
     agreement,
     conv,
     executed,
-    float_layer,
     graph_of,
     load,
-    node,
     on_avx2,
     quantize,
 )

@@ -9,43 +9,12 @@ from mmvideoiq.deploy.bundle.bundle import Layer
 from mmvideoiq.deploy.bundle.graph import Graph, Grid
 from mmvideoiq.deploy.engines.onnx_model import build_model
 from mmvideoiq.deploy.engines.onnxruntime_engine import OnnxRuntimeEngine
-from tests.deploy.onnx_models import (
-    BOTH_CPUS,
-    EXACT,
-    FakeBundle,
-    agreement,
-    chain,
-    conv,
-    frames_of,
-    node,
-    numbers,
-    onnx,
-    operators,
-)
+from tests.deploy.engine_cases import BOTH_CPUS, EXACT, GRIDS, WINDOWS, coded_layer, float_layer, node, normal
+from tests.deploy.onnx_models import FakeBundle, agreement, chain, conv, frames_of, onnx, operators
 
 
 def quantize(grid: Grid, bits: int) -> tuple[str, dict[str, Any]]:
     return "quantize", dict(grids={str(bits): tuple(grid)})
-
-
-def float_layer(*shape: int) -> Layer:
-    return Layer(
-        bits=32,
-        weight=numbers(*shape) / shape[1],
-        gain=numbers(shape[0]) + 1,
-        bias=numbers(shape[0], 1)[:, 0],
-    )
-
-
-def coded_layer(bits: int, *shape: int, symmetric: bool = True) -> Layer:
-    """Gains of both signs; scales of each channel. Without symmetry a correction is left."""
-    codes = np.random.default_rng(bits).integers(0, 2**bits, shape, dtype=np.uint8)
-    scale = np.linspace(0.5, 1.5, shape[0], dtype=np.float32) / np.float32(2**bits)
-    offset = -scale * np.float32((2**bits - 1) / 2 if symmetric else 0.3 * 2**bits)
-    gain = np.linspace(-1, 1.5, shape[0], dtype=np.float32)
-    return Layer(
-        bits=bits, codes=codes, scale=scale, offset=offset, gain=gain, bias=numbers(shape[0], 2)[:, 0]
-    )
 
 
 POOL = dict(kernel=(3, 2), stride=(2, 2), padding=(1, 0))
@@ -123,7 +92,7 @@ def test_add_and_affine_of_values_that_are_laid_out_differently():
     layers = {
         "integer": coded_layer(8, 6, 3, 3, 3),
         "float": float_layer(6, 3, 3, 3),
-        "affine": Layer(bits=8, gain=numbers(6), bias=numbers(6, 1)[:, 0]),
+        "affine": Layer(bits=8, gain=normal(6), bias=normal(6, seed=1)),
     }
     bundle = FakeBundle({"a": Graph(inputs=graph.inputs, nodes=tuple(nodes), outputs=outputs)}, layers)
     assert agreement(bundle, 8, {"frames": frames_of(3)}) > EXACT
@@ -137,9 +106,9 @@ def test_lstm_starts_from_the_state_and_gives_it_back(n):
     nodes = (*graph.nodes, node("lstm", "cell", "0.mean_pool", "h", "c", layer="cell", hidden=hidden))
     whole = Graph(inputs=inputs, nodes=nodes, outputs=("cell", "cell.h", "cell.c"))
     bundle = FakeBundle(
-        {"a": whole}, cell=(numbers(4 * hidden, 3), numbers(4 * hidden, hidden), numbers(4 * hidden))
+        {"a": whole}, cell=(normal(4 * hidden, 3), normal(4 * hidden, hidden), normal(4 * hidden))
     )
-    feed = {"frames": frames_of(n), "h": numbers(1, hidden), "c": numbers(1, hidden) + 1}
+    feed = {"frames": frames_of(n), "h": normal(1, hidden), "c": normal(1, hidden) + 1}
     assert agreement(bundle, 32, feed) > EXACT
 
     run = OnnxRuntimeEngine(threads=1).load(bundle, "a", 32)
@@ -195,26 +164,6 @@ def test_a_relu_stays_where_a_reader_needs_it():
         *(FakeBundle({"a": chain(("relu", {}), op)}) for op in after.values()),
     ]:
         assert agreement(bundle, 4, {"frames": frames_of(3)}) > EXACT
-
-
-WINDOWS = {
-    "1x1": dict(shape=(6, 4, 1, 1)),
-    "1x1 stride": dict(shape=(6, 4, 1, 1), stride=(2, 3)),
-    "1x1 padding": dict(shape=(6, 4, 1, 1), padding=(1, 0)),
-    "3x3": dict(shape=(6, 4, 3, 3)),
-    "3x3 padding": dict(shape=(6, 4, 3, 3), padding=(1, 1)),
-    "3x2 stride": dict(shape=(6, 4, 3, 2), stride=(2, 1), padding=(0, 1)),
-    "3x3 dilation": dict(shape=(6, 4, 3, 3), padding=(2, 3), dilation=(2, 3), stride=(1, 2)),
-    "groups": dict(shape=(6, 2, 3, 3), padding=(1, 1), groups=2),
-    "depthwise": dict(shape=(4, 1, 3, 3), padding=(1, 0), stride=(2, 1), dilation=(1, 2), groups=4),
-}
-
-
-GRIDS = {
-    "unsigned": {8: Grid(0.01, 0, 255), 4: Grid(0.15, 0, 15), 2: Grid(0.7, 0, 3)},
-    "signed": {8: Grid(0.02, -127, 127), 4: Grid(0.3, -7, 7), 2: Grid(1.5, -1, 1)},
-    "origin": {8: Grid(0.015, 0, 255, -1.7), 4: Grid(0.25, 0, 15, -1.7), 2: Grid(1.1, 0, 3, 0.3)},
-}
 
 
 @BOTH_CPUS

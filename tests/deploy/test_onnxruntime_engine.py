@@ -14,18 +14,8 @@ from mmvideoiq.deploy.engines import onnxruntime_engine
 from mmvideoiq.deploy.engines.base import EngineError
 from mmvideoiq.deploy.engines.factory import open_engine
 from mmvideoiq.deploy.engines.onnxruntime_engine import OnnxRuntimeEngine, frames_at_once
-from tests.deploy.onnx_models import (
-    BOTH_CPUS,
-    EXACT,
-    FakeBundle,
-    agreement,
-    chain,
-    conv,
-    frames_of,
-    numbers,
-    operators,
-    ratio,
-)
+from tests.deploy.engine_cases import BOTH_CPUS, EXACT, normal, ratio
+from tests.deploy.onnx_models import FakeBundle, agreement, chain, conv, frames_of, operators
 from tests.deploy.toy_bundle import HIDDEN, make_toy_bundle
 from tests.reference.run_graph import run_graph
 
@@ -64,7 +54,7 @@ def test_recognition_at_every_precision(toy, n, vnni):
 
 @pytest.mark.parametrize("n", [1, 3, 16])
 def test_policy(toy, n):
-    feed = {"frames": frames_of(n, 32, 32), "h": numbers(1, HIDDEN), "c": numbers(1, HIDDEN)}
+    feed = {"frames": frames_of(n, 32, 32), "h": normal(1, HIDDEN), "c": normal(1, HIDDEN)}
     assert agreement(toy, 32, feed, part="policy") > 90
 
 

@@ -12,7 +12,8 @@ from mmvideoiq.deploy.engines import openvino_engine
 from mmvideoiq.deploy.engines.base import EngineError
 from mmvideoiq.deploy.engines.cpu import has_bf16
 from mmvideoiq.deploy.engines.openvino_engine import OpenVinoEngine, OpenVinoRunner
-from tests.deploy.openvino_models import BOTH_CPUS, EXACT, agreement, executed, frames_of, load, normal, ratio
+from tests.deploy.engine_cases import BOTH_CPUS, EXACT, normal, ratio
+from tests.deploy.openvino_models import agreement, executed, frames_of, load
 from tests.deploy.toy_bundle import HIDDEN, make_toy_bundle
 from tests.reference.run_graph import run_graph
 

@@ -5,38 +5,27 @@ import pytest
 
 from mmvideoiq.deploy.bundle.bundle import Layer
 from mmvideoiq.deploy.bundle.graph import Graph, Grid
-from tests.deploy.openvino_models import (
+from tests.deploy.engine_cases import (
     EXACT,
+    GRIDS,
     NEEDS_VNNI,
+    WINDOWS,
+    coded_layer,
+    float_layer,
+    node,
+    normal,
+)
+from tests.deploy.openvino_models import (
     SIZE,
     Numbers,
     agreement,
     conv,
     executed,
-    float_layer,
     frames_of,
     graph_of,
     load,
-    node,
-    normal,
     quantize,
 )
-
-GRIDS = {
-    "unsigned": {8: Grid(0.01, 0, 255), 4: Grid(0.15, 0, 15), 2: Grid(0.7, 0, 3)},
-    "signed": {8: Grid(0.02, -127, 127), 4: Grid(0.3, -7, 7), 2: Grid(1.5, -1, 1)},
-    "origin": {8: Grid(0.015, 0, 255, -1.7), 4: Grid(0.25, 0, 15, -1.7), 2: Grid(1.1, 0, 3, 0.3)},
-}
-
-
-def coded_layer(bits: int, *shape: int, symmetric: bool = True) -> Layer:
-    """Gains of both signs, a scale for each channel; without symmetry a correction is left at all bits."""
-    codes = np.random.default_rng(bits).integers(0, 2**bits, shape, dtype=np.uint8)
-    scale = np.linspace(0.5, 1.5, shape[0], dtype=np.float32) / np.float32(2**bits)
-    offset = -scale * np.float32((2**bits - 1) / 2 if symmetric else 0.3 * 2**bits)
-    gain = np.linspace(-1, 1.5, shape[0], dtype=np.float32)
-    return Layer(bits=bits, codes=codes, scale=scale, offset=offset, gain=gain, bias=normal(shape[0], seed=2))
-
 
 POOL = dict(kernel=(3, 2), stride=(2, 2), padding=(1, 0))
 
@@ -175,19 +164,6 @@ def test_operations_on_codes_compute_in_float(grid, bits):
     norm = Layer(bits=bits, gain=normal(8), bias=normal(8, seed=1))
     bundle = Numbers(graph, {"stem": float_layer(8, 3, 3, 3), "norm": norm})
     assert agreement(bundle, bits, {"frames": frames_of(5)}) > EXACT
-
-
-WINDOWS = {
-    "1x1": dict(shape=(6, 4, 1, 1)),
-    "1x1 stride": dict(shape=(6, 4, 1, 1), stride=(2, 3)),
-    "1x1 padding": dict(shape=(6, 4, 1, 1), padding=(1, 0)),
-    "3x3": dict(shape=(6, 4, 3, 3)),
-    "3x3 padding": dict(shape=(6, 4, 3, 3), padding=(1, 1)),
-    "3x2 stride": dict(shape=(6, 4, 3, 2), stride=(2, 1), padding=(0, 1)),
-    "3x3 dilation": dict(shape=(6, 4, 3, 3), padding=(2, 3), dilation=(2, 3), stride=(1, 2)),
-    "groups": dict(shape=(6, 2, 3, 3), padding=(1, 1), groups=2),
-    "depthwise": dict(shape=(4, 1, 3, 3), padding=(1, 0), stride=(2, 1), dilation=(1, 2), groups=4),
-}
 
 
 @pytest.mark.parametrize(

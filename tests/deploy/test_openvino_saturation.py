@@ -8,9 +8,8 @@ from mmvideoiq.deploy.bundle.graph import Grid
 from mmvideoiq.deploy.bundle.packing import SignedWeights
 from mmvideoiq.deploy.engines.cpu import may_saturate
 from mmvideoiq.deploy.engines.lowering import split_weights, weight_values
+from tests.deploy.engine_cases import BOTH_CPUS, EXACT
 from tests.deploy.openvino_models import (
-    BOTH_CPUS,
-    EXACT,
     NEEDS_AVX2,
     SIZE,
     Numbers,

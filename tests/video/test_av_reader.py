@@ -11,8 +11,9 @@ import pytest
 from av.error import FFmpegError
 
 from mmvideoiq.video.av_reader import AvReader, demuxed
+from mmvideoiq.video.errors import VideoError
 from mmvideoiq.video.preprocessing import Preprocessing
-from mmvideoiq.video.reader import VideoError, sample_indices
+from mmvideoiq.video.reader import sample_indices
 from mmvideoiq.video.streams import FrameStream
 from tests.conftest import ROOT
 from tests.video.odd import HEIGHT, ODD, RATE, WIDTH, Odd, copied, number_in, picture, write

@@ -9,8 +9,9 @@ from mmaction.datasets.transforms import CenterCrop, DecordDecode, DecordInit, R
 
 from mmvideoiq.data.video_transforms import VideoDecode, VideoInit
 from mmvideoiq.video.av_reader import SAMPLING
+from mmvideoiq.video.errors import VideoError
 from mmvideoiq.video.preprocessing import Preprocessing
-from mmvideoiq.video.reader import VideoError, read_clip, read_frames, sample_indices
+from mmvideoiq.video.reader import read_clip, read_frames, sample_indices
 from tests.video.conftest import SMALL, WIDE, square, write
 from tests.video.odd import ODD
 from tests.video.test_av_reader import made

@@ -8,7 +8,8 @@ import pytest
 import mmvideoiq.models  # noqa: F401
 from mmvideoiq.deploy import session as session_module
 from mmvideoiq.deploy.session import Result
-from mmvideoiq.video.reader import VideoError, read_frames
+from mmvideoiq.video.errors import VideoError
+from mmvideoiq.video.reader import read_frames
 
 pytest.importorskip("openvino")
 from tests.deploy.session.toys import FRAMES, same

@@ -16,7 +16,7 @@ from rich.progress import track
 
 from mmvideoiq.data.folder import EXTENSIONS
 from mmvideoiq.jobs.environment import usable_cpus
-from mmvideoiq.video.av_reader import reason, video_of
+from mmvideoiq.video.container import reason, video_of
 from mmvideoiq.video.errors import VideoError
 
 KEYFRAME_EVERY = 12

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mmvideoiq.video.av_reader import video_of
+from mmvideoiq.video.container import video_of
 from mmvideoiq.video.errors import VideoError, check_file
 
 CUT = "is damaged or cut off"

@@ -16,7 +16,7 @@ from urllib.error import URLError
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import Request, urlopen
 
-from mmvideoiq.video.av_reader import demuxed, mean_rate, reason, video_of
+from mmvideoiq.video.container import demuxed, mean_rate, reason, video_of
 from mmvideoiq.video.errors import VideoError, shown
 
 SCHEMES = ("http", "https", "rtsp", "rtsps")

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from mmvideoiq.video.av_reader import local_name, mean_rate, reason, upright, video_of
+from mmvideoiq.video.container import mean_rate, open_video, reason, upright
 from mmvideoiq.video.decord_reader import DecordReader
 from mmvideoiq.video.errors import VideoError, check_file
 from mmvideoiq.video.network import Connection, NetworkVideo, decoded, is_address, to_stderr
@@ -158,16 +158,10 @@ def _pictures(frames: Iterator[Any]) -> Iterator[Picture]:
 
 def _file(path: str) -> tuple[Iterator[Picture], float]:
     """Pictures, and their mean rate per second, 0 where the file does not say."""
-    import av
     from av.error import FFmpegError
 
     check_file(path)
-    av.logging.set_level(av.logging.PANIC)
-    try:
-        container = av.open(local_name(path))
-    except (FFmpegError, ValueError) as error:
-        raise VideoError(path, f"is not a video, or cut off ({reason(error)})") from None
-    stream = video_of(container, path)
+    container, stream = open_video(path, threads=1)
 
     def frames() -> Iterator[Any]:
         given = 0

@@ -9,8 +9,7 @@ from mmengine.registry import init_default_scope
 from mmvideoiq.data import video_transforms
 from mmvideoiq.video.errors import VideoError
 from tests.data import damaged
-from tests.video.odd import ODD, number_in
-from tests.video.test_av_reader import made, shown
+from tests.video.odd import ODD, made, number_in, shown
 
 WRONG_WITH_DECORD = ("h264-edit-list.mp4", "h264-open-gop.mp4", "mpeg2.mpg", "xvid-b-frames.avi", "wmv2.wmv")
 REFUSED_BY_DECORD = ("h264.ts", "raw.h264", "av1.mp4", "picture.gif")

@@ -14,8 +14,7 @@ from mmvideoiq.deploy.session import VideoSession
 from mmvideoiq.video.preprocessing import Preprocessing
 from mmvideoiq.video.reader import read_frames
 from tests.deploy.toy_bundle import toy_parts
-from tests.video.odd import RATE
-from tests.video.test_av_reader import PLAIN, made
+from tests.video.odd import PLAIN, RATE, made
 
 pytest.importorskip("openvino")
 

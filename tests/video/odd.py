@@ -8,6 +8,8 @@ from typing import Any
 
 import av
 import numpy as np
+import pytest
+from av.error import FFmpegError
 
 WIDTH, HEIGHT, BLOCKS = 128, 96, 8
 RATE = 25
@@ -142,3 +144,28 @@ ODD = {
     "cut-off.ts": Odd("libx264", ".ts", change=cut_off(0.6)),
     "cut-off.mkv": Odd("libx264", ".mkv", change=cut_off(0.6)),
 }
+
+
+PLAIN = Odd("libx264", ".mp4", options={"x264-params": "keyint=24:min-keyint=24:bframes=2:scenecut=0"})
+
+
+def made(path: Path, kind: Odd) -> Path:
+    try:
+        write(path, kind)
+    except (FFmpegError, ValueError, RuntimeError) as error:
+        pytest.skip(f"this FFmpeg does not write {path.name}: {error}")
+    return path
+
+
+def shown(path: Path) -> list[int]:
+    """The numbers of all frames, decoded one after the other."""
+    numbers = []
+    with av.open(str(path)) as container:
+        video = container.streams.video[0]
+        video.thread_type = "NONE"
+        try:
+            for frame in container.decode(video):
+                numbers.append(number_in(frame.to_ndarray(format="rgb24")))
+        except FFmpegError:
+            pass
+    return numbers

@@ -10,15 +10,14 @@ import numpy as np
 import pytest
 from av.error import FFmpegError
 
-from mmvideoiq.video.av_reader import AvReader, demuxed
+from mmvideoiq.video.av_reader import AvReader
+from mmvideoiq.video.container import demuxed
 from mmvideoiq.video.errors import VideoError
 from mmvideoiq.video.preprocessing import Preprocessing
 from mmvideoiq.video.reader import sample_indices
 from mmvideoiq.video.streams import FrameStream
 from tests.conftest import ROOT
-from tests.video.odd import HEIGHT, ODD, RATE, WIDTH, Odd, copied, number_in, picture, write
-
-PLAIN = Odd("libx264", ".mp4", options={"x264-params": "keyint=24:min-keyint=24:bframes=2:scenecut=0"})
+from tests.video.odd import HEIGHT, ODD, PLAIN, RATE, WIDTH, Odd, copied, made, number_in, picture, shown
 
 
 @pytest.fixture(scope="module", params=ODD)
@@ -31,28 +30,6 @@ def odd(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """150 frames of H.264 with a key frame every 24."""
     return made(tmp_path_factory.mktemp("plain") / "plain.mp4", PLAIN)
-
-
-def made(path: Path, kind: Odd) -> Path:
-    try:
-        write(path, kind)
-    except (FFmpegError, ValueError, RuntimeError) as error:
-        pytest.skip(f"this FFmpeg does not write {path.name}: {error}")
-    return path
-
-
-def shown(path: Path) -> list[int]:
-    """The numbers of all frames, decoded one after the other."""
-    numbers = []
-    with av.open(str(path)) as container:
-        video = container.streams.video[0]
-        video.thread_type = "NONE"
-        try:
-            for frame in container.decode(video):
-                numbers.append(number_in(frame.to_ndarray(format="rgb24")))
-        except FFmpegError:
-            pass
-    return numbers
 
 
 def numbers_at(reader: AvReader, places, **options) -> list[int]:

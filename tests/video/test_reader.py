@@ -13,8 +13,7 @@ from mmvideoiq.video.errors import VideoError
 from mmvideoiq.video.preprocessing import Preprocessing
 from mmvideoiq.video.reader import read_clip, read_frames, sample_indices
 from tests.video.conftest import SMALL, WIDE, square, write
-from tests.video.odd import ODD
-from tests.video.test_av_reader import made
+from tests.video.odd import ODD, made
 
 GOOD = ["good.mp4", "tall.mkv", "h264.mp4", "short.mp4", "one.avi", "uneven.mkv", "rotated.mp4", "cut.mkv"]
 

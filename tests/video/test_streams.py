@@ -13,8 +13,7 @@ from mmvideoiq.video.preprocessing import Preprocessing
 from mmvideoiq.video.reader import prepare, read_frames, sample_indices
 from mmvideoiq.video.streams import FrameStream
 from tests.video.conftest import SMALL, WIDE
-from tests.video.odd import HEIGHT, ODD, WIDTH, number_in
-from tests.video.test_av_reader import made, shown
+from tests.video.odd import HEIGHT, ODD, WIDTH, made, number_in, shown
 
 UNSCALED = Preprocessing(16)
 

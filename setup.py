@@ -35,7 +35,9 @@ TRAIN = BUNDLES + [
     "tensorboard",
     "setuptools<81",
 ]
-ZOO = ["rich", "PyYAML", "filelock"]
+ZOO = ["rich", "PyYAML", "filelock", "argcomplete>=3.5"]  # the command, and what it lists
+SERVE: list[str] = []  # `mmvideoiq serve`
+BULK: list[str] = []  # `mmvideoiq bulk`
 LMDB = ["lmdb"]
 DOCS = ["mkdocs>=1.6", "mkdocs-material", "mkdocstrings[python]"]
 BENCHMARK = ["nncf>=2.15", "psutil"]
@@ -78,10 +80,13 @@ setup(
     packages=find_packages(include=["mmvideoiq", "mmvideoiq.*"]),
     cmdclass={"build_py": BuildWithMim},
     python_requires=">=3.11",
+    entry_points={"console_scripts": ["mmvideoiq = mmvideoiq.service.main:main"]},
     install_requires=["numpy"],
     extras_require={
         "train": TRAIN + ZOO,
         "runtime": RUNTIME + ZOO,
+        "serve": RUNTIME + ZOO + SERVE,
+        "bulk": RUNTIME + ZOO + BULK,
         "benchmark": BENCHMARK,
         "lmdb": LMDB,
         "docs": DOCS,

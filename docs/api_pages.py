@@ -23,7 +23,7 @@ PAGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "export": ("Export", ("deploy/export/*.py",)),
     "benchmark": ("Measuring", ("benchmark/*.py", "latency/*.py")),
     "zoo": ("Model zoo", ("zoo/*.py",)),
-    "commands": ("Patches and commands", ("compat.py", "cli.py", "fileio.py", "plugin.py")),
+    "commands": ("Patches and commands", ("service/**/*.py", "compat.py", "cli.py", "fileio.py", "plugin.py")),
     "report": ("Reports and drawings", ("visualization/*.py",)),
 }  # fmt: skip
 REGISTERED = re.compile(r"^@(\w+)\.register_module\(\)\n(?:@.*\n)*class (\w+)", re.MULTILINE)
@@ -39,7 +39,9 @@ def modules() -> dict[str, list[str]]:
         seen.update(paths)
         found[name] = [module_name(path) for path in paths if path.name != "__main__.py"]
     left = sorted(
-        path for path in PACKAGE.rglob("*.py") if path not in seen and path != PACKAGE / "__init__.py"
+        path
+        for path in PACKAGE.rglob("*.py")
+        if path not in seen and path not in (PACKAGE / "__init__.py", PACKAGE / "__main__.py")
     )
     found[REST] += [module_name(path) for path in left]
     return found

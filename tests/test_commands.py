@@ -16,6 +16,7 @@ MODEL, RECIPE = "configs/videoiq/demo_videoiq.py", "configs/videoiq/demo_recipe.
 ROWS = "configs/baselines/demo_compare.py"
 #: A mistake for each command.
 MISTAKES = {
+    "mmvideoiq": "infer nowhere video.mp4",
     "mmvideoiq.jobs.launch": "2 nowhere.py",
     "mmvideoiq.zoo": "download nobody",
     "tools/backbones.py": "nobody",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,17 @@ class Interrupted(KeyboardInterrupt):
 
 
 def run_recipe(
-    recipe: Recipe, work_dir: Path, *, resume: bool = False, console: Console | None = None
+    recipe: Recipe,
+    work_dir: Path,
+    *,
+    resume: bool = False,
+    console: Console | None = None,
+    command: Sequence[str] = ("python", "tools/train_stages.py"),
 ) -> dict:
     """Prepare the data, train all stages in order, compare; returns the summary (see ``evaluation.py``).
+
+    Args:
+        command: what starts a recipe, for the summary and for the line that tells how to go on.
 
     Raises:
         RecipeError: before training, the recipe, a config or the work directory is invalid.
@@ -49,11 +58,11 @@ def run_recipe(
     with locked(work_dir, RecipeError):
         runs = plan(recipe, work_dir)
         check_work_dir(recipe, runs, work_dir, resume=resume)
-        return _run(recipe, runs, work_dir, console)
+        return _run(recipe, runs, work_dir, console, [*command, *_arguments(recipe, work_dir)])
 
 
-def _run(recipe: Recipe, runs: list[Run], work_dir: Path, console: Console) -> dict:
-    resume = f"{shlex.join(_command(recipe, work_dir))} --resume"
+def _run(recipe: Recipe, runs: list[Run], work_dir: Path, console: Console, command: Sequence[str]) -> dict:
+    resume = f"{shlex.join(command)} --resume"
     where = "the checks"
     try:
         if recipe.data:
@@ -68,7 +77,7 @@ def _run(recipe: Recipe, runs: list[Run], work_dir: Path, console: Console) -> d
         summary = {
             "recipe": recipe.name,
             "fast": recipe.fast,
-            "command": shlex.join(_command(recipe, work_dir)),
+            "command": shlex.join(command),
             "seeds": max(len(stage.seeds or (0,)) for stage in recipe.stages),
             "stages": [_stage_entry(run) for run in runs],
             "rows": [],
@@ -83,10 +92,10 @@ def _run(recipe: Recipe, runs: list[Run], work_dir: Path, console: Console) -> d
     return summary
 
 
-def _command(recipe: Recipe, work_dir: Path) -> list[str]:
+def _arguments(recipe: Recipe, work_dir: Path) -> list[str]:
     paths = [os.path.relpath(path) for path in (recipe.path, work_dir)]
-    command = ["python", "tools/train_stages.py", paths[0], "--work-dir", paths[1]]
-    return command + ["--fast"] * recipe.fast + ["--for-this-machine"] * (recipe.measure is not None)
+    flags = ["--fast"] * recipe.fast + ["--for-this-machine"] * (recipe.measure is not None)
+    return [paths[0], "--work-dir", paths[1], *flags]
 
 
 def _stage_entry(run: Run) -> dict[str, Any]:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from mmvideoiq import zoo
+from mmvideoiq.jobs.arguments import Parser, prog
 from mmvideoiq.jobs.errors import traceback_wanted, write_any_text
 from mmvideoiq.jobs.signals import exit_code, restore_signals
 from mmvideoiq.zoo import index, store
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m mmvideoiq.zoo", description=__doc__)
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = Parser(
+        prog="python -m mmvideoiq.zoo" if prog() == Path(__file__).name else prog(), description=__doc__
+    )
+    parser.example = "mmvideoiq zoo list '*demo*'"
     commands = parser.add_subparsers(dest="command", required=True, metavar="list | download | root")
     listing = commands.add_parser("list", help="names, what was measured, and where the weights are")
     listing.add_argument("pattern", nargs="?", default="*", help="names to list, e.g. '*demo*'")
@@ -55,7 +61,7 @@ def measured(model: index.ZooModel) -> str:
     return "\n".join(rows) or "nothing yet"
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     write_any_text()
     args = parse_args(argv)
     try:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mmvideoiq import zoo
+from mmvideoiq.service import infer as service_infer
 from mmvideoiq.zoo import __main__ as command
 from tests.zoo.server import entry, files, sha256
 
@@ -53,16 +54,14 @@ INFER = [
 ]
 
 
-def test_infer_takes_zoo_names(shelf, bundle, tiny_videos, load_tool, capsys):
+def test_infer_takes_zoo_names(shelf, bundle, tiny_videos, capsys):
     """A published bundle is fetched and run; anything else is one line."""
     pytest.importorskip("openvino")
     shelf.publish(bundle, entry("toy"))
-    tool = load_tool("infer.py")
 
     def infer(name: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            tool.main([f"zoo://{name}", str(tiny_videos / "0.mp4"), "--threads", "1"])
-        return ended.value.code, *capsys.readouterr()
+        code = service_infer.main([f"zoo://{name}", str(tiny_videos / "0.mp4"), "--threads", "1"])
+        return code, *capsys.readouterr()
 
     code, out, _ = infer("toy_bundle")
     assert code == 0 and str(tiny_videos / "0.mp4") in out

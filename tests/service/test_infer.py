@@ -1,4 +1,4 @@
-"""tools/infer.py: what it tells, what it writes, and how it refuses."""
+"""``mmvideoiq infer``: what it tells, what it writes, and how it refuses."""
 
 import io
 import json
@@ -15,6 +15,8 @@ from rich.console import Console
 
 from mmvideoiq.deploy.bundle.bundle import write_bundle
 from mmvideoiq.deploy.session import VideoSession
+from mmvideoiq.service import answers
+from mmvideoiq.service import infer as command
 from mmvideoiq.video.av_reader import AvReader
 from mmvideoiq.video.errors import VideoError
 from mmvideoiq.video.reader import prepare
@@ -61,17 +63,17 @@ def videos(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def infer(load_tool, bundle, capsys):
-    """Run the tool on the toy bundle: exit code, stdout, stderr."""
-    tool = load_tool("infer.py")
+def infer(bundle, capsys):
+    """Run the command on the toy bundle: exit code, stdout, stderr."""
 
     def run(*args: object, of: Path = bundle) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            tool.main([str(of), *map(str, args), "--threads", "1"])
+        try:
+            code = command.main([str(of), *map(str, args), "--threads", "1"])
+        except SystemExit as ended:  # of the parser
+            code = ended.code
         captured = capsys.readouterr()
-        return ended.value.code, captured.out, captured.err
+        return code, captured.out, captured.err
 
-    run.tool = tool
     return run
 
 
@@ -157,7 +159,7 @@ def test_sampling_and_reader_reach_the_session(infer, videos, monkeypatch):
         seen.append((options["sampling"], options["reader"]))
         raise ValueError("seen")
 
-    monkeypatch.setattr(infer.tool.VideoSession, "open", watched)
+    monkeypatch.setattr(command.VideoSession, "open", watched)
     for options in ([], ["--sampling", "keyframe"], ["--reader", "decord"]):
         infer(videos / "a.mkv", *options)
     assert seen == [(None, "av"), ("keyframe", "av"), (None, "decord")]
@@ -214,7 +216,7 @@ def test_a_stream_that_breaks_still_answers(infer, videos, tmp_path, monkeypatch
         yield from np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3), dtype=np.uint8)
         raise VideoError(source, "stopped giving frames")
 
-    monkeypatch.setattr(infer.tool.Decoder, "stream", broken)
+    monkeypatch.setattr(command.Decoder, "stream", broken)
     monkeypatch.chdir(tmp_path)
     code, out, err = infer("0", "--stream", "--fps", 4, "--json", "out.json")
     assert code == 2 and err.endswith("error: camera 0: stopped giving frames\n")
@@ -238,7 +240,7 @@ def test_an_interrupted_stream_answers_too(infer, tmp_path, monkeypatch):
         yield np.zeros((SIZE, SIZE, 3), np.uint8)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(infer.tool.Decoder, "stream", interrupted)
+    monkeypatch.setattr(command.Decoder, "stream", interrupted)
     code, out, err = infer("0", "--stream", "--json", tmp_path / "out.json")
     assert (code, err) == (130, "") and "  cost " in out
     assert json.loads((tmp_path / "out.json").read_text())[0]["frames"] == 1
@@ -258,13 +260,14 @@ def test_in_a_terminal_cells_have_colours_and_lines_its_width(infer, bundle, vid
     def terminal(*_, stderr=False, **__):
         return Console(file=shown, force_terminal=True, color_system="standard", width=40, highlight=False)
 
-    monkeypatch.setattr(infer.tool, "Console", terminal)
+    for module in (answers, command):
+        monkeypatch.setattr(module, "Console", terminal)
     assert infer(videos / "a.mkv", videos / "b.mp4")[0] == 0
     assert infer(videos / "a.mkv", "--stream")[0] == 0
     text = shown.getvalue()
     assert "\x1b[37;41m8\x1b[0m" in text or "\x1b[30;43m4\x1b[0m" in text
     with VideoSession.open(bundle, threads=1) as session:
-        report = infer.tool.Report(session, top=1)
+        report = answers.Report(session, top=1)
         report.console.width = 9
         assert report.timeline([0, 1, 2, 3, 0, 3, 1, 1]).plain == "  8 4 2\n  . 8 .\n  4 4"
         assert report.timeline([0, 1, 2, 3, 0, 3, 1, 1], 1).plain == "  4 4"
@@ -330,7 +333,7 @@ def test_a_missing_or_damaged_bundle(infer, bundle, videos, tmp_path):
 def test_errors_keep_their_traceback_if_asked(infer, bundle, videos, monkeypatch):
     monkeypatch.setenv("MMVIDEOIQ_TRACEBACK", "1")
     with pytest.raises(ValueError, match="out of reach"):
-        infer.tool.main([str(bundle), str(videos / "a.mkv"), "--budget", "7"])
+        command.main([str(bundle), str(videos / "a.mkv"), "--budget", "7"])
 
 
 # --- as a command ---------------------------------------------------------------------------------------------------

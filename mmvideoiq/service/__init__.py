@@ -1,0 +1,1 @@
+"""What people start: the command ``mmvideoiq`` and its subcommands. Only tools and this room itself import it."""

@@ -1,0 +1,204 @@
+"""Recognize videos with an exported bundle: labels, what was done with each frame, where the time went.
+
+Runs where the runtime alone is installed (pip install mmvideoiq[runtime]): no PyTorch, nothing of MMAction2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+from mmvideoiq.deploy.session import VideoSession
+from mmvideoiq.jobs.arguments import (
+    BAD,
+    Parser,
+    count,
+    count_or_auto,
+    count_or_none,
+    print_error,
+    print_warning,
+    prog,
+    rate,
+)
+from mmvideoiq.jobs.errors import traceback_wanted, write_any_text
+from mmvideoiq.jobs.signals import exit_code
+from mmvideoiq.service.answers import Report, write_json
+from mmvideoiq.service.sources import find_bundle, find_videos
+from mmvideoiq.video.av_reader import SAMPLING
+from mmvideoiq.video.decoder_process import Decoder
+from mmvideoiq.video.errors import VideoError, shown
+from mmvideoiq.video.network import Connection, is_address
+from mmvideoiq.video.preprocessing import READERS
+
+PATIENCE = Connection()
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = Parser(prog=prog(), description=__doc__)
+    parser.example = "mmvideoiq infer zoo://demo_videoiq_bundle videos/ --budget 0.3 --json answers.json"
+    parser.add_argument("bundle", help="folder that mmvideoiq export wrote, or zoo://NAME")
+    parser.add_argument("videos", nargs="+", metavar="VIDEO", help="file, or folder of videos")
+    parser.add_argument("--engine", default="openvino", help="openvino (default) or onnxruntime")
+    parser.add_argument("--threads", type=count, metavar="N", help="of the engine; default: one for each CPU")
+    parser.add_argument(
+        "--float-precision",
+        default="auto",
+        metavar="P",
+        help="of what runs in floats: f32, bf16, or auto (default): bf16 where the CPU has it, policies aside",
+    )
+    parser.add_argument("--budget", metavar="B", help="mean cost of a frame (0.4), or time of a clip (30ms)")
+    parser.add_argument("--top", type=count, default=1, metavar="K", help="labels to show (default 1)")
+    parser.add_argument("--json", metavar="F", help="also write a list with an entry for each video")
+    parser.add_argument("--sampling", choices=SAMPLING, help="of frames; default: the bundle's")
+    parser.add_argument("--reader", choices=READERS, default="av", help="av (PyAV, default) or decord")
+    parser.add_argument(
+        "--decoders",
+        type=count_or_auto,
+        metavar="N",
+        help="processes that decode; default: auto, as many as keep up with recognition",
+    )
+    parser.add_argument(
+        "--stream",
+        action="store_true",
+        help="VIDEO frame by frame: a file, a camera's index, an http(s) (also HLS) or rtsp(s) address",
+    )
+    pace = parser.add_mutually_exclusive_group()
+    pace.add_argument("--every", type=count, metavar="K", help="with --stream: one of K frames")
+    pace.add_argument("--fps", type=rate, metavar="F", help="with --stream: at most F frames per second")
+    network = parser.add_argument_group("with --stream, of an address")
+    network.add_argument(
+        "--timeout", type=rate, metavar="S", help=f"for an answer (default {PATIENCE.timeout_s:g} s)"
+    )
+    network.add_argument(
+        "--retries",
+        type=count_or_none,
+        metavar="N",
+        help=f"attempts to reconnect a live one that broke, each after twice the time (default {PATIENCE.retries})",
+    )
+    args = parser.parse_args(argv)
+    if not args.stream and (args.every or args.fps):
+        parser.error("--every and --fps set the pace of --stream: give it too")
+    if not args.stream and (args.timeout is not None or args.retries is not None):
+        parser.error("--timeout and --retries are for --stream: give it too")
+    if args.stream and (args.sampling or args.decoders):
+        parser.error("--stream takes each frame, one by one: leave out --sampling and --decoders")
+    if args.stream and len(args.videos) > 1:
+        parser.error(f"--stream takes one file or camera, got {len(args.videos)}")
+    if (args.timeout is not None or args.retries is not None) and not is_address(args.videos[0]):
+        parser.error("--timeout and --retries are for addresses: leave them out")
+    if args.json is not None and not Path(args.json).resolve().parent.is_dir():
+        parser.error(f"--json {args.json}: there is no folder {Path(args.json).parent}")
+    return args
+
+
+def run_clips(
+    session: VideoSession, videos: Sequence[str], report: Report, *, decoders: int | str = "auto"
+) -> None:
+    screen = report.console if report.console.is_terminal else Console(stderr=True)
+    bar = Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=screen,
+        redirect_stdout=False,  # answers go where they belong
+        redirect_stderr=sys.stderr.isatty(),
+        transient=True,
+        disable=len(videos) == 1 or not screen.is_terminal,
+    )
+    began = time.perf_counter()
+    with bar:
+        outcomes = session.run_many(videos, decoders=decoders)
+        for video, outcome in zip(videos, bar.track(outcomes, total=len(videos)), strict=True):
+            if isinstance(outcome, VideoError):
+                report.error(shown(video), outcome)
+            else:
+                report.answer(shown(video), outcome)
+    if len(videos) > 1:
+        seconds = time.perf_counter() - began
+        bad = sum("error" in entry for entry in report.entries)
+        print(f"{len(videos)} videos in {seconds:.1f} s" + f", {bad} of them bad" * bool(bad))
+
+
+def run_stream(session: VideoSession, args: argparse.Namespace, report: Report) -> None:
+    """Until the source ends; a broken or interrupted stream answers too."""
+    (source,) = args.videos
+    video = shown(source)
+    if source.isdecimal() and not os.path.exists(source):
+        source = int(source)
+    connection = Connection(
+        timeout_s=PATIENCE.timeout_s if args.timeout is None else args.timeout,
+        retries=PATIENCE.retries if args.retries is None else args.retries,
+    )
+    decoder, seen, waited = Decoder(session.preprocessing), 0, 0.0
+    ended: VideoError | KeyboardInterrupt | None = None
+    try:
+        with Live(console=report.console, auto_refresh=False, transient=True) as live:
+            asked = time.perf_counter()
+            for frame in decoder.stream(
+                source, every=args.every or 1, fps=args.fps, connection=connection, notify=print_warning
+            ):
+                waited += time.perf_counter() - asked
+                session.push(frame)
+                seen += 1
+                if report.console.is_terminal:
+                    live.update(report.running(session.result()), refresh=True)
+                else:
+                    report.step(session.result())
+                asked = time.perf_counter()
+    except (VideoError, KeyboardInterrupt) as error:
+        ended = error
+    finally:
+        decoder.close()
+    if seen:
+        result = session.result()
+        result.times["decode"] = waited
+        report.answer(video, result, **({"dropped": decoder.dropped} if decoder.live else {}))
+    if isinstance(ended, VideoError):
+        report.error(video, ended, answered=seen > 0)
+    elif ended:
+        raise ended
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    code = 0
+    write_any_text()
+    try:
+        args = parse_args(argv)
+        videos = args.videos if args.stream else find_videos(args.videos)
+        with VideoSession.open(
+            find_bundle(args.bundle),
+            engine=args.engine,
+            threads=args.threads,
+            float_precision=args.float_precision,
+            budget=args.budget,
+            sampling=args.sampling,
+            reader=args.reader,
+        ) as session:
+            report = Report(session, top=args.top)
+            report.legend()
+            try:
+                if args.stream:
+                    run_stream(session, args, report)
+                else:
+                    run_clips(session, videos, report, decoders=args.decoders or "auto")
+            except KeyboardInterrupt as stop:
+                code = exit_code(stop)
+            if args.json is not None:
+                write_json(args.json, report.entries)
+        code = code or (BAD if report.failed else 0)
+    except KeyboardInterrupt as stop:
+        code = exit_code(stop)
+    except (ValueError, ImportError, OSError) as error:
+        if traceback_wanted():
+            raise
+        print_error(error)
+        code = BAD
+    return code

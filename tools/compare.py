@@ -65,8 +65,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         comparison = read_rows(args)
         work_dir = args.work_dir or Path("work_dirs") / "compare" / comparison.name
-        summary = run_comparison(comparison, work_dir, timed=not args.no_timing, console=console)
-        write_comparison(summary, work_dir, console=console)
+        for name, each in comparison.each_dataset():
+            folder = work_dir / name.replace(" ", "_")
+            summary = run_comparison(each, folder, timed=not args.no_timing, console=console)
+            write_comparison(summary, folder, console=console)
     except RowError as error:
         if traceback_wanted():
             raise

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -191,22 +191,3 @@ def load_kinds(root: str | Path) -> dict[str, list[str]]:
 def frame_size(root: str | Path) -> int:
     """Height and width of the frames below a generated folder."""
     return json.loads((Path(root) / MANIFEST).read_text())["size"]
-
-
-def kinds_of_trace(trace: Sequence[Mapping[str, Any]], root: str | Path) -> list[list[str]]:
-    """The kinds of the frames that a test run saw, clip by clip.
-
-    Args:
-        trace: entries with ``filename`` (of a clip below ``root``) and ``frame_inds``.
-
-    Raises:
-        KeyError: a clip is not of this set; names it.
-    """
-    kinds = load_kinds(root)
-    rows = []
-    for entry in trace:
-        name = "/".join(Path(entry["filename"]).parts[-2:])
-        if name not in kinds:
-            raise KeyError(f"{entry['filename']} is not a clip of {root}")
-        rows.append([kinds[name][i] for i in entry["frame_inds"]])
-    return rows

@@ -13,21 +13,21 @@ A comparison is a Python config file:
     metric = "acc/top1"  # optional: the metric of MMAction2's evaluator that is compared
     engine = "openvino"  # optional: of the bundles
     timed_clips = 60  # optional
+    kinds = "work_dirs/demo/data"  # optional: a folder that says what each frame is (data/frame_kinds.py)
+    datasets = {"room B": {"test_dataloader.dataset.ann_file": "test_room_b.txt"}}  # optional: a table for each
 
 ``config`` is relative to the file, other paths to the current folder. ``checkpoint`` is a file, an address, or the
 folder of a training, of which the best checkpoint is taken, else the last; with several, the row is their mean.
-A row may have one override: ``precision``, ``threshold``, ``budget`` (a mean cost, measured on the val list) or
-``usage_of`` (random actions with the usage of another row). A list of thresholds or budgets makes a row
-of each, drawn as a curve. ``cfg_options`` are merged into the config. Milliseconds are measured where rows have a
-``bundle``.
+A row may have one override (``overrides.py``); a list of its figures makes a row of each, drawn as a curve.
+``cfg_options`` are merged into the config. Milliseconds are measured where rows have a ``bundle``.
 """
 
 from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +37,14 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
 from mmvideoiq.actions import ActionSpace
+from mmvideoiq.evaluation.overrides import (
+    OVERRIDES,
+    OverrideError,
+    check_override,
+    read_override,
+)
 from mmvideoiq.fileio import find_checkpoint
 
-OVERRIDES = ("precision", "threshold", "budget", "usage_of")
-CURVES = ("threshold", "budget")
-NEEDS = {
-    "precision": "set_fixed_action",
-    "threshold": "set_threshold",
-    "budget": "policy",
-    "usage_of": "chooser",
-}
 # recognizers whose predictions have no cost -> the same with costs; checkpoints fit both
 WITH_COSTS = {"Recognizer2D": "UniformRecognizer", "AnyPrecisionRecognizer": "FixedPrecisionRecognizer"}
 PLUGIN = "mmvideoiq.plugin"
@@ -64,7 +62,6 @@ class Row:
         curve: its name in the legend of a drawing.
         override, value: one of :data:`OVERRIDES`, or None, and its setting.
         draws: tests of each checkpoint, for random actions.
-        traced: also write the action of each frame.
     """
 
     name: str
@@ -74,7 +71,6 @@ class Row:
     override: str | None = None
     value: Any = None
     draws: int = 1
-    traced: bool = False
     bundle: Path | None = None
     cfg_options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -88,6 +84,16 @@ class Comparison:
     metric: str = "acc/top1"
     engine: str = "openvino"
     timed_clips: int = 60
+    kinds: str | None = None
+    datasets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def each_dataset(self) -> Iterator[tuple[str, Comparison]]:
+        """Name and comparison of every data set; one without a name where there are no others."""
+        if not self.datasets:
+            yield "", self
+        for name, options in self.datasets.items():
+            rows = [replace(row, cfg_options={**row.cfg_options, **options}) for row in self.rows]
+            yield name, replace(self, name=f"{self.name}, {name}", rows=tuple(rows), datasets={})
 
     def with_rows(self, more: tuple[Row, ...]) -> Comparison:
         """The same with ``more`` rows; RowError where a name is repeated."""
@@ -111,11 +117,13 @@ def read_comparison(path: str | Path) -> Comparison:
     if "rows" not in content and ("model" in content or "stages" in content):
         kind = "the config of a model" if "model" in content else "a recipe"
         raise RowError(f"{path} is {kind}, not a file of rows")
-    allowed = {"name", "rows", "metric", "engine", "timed_clips"}
+    allowed = {each.name for each in fields(Comparison)}
     unknown = sorted(set(content) - allowed)
     if unknown:
         raise RowError(f"{path}: unknown key '{unknown[0]}'; allowed: {sorted(allowed)}")
     content["rows"] = make_rows(content.get("rows") or (), folder=path.parent)
+    if content.get("kinds") is not None and not Path(content["kinds"]).is_dir():
+        raise RowError(f"{path}: kinds={content['kinds']} is not a folder")
     return Comparison(**{"name": path.stem, **content})
 
 
@@ -175,14 +183,14 @@ def _expand(entry: Mapping[str, Any], folder: Path) -> list[Row]:
         bundle=None if bundle is None else Path(bundle),
         cfg_options=entry.get("cfg_options") or {},
     )
-    override = overrides[0] if overrides else None
-    value = entry[override] if override else None
-    common |= dict(override=override)
-    if isinstance(value, list | tuple):
-        if override not in CURVES or not value:
-            raise RowError(f"{where}: {override}={value} must be a single value")
-        return [Row(name=f"{entry['name']}@{item:g}", value=item, **common) for item in value]
-    return [Row(name=entry["name"], value=value, **common)]
+    if not overrides:
+        return [Row(name=entry["name"], **common)]
+    try:
+        found = list(read_override(overrides[0], entry[overrides[0]]))
+    except OverrideError as error:
+        raise RowError(f"{where}: {error}") from None
+    common |= dict(override=overrides[0])
+    return [Row(name=f"{entry['name']}{suffix}", value=value, **common) for suffix, value in found]
 
 
 def _checkpoint(where: str, path: str) -> str:
@@ -322,14 +330,10 @@ def _load(row: Row, model: nn.Module, checkpoint: str) -> None:
 def _check_override(row: Row, model: nn.Module) -> None:
     if row.override is None:
         return
-    where = f"row '{row.name}': {row.override}={row.value!r}"
-    if not hasattr(model, NEEDS[row.override]):
-        raise RowError(f"{where} does not apply to a {type(model).__name__}")
-    if row.override == "precision":
-        try:
-            model.set_fixed_action(bits=row.value)
-        except ValueError as error:
-            raise RowError(f"{where}: {error}") from None
+    try:
+        check_override(row.override, row.value, model)
+    except OverrideError as error:
+        raise RowError(f"row '{row.name}': {error}") from None
 
 
 def _count_costs(config: Config, actions: ActionSpace) -> None:

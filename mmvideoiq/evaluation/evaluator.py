@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 import mmengine
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from torch import Tensor
 
-from mmvideoiq.deploy.export.budget_curve import set_budget
-from mmvideoiq.fileio import write_json
-from mmvideoiq.models.choosers import RandomActions
+from mmvideoiq.data.frame_kinds import WITHOUT_EVIDENCE, kinds_of_trace
+from mmvideoiq.deploy.budget import multiplier_for, parse_budget
+from mmvideoiq.deploy.export.budget_curve import measure_curve
+from mmvideoiq.evaluation.frame_outcomes import digest_of, right_alone
+from mmvideoiq.evaluation.overrides import role_of
+from mmvideoiq.fileio import write_json, write_text
+from mmvideoiq.models.choosers import (
+    FrameDifference,
+    GivenActions,
+    RandomActions,
+    UniformFrames,
+    oracle_actions,
+    threshold_for,
+)
 
 FIGURES = ("top1", "cost", "gflops", "bitops")
 
@@ -27,13 +41,15 @@ def test_rows(job: Mapping[str, Any], progress: Callable[..., None]) -> dict[str
 
     Args:
         job: ``rows``, each with ``name``, ``config`` (with costs, see ``config.py``), ``checkpoints``, ``override``,
-            ``value``, ``draws``, ``traces`` (files to write, one per checkpoint, or none), ``out`` (the file to write)
+            ``value``, ``draws``, ``traces`` (files to write, one per run), ``out`` (the file to write)
             and, for random actions, ``usage``: shares by action name, one mapping per checkpoint; or ``usage_of``, a
-            row of this job that is tested before. ``folder`` for logs, ``metric``.
+            row of this job that is tested before. ``folder`` for logs, ``metric``, ``kinds`` (a folder, or None).
         progress: called with a text and the share done.
 
     Returns: ``{}``; each ``out`` holds ``hash`` (the job's own for the row), ``row`` (means over its runs, ``*_std``
-        the sample standard deviation, 0 for one run), the usage of each run as ``usages``, and ``source``.
+        the sample standard deviation, 0 for one run), the usage of each run as ``usages``, and ``source``. A trace is
+        that of ``ComputeCostMetric``; a policy's also has ``right`` of each clip, 1 or 0 for each frame and mode,
+        where :func:`right_alone` knows it.
     """
     total = sum(len(row["checkpoints"]) * row["draws"] for row in job["rows"])
     passed = 0
@@ -41,18 +57,18 @@ def test_rows(job: Mapping[str, Any], progress: Callable[..., None]) -> dict[str
     usages: dict[str, list[dict[str, float]]] = {}
     for row in job["rows"]:
         if tester is None or tester.config != Path(row["config"]).read_text():
-            tester = _Tester(row["config"], Path(job["folder"]), job["metric"])
+            tester = _Tester(row["config"], Path(job["folder"]), job["metric"], job.get("kinds"))
         runs = []
-        given = row.get("usage") or usages.get(row["value"], [])
+        given = row.get("usage") or (usages[row["value"]] if row["override"] == "usage_of" else [])
         for number, checkpoint in enumerate(row["checkpoints"]):
-            tester.load(checkpoint, trace=row["traces"][number] if row["traces"] else None)
+            tester.load(checkpoint)
             for draw in range(row["draws"]):
                 _show_progress(tester, progress, row["name"], passed, total)
                 usage = given[number % len(given)] if given else {}
                 tester.override(row["override"], row["value"], usage, seed=1000 * number + draw)
-                runs.append(tester.test())
+                runs.append(tester.test(Path(row["traces"][len(runs)])))
                 passed += 1
-        result = _row(row["name"], runs)
+        result = _row(row["name"], runs) | {"role": role_of(row["override"], tester.model)}
         usages[row["name"]] = [run["usage"] for run in runs]
         content = {"hash": row["hash"], "row": result, "usages": usages[row["name"]]}
         write_json(Path(row["out"]), content | {"source": tester.source()})
@@ -76,48 +92,118 @@ def _row(name: str, results: list[dict]) -> dict[str, Any]:
 class _Tester:
     """A config's recognizer in MMAction2's runner, tested again and again without building anything twice."""
 
-    def __init__(self, config: str, folder: Path, metric: str) -> None:
+    def __init__(self, config: str, folder: Path, metric: str, kinds: str | None) -> None:
         self.config = Path(config).read_text()
         settings = Config.fromfile(config)
         settings.merge_from_dict(dict(work_dir=str(folder), load_from=None, resume=False))
         self.runner = Runner.from_cfg(settings)
-        self.metric = metric
+        self.metric, self.kinds = metric, kinds
         model = self.runner.model
         self.model = model.module if is_model_wrapper(model) else model
         self.shown = _TestProgress()
         self.runner.register_hook(self.shown)
         self.fixed = getattr(self.model, "fixed_mode", None)
         self.multiplier = getattr(getattr(self.model, "policy", None), "cost_multiplier", 0.0)
+        self.role = "plain"
+        self._checkpoint = ""
+        self._curves: dict[str, list[dict[str, Any]]] = {}  # by checkpoint
+        self._differences: Tensor | None = None
+        self._right: dict[str, Tensor | None] = {}  # by the network's digest
 
-    def load(self, checkpoint: str, *, trace: str | None) -> None:
-        """Test with these weights from now on, writing the action of each frame to ``trace``."""
+    def load(self, checkpoint: str) -> None:
+        """Test with these weights from now on."""
         self.runner.load_checkpoint(checkpoint)
-        for metric in self.runner.test_evaluator.metrics:
-            if hasattr(metric, "trace_file"):
-                metric.trace_file = trace
+        self._checkpoint = checkpoint
 
     def override(self, name: str | None, value: Any, usage: Mapping[str, float], *, seed: int) -> None:
-        """Test with the override ``name`` (see ``config.py``), None for none, instead of the one before."""
-        if hasattr(self.model, "policy"):
-            self.model.chooser, self.model.policy.cost_multiplier = None, self.multiplier
-        elif hasattr(self.model, "fixed_mode"):
-            self.model.set_fixed_action(bits=self.fixed)
+        """Test with the override ``name`` (see ``overrides.py``), None for none, instead of the one before."""
+        model = self.model
+        self.role = role_of(name, model)
+        if hasattr(model, "policy"):
+            model.chooser, model.policy.cost_multiplier = None, self.multiplier
+        elif hasattr(model, "fixed_mode"):
+            model.set_fixed_action(bits=self.fixed)
         if name == "precision":
-            self.model.set_fixed_action(bits=value)
+            model.set_fixed_action(bits=value)
         elif name == "usage_of":
-            actions, never_empty = self.model.actions, self.model.all_skip == "likeliest"
-            shares = [usage.get(name, 0.0) for name in actions.names]
-            self.model.chooser = RandomActions(
-                actions=actions, usage=shares, seed=seed, never_empty=never_empty
+            never_empty = model.all_skip == "likeliest"
+            shares = [usage.get(name, 0.0) for name in model.actions.names]
+            model.chooser = RandomActions(
+                actions=model.actions, usage=shares, seed=seed, never_empty=never_empty
             )
         elif name == "budget":
-            batches = self.runner.build_dataloader(self.runner.cfg.val_dataloader)
-            set_budget(self.model.eval(), str(value), batches)
+            model.policy.cost_multiplier = multiplier_for(self._curve(), parse_budget(str(value)))
+        elif name == "multiplier":
+            model.policy.cost_multiplier = float(value)
+        elif name == "frames":
+            model.chooser = UniformFrames(actions=model.actions, name=value["mode"], count=value["count"])
+        elif name == "difference":
+            model.chooser = self._gate(**value)
+        elif name == "oracle":
+            model.chooser = GivenActions(self._oracle())
 
-    def test(self) -> dict[str, Any]:
+    def _curve(self) -> list[dict[str, Any]]:
+        """The budget curve of the checkpoint, on the val list."""
+        if self._checkpoint not in self._curves:
+            self._curves[self._checkpoint] = measure_curve(self.model.eval(), self._batches("val"))
+        return self._curves[self._checkpoint]
+
+    def _gate(
+        self, mode: int | str, threshold: float = 0.0, processed: float | None = None
+    ) -> FrameDifference:
+        std = getattr(self.model.data_preprocessor, "std", 1.0)
+        resize = self.model.policy.resize
+        gate = FrameDifference(
+            actions=self.model.actions, name=mode, threshold=threshold, resize=resize, std=std
+        )
+        if processed is not None:
+            if self._differences is None:
+                clips = (
+                    self.model.data_preprocessor(batch, False)["inputs"] for batch in self._batches("val")
+                )
+                self._differences = torch.cat([gate.differences(inputs) for inputs in clips])
+            gate.threshold = threshold_for(self._differences, processed)
+        return gate
+
+    def _oracle(self) -> Tensor:
+        """Actions (V, T) of the test list."""
+        right = self._right_alone()
+        if right is None:
+            raise ValueError("an oracle needs clips of one view and one label")
+        evidence = torch.ones(right.shape[:2], dtype=torch.bool)
+        if self.kinds is not None:
+            names = np.array(kinds_of_trace(self._tested_frames(), self.kinds))
+            evidence = torch.from_numpy(~np.isin(names, WITHOUT_EVIDENCE))
+        return oracle_actions(right, evidence, self.model.actions)
+
+    def _tested_frames(self) -> list[dict[str, Any]]:
+        samples = [sample for batch in self._batches("test") for sample in batch["data_samples"]]
+        lacks = [key for key in ("filename", "frame_inds") if key not in samples[0]]
+        if lacks:
+            raise ValueError(f"the kinds of frames: meta_keys of PackActionInputs lack {', '.join(lacks)}")
+        return [dict(filename=each.filename, frame_inds=each.frame_inds.tolist()) for each in samples]
+
+    def _right_alone(self) -> Tensor | None:
+        model = self.model.eval()
+        key = digest_of(model.backbone, model.cls_head, model.teacher)
+        if key not in self._right:
+            self._right[key] = right_alone(model, self._batches("test"))
+        return self._right[key]
+
+    def _batches(self, split: str) -> Iterable[Any]:
+        return self.runner.build_dataloader(self.runner.cfg[f"{split}_dataloader"])
+
+    def test(self, trace: Path) -> dict[str, Any]:
+        """Figures of the test list; the action of each frame is written to ``trace``."""
+        for metric in self.runner.test_evaluator.metrics:
+            if hasattr(metric, "trace_file"):
+                metric.trace_file = str(trace)
         metrics = self.runner.test()
         if self.metric not in metrics:
             raise KeyError(f"metric '{self.metric}' is not among the test metrics {sorted(metrics)}")
+        if self.role == "policy" and (right := self._right_alone()) is not None:
+            clips = zip(json.loads(trace.read_text()), right.int().tolist(), strict=True)
+            write_text(trace, json.dumps([clip | {"right": row} for clip, row in clips]))
         return {
             "top1": metrics[self.metric],
             "cost": metrics["cost/mean_cost"],

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmvideoiq.actions import ActionSpace, action_of
-from mmvideoiq.data.synthetic import KINDS, SUFFICIENT_BITS, frame_size, kinds_of_trace
+from mmvideoiq.data.frame_kinds import kinds_of_trace
+from mmvideoiq.data.synthetic import KINDS, SUFFICIENT_BITS, frame_size
 
 
 def mean_quality(traces: Sequence[list[dict]], root: str, names: Sequence[str]) -> dict[str, Any]:

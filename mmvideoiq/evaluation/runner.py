@@ -10,12 +10,15 @@ from typing import Any
 
 from rich.console import Console
 
+from mmvideoiq.data.frame_kinds import load_frame_kinds
 from mmvideoiq.evaluation.config import Comparison, Row, RowError, check_rows, read_config
 from mmvideoiq.fileio import read_json
 from mmvideoiq.jobs import cache
 from mmvideoiq.jobs.lock import locked
 from mmvideoiq.jobs.process import finished, log, run_process
 
+VERSION = 2
+"""Goes up when the same row would be tested in another way, or written with more."""
 TEST, TIME = "mmvideoiq.evaluation.evaluator.test_rows", "mmvideoiq.latency.rows.time_rows"
 
 
@@ -46,7 +49,7 @@ class Evaluation:
         rows: as in ``summary.json``, after :meth:`test`; :meth:`time` adds ``ms_per_clip`` and ``ms_of`` ('bundle' or
             'PyTorch') to those that can be timed.
         source: versions and counts.
-        traces: files with the action of each frame, one per checkpoint of each traced row.
+        traces: by row, files with the action of each frame, one per run.
 
     Raises:
         RowError: a row is invalid.
@@ -57,7 +60,7 @@ class Evaluation:
         self._jobs = _write_jobs(comparison, self.work_dir)
         self.rows: list[dict[str, Any]] = []
         self.source: dict[str, Any] = {}
-        self.traces = [trace for job in self._jobs.values() for trace in job["traces"]]
+        self.traces: dict[str, list[str]] = {name: job["traces"] for name, job in self._jobs.items()}
 
     def test(self) -> None:
         """Test the rows that have no result."""
@@ -72,7 +75,12 @@ class Evaluation:
                 job["usage"] = self._result(job["value"])["usages"]
         if pending:
             log(self.console, f"[bold]testing[/]  {', '.join(job['name'] for job in pending)}")
-            job = dict(rows=pending, metric=self.comparison.metric, folder=str(self.work_dir / "logs"))
+            job = dict(
+                rows=pending,
+                metric=self.comparison.metric,
+                kinds=self.comparison.kinds,
+                folder=str(self.work_dir / "logs"),
+            )
             began = time.monotonic()
             run_process(TEST, {"job": job}, self.work_dir / "testing", self.console)
             finished(self.console, f"{len(pending)} rows", time.monotonic() - began, "")
@@ -143,13 +151,13 @@ def _write_jobs(comparison: Comparison, work_dir: Path) -> dict[str, dict[str, A
             override=row.override,
             value=row.value,
             draws=row.draws,
-            traces=[str(folder / f"trace_{n}.json") for n in range(len(row.checkpoints))]
-            if row.traced
-            else [],
+            traces=[str(folder / f"trace_{run}.json") for run in range(len(row.checkpoints) * row.draws)],
             out=str(folder / "result.json"),
         )
-        borrowed = jobs[row.value]["hash"] if row.override == "usage_of" else None
-        known = [config.read_text(), row.override, row.value, row.draws, comparison.metric, borrowed]
+        borrowed: Any = jobs[row.value]["hash"] if row.override == "usage_of" else None
+        if row.override == "oracle" and comparison.kinds is not None:
+            borrowed = load_frame_kinds(comparison.kinds)
+        known = [VERSION, config.read_text(), row.override, row.value, row.draws, comparison.metric, borrowed]
         job["hash"] = cache.hash_of(known, [_stamp(path) for path in row.checkpoints])
         jobs[row.name] = job
     return jobs

@@ -1,7 +1,7 @@
 """Choosers: alternatives to the policy when a recognizer is tested.
 
 A chooser maps clips (N, T, C, H, W) to actions (N, T), indices into the action space.
-Axes: N videos, T frames, A actions.
+Axes: N videos, T frames, A actions, P processed actions (those that are not skips).
 """
 
 from collections.abc import Callable, Sequence
@@ -30,6 +30,169 @@ class FixedAction:
 
     def __call__(self, clips: Tensor) -> Tensor:
         return torch.full(clips.shape[:2], self.index, device=clips.device)
+
+
+class UniformFrames:
+    """Processes ``count`` frames of each clip in one mode: the middle ones of as many equal parts; skips the others.
+
+    Args:
+        actions: the recognizer's action space, with a skip of one frame.
+        name: of the mode, or its bits.
+        count: >= 1.
+
+    Raises:
+        ValueError: no such mode or no skip, or ``count`` is below 1 or, when called, above T.
+    """
+
+    def __init__(self, *, actions: ActionSpace, name: int | str, count: int) -> None:
+        self.index, self.skip = mode_and_skip(actions, name)
+        if type(count) is not int or count < 1:
+            raise ValueError(f"count={count!r} must be an integer of at least 1")
+        self.count = count
+
+    def __call__(self, clips: Tensor) -> Tensor:
+        videos, frames = clips.shape[:2]
+        if self.count > frames:
+            raise ValueError(f"count={self.count} is more than the {frames} frames of a clip")
+        actions = torch.full((videos, frames), self.skip, device=clips.device)
+        actions[:, [(2 * part + 1) * frames // (2 * self.count) for part in range(self.count)]] = self.index
+        return actions
+
+
+class FrameDifference:
+    """Processes a frame in one mode if it differs from the last processed frame, else skips it: nothing is learned.
+
+    The difference of two frames is the mean absolute difference of their grey levels (0..255) at the policy's size.
+    The first frame is processed. Deployed twin: ``video/change.py``.
+
+    Args:
+        actions: the recognizer's action space, with a skip of one frame.
+        name: of the mode, or its bits.
+        threshold: a frame is processed whose difference is larger; >= 0.
+        resize: normalized frames (M, C, H, W) -> small ones.
+        std: of the normalization: a scalar, or (C, 1, 1).
+
+    Raises:
+        ValueError: no such mode or no skip, or a negative threshold.
+    """
+
+    def __init__(
+        self,
+        *,
+        actions: ActionSpace,
+        name: int | str,
+        threshold: float,
+        resize: Callable[[Tensor], Tensor],
+        std: Tensor | float = 1.0,
+    ) -> None:
+        self.index, self.skip = mode_and_skip(actions, name)
+        if not threshold >= 0:
+            raise ValueError(f"threshold={threshold} must be at least 0")
+        self.threshold, self.resize, self.std = threshold, resize, std
+
+    def __call__(self, clips: Tensor) -> Tensor:
+        processed = changed(self.differences(clips), self.threshold)
+        return torch.where(processed, self.index, self.skip)
+
+    def differences(self, clips: Tensor) -> Tensor:
+        """Between each two frames of each clip: (N, T, T)."""
+        small = self.resize(clips.flatten(0, 1)).float() * self.std
+        flat = small.flatten(1).unflatten(0, clips.shape[:2])  # (N, T, D)
+        return torch.cdist(flat, flat, p=1) / flat.shape[-1]
+
+
+def changed(differences: Tensor, threshold: float) -> Tensor:
+    """Which frames differ by more than ``threshold`` from the last one that did; (N, T, T) -> bool (N, T)."""
+    videos, frames = differences.shape[:2]
+    rows, last = (
+        torch.arange(videos, device=differences.device),
+        torch.zeros_like(differences[:, 0, 0]).long(),
+    )
+    processed = [torch.ones_like(last, dtype=torch.bool)]
+    for t in range(1, frames):
+        processed.append(differences[rows, last, t] > threshold)
+        last = torch.where(processed[-1], t, last)
+    return torch.stack(processed, dim=1)
+
+
+def threshold_for(differences: Tensor, share: float) -> float:
+    """The threshold of :func:`changed` at which about ``share`` of the frames are processed, and no more.
+
+    Args:
+        differences: (N, T, T), of validation clips.
+        share: in [1/T, 1].
+
+    Raises:
+        ValueError: the first frame of each clip alone is more.
+    """
+    frames = differences.shape[1]
+    if not 1 / frames <= share <= 1:
+        raise ValueError(f"a share of {share:g} of the frames is out of reach: 1/{frames} to 1")
+    values = torch.cat([differences.new_zeros(1), differences.flatten().unique()])
+    low, high = 0, len(values) - 1  # at the largest value the first frames alone are processed
+    while low < high:
+        middle = (low + high) // 2
+        fits = float(changed(differences, float(values[middle])).float().mean()) <= share + 1e-6
+        low, high = (low, middle) if fits else (middle + 1, high)
+    return float(values[high])
+
+
+class GivenActions:
+    """Actions that were chosen before, handed out in the order of the tested clips.
+
+    Args:
+        rows: (V, T), indices into the action space.
+
+    Raises:
+        ValueError: when called: more clips or frames than there are actions for.
+    """
+
+    def __init__(self, rows: Tensor) -> None:
+        self.rows, self.passed = rows, 0
+
+    def __call__(self, clips: Tensor) -> Tensor:
+        rows = self.rows[self.passed : self.passed + len(clips)]
+        if rows.shape != clips.shape[:2]:
+            raise ValueError(
+                f"clips {self.passed} to {self.passed + len(clips)} of {clips.shape[1]} frames: "
+                f"there are actions for {tuple(self.rows.shape)}"
+            )
+        self.passed += len(clips)
+        return rows.to(clips.device)
+
+
+def oracle_actions(right: Tensor, evidence: Tensor, actions: ActionSpace) -> Tensor:
+    """For each frame the cheapest mode in which it is right by itself: the upper limit of what a policy can choose.
+
+    Frames that are right in no mode, and those without evidence, are skipped. A clip of which nothing would be left
+    keeps its first frame with evidence, else its first one, in the cheapest mode.
+
+    Args:
+        right: bool (V, T, P), whether the frame alone, in this mode, gets the clip's label.
+        evidence: bool (V, T).
+        actions: with a skip of one frame.
+
+    Returns: indices (V, T).
+    """
+    skip = actions.index("skip")
+    modes = [index for index, action in enumerate(actions) if not action.is_skip]
+    columns = {index: column for column, index in enumerate(modes)}
+    modes.sort(key=lambda index: (actions.costs[index], -index))  # of equal cost the one of fewer bits
+    result = torch.full(right.shape[:2], skip)
+    for index in reversed(modes):  # the cheapest has the last word
+        result[right[..., columns[index]] & evidence] = index
+    empty = (result == skip).all(1)  # (V,)
+    first = evidence.int().argmax(1)
+    result[empty, first[empty]] = modes[0]
+    return result
+
+
+def mode_and_skip(actions: ActionSpace, name: int | str) -> tuple[int, int]:
+    """Positions of a mode and of the skip of one frame; ValueError where there is none."""
+    index, skip = actions.index(name), actions.index("skip")
+    if actions[index].is_skip:
+        raise ValueError(f"{name} is no mode; there are {', '.join(map(str, actions.modes))}")
+    return index, skip
 
 
 class RandomActions:

@@ -51,7 +51,7 @@ def evaluate(recipe: Recipe, runs: Sequence[Run], work_dir: Path, console: Conso
     draws = {"random_draws_per_seed": comparison.rows[-2].draws}
     if settings.get("kinds"):
         summary["kinds"] = fill(settings["kinds"], {"work_dir": str(work_dir)})
-    return summary | dict(rows=rows, traces=evaluation.traces, source=evaluation.source | draws)
+    return summary | dict(rows=rows, traces=evaluation.traces[LEARNED], source=evaluation.source | draws)
 
 
 def make_rows(recipe: Recipe, runs: Sequence[Run], bundle: Path | None) -> tuple[Row, ...]:
@@ -85,7 +85,7 @@ def make_rows(recipe: Recipe, runs: Sequence[Run], bundle: Path | None) -> tuple
     for mode in ActionSpace.from_cfg(model.actions).modes:
         rows.append(row(f"fixed-{mode}", override="precision", value=mode, **once))
     rows.append(row("random", override="usage_of", value=LEARNED, draws=settings.get("random_draws", 3)))
-    return (*rows, row(LEARNED, traced=True))
+    return (*rows, row(LEARNED))
 
 
 def _export(policy: Row, bundle: Path, engine: str, folder: Path, console: Console) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from mmvideoiq.data.synthetic import kinds_of_trace
+from mmvideoiq.data.frame_kinds import kinds_of_trace
 from mmvideoiq.evaluation.policy_quality import mean_quality
 from mmvideoiq.fileio import finite
 from mmvideoiq.visualization.figures import draw_timeline, draw_tradeoff

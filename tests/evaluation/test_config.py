@@ -18,6 +18,11 @@ BAD_ROWS = [
     (dict(precision=4, budget=0.3), "precision and budget exclude one another"),
     (dict(precision=[4, 2]), "must be a single value"),
     (dict(threshold=[]), "must be a single value"),
+    (dict(oracle=False), "oracle=False must be True"),
+    (dict(frames=4), "frames=4 must be dict(mode=, count=)"),
+    (dict(frames=dict(mode=4, count=2, size=3)), "must be dict(mode=, count=)"),
+    (dict(difference=dict(mode=4)), "must be dict(mode=, threshold=) or dict(mode=, processed=)"),
+    (dict(difference=dict(mode=4, threshold=1, processed=0.5)), "must be dict(mode=, threshold=) or"),
     (dict(usage_of="y"), "usage_of='y' is not another row"),
     (dict(usage_of="x"), "usage_of='x' is not another row"),
 ]
@@ -71,6 +76,10 @@ def test_names_are_unique_and_there_are_rows(trained):
         ("any", dict(precision=8), "precision=8: precision 8 is not one of"),
         ("videoiq", dict(precision=8), "precision=8: no action 8"),
         ("ensemble", dict(precision=4), "runs all its precisions"),
+        ("any", dict(frames=dict(mode=4, count=1)), "does not apply to a FixedPrecisionRecognizer"),
+        ("videoiq", dict(frames=dict(mode=8, count=1)), "no action 8"),
+        ("videoiq", dict(difference=dict(mode="skip", threshold=1)), "skip is no mode"),
+        ("videoiq", dict(multiplier=float("nan")), "multiplier=nan must be a finite number"),
         ("any", dict(budget=0.2), "budget=0.2 does not apply to a FixedPrecisionRecognizer"),
     ],
 )
@@ -112,3 +121,36 @@ def test_a_file_of_rows(trained, tmp_path):
             read_comparison(path)
     with pytest.raises(RowError, match="not found"):
         read_comparison(tmp_path / "gone.py")
+
+
+def test_lists_of_figures_make_a_row_each(trained):
+    entries = [
+        entry(trained, "few", "videoiq", frames=dict(mode="4", count=[4, 2])),
+        entry(trained, "gate", "videoiq", difference=dict(mode=32, processed=[0.5])),
+        entry(trained, "ours", "videoiq", multiplier=[-1, 0.5]),
+    ]
+    rows = make_rows(entries, folder=trained)
+    assert [(row.name, row.curve, row.value) for row in rows] == [
+        ("few@4", "few", dict(mode="4", count=4)),
+        ("few@2", "few", dict(mode="4", count=2)),
+        ("gate@0.5", "gate", dict(mode=32, processed=0.5)),
+        ("ours@-1", "ours", -1),
+        ("ours@0.5", "ours", 0.5),
+    ]
+
+
+def test_each_data_set_has_its_options(trained, tmp_path):
+    options = {"test_dataloader.dataset.ann_file": "b.txt"}
+    given = dict(cfg_options={"model.bits": 2})
+    path = tmp_path / "table.py"
+    one = entry(trained, "a", "float", config=str(trained / "float.py"), **given)
+    path.write_text(f"rows = [{one}]\ndatasets = dict(all={{}}, b={options})\nkinds = '{tmp_path}'\n")
+    comparison = read_comparison(path)
+    found = dict(comparison.each_dataset())
+    assert list(found) == ["all", "b"] and found["b"].name == "table, b" and found["b"].kinds == str(tmp_path)
+    assert found["all"].rows[0].cfg_options == {"model.bits": 2}
+    assert found["b"].rows[0].cfg_options == {"model.bits": 2} | options
+    assert [name for name, _ in found["b"].each_dataset()] == [""]
+    path.write_text(f"rows = [{one}]\nkinds = 'nowhere'\n")
+    with pytest.raises(RowError, match="kinds=nowhere is not a folder"):
+        read_comparison(path)

@@ -1,7 +1,10 @@
 """Comparisons: testing rows, resuming, and the command."""
 
 import io
+import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 from mmengine.config import Config
 from rich.console import Console
@@ -15,8 +18,8 @@ from tests.evaluation.conftest import build, entry, save
 def compare_rows(trained, in_process, tmp_path):
     """Compare rows of ``trained``, tested in this process, in one folder; returns the summary."""
 
-    def run(*entries, **options):
-        setting = Comparison(name="toy", rows=make_rows(entries, folder=trained))
+    def run(*entries, kinds=None, **options):
+        setting = Comparison(name="toy", rows=make_rows(entries, folder=trained), kinds=kinds)
         console = Console(file=io.StringIO(), width=200)
         return run_comparison(setting, tmp_path / "out", console=console, **dict(timed=False) | options)
 
@@ -61,6 +64,71 @@ def test_every_override(trained, compare_rows):
     assert rows["random"]["runs"] == 2 and rows["exit@0"]["curve"] == "exit"
     assert summary["source"]["test_clips"] == 8 and summary["source"]["frames"] == 2
     assert costs["budget"] <= max(costs["videoiq"], 0.3) + 1e-6
+
+
+def test_rivals_without_learning_and_the_oracle(trained, compare_rows, tmp_path):
+    entries = [
+        entry(trained, "fixed-4", "videoiq", precision=4),
+        entry(trained, "few", "videoiq", frames=dict(mode=4, count=[2, 1])),
+        entry(trained, "gate", "videoiq", difference=dict(mode=4, threshold=[0, 255])),
+        entry(trained, "share", "videoiq", difference=dict(mode=4, processed=0.5)),
+        entry(trained, "oracle", "videoiq", oracle=True),
+        entry(trained, "videoiq", "videoiq"),
+        entry(trained, "ours", "videoiq", multiplier=[-1000, 1000]),
+        entry(trained, "random", "videoiq", usage_of="oracle", draws=2),
+    ]
+    rows = {row["name"]: row for row in compare_rows(*entries)["rows"]}
+    assert {name: row["role"] for name, row in rows.items() if row["role"] != "plain"} == {
+        "oracle": "limit",
+        "videoiq": "policy",
+        "ours@-1000": "policy",
+        "ours@1000": "policy",
+        "random": "random",
+    }
+    whole = {key: rows["fixed-4"][key] for key in ("top1", "cost", "bitops", "gflops")}
+    for name in ("few@2", "gate@0"):  # two frames, which differ
+        assert {key: rows[name][key] for key in whole} == whole, name
+    half = rows["few@1"]
+    assert half["cost"] == whole["cost"] / 2 and half["usage"]["skip"] == 0.5
+    for name in ("gate@255", "share"):  # the first frame alone
+        assert (rows[name]["cost"], rows[name]["usage"]) == (half["cost"], half["usage"]), name
+    assert rows["ours@-1000"]["usage"]["32"] == 1 and rows["ours@1000"]["cost"] == 0.0625 / 2
+
+    def read(name, run=0):
+        return json.loads((tmp_path / f"out/rows/{name}/trace_{run}.json").read_text())
+
+    assert read("random") != read("random", 1)  # a trace for each draw
+
+    right = np.array([clip["right"] for clip in read("videoiq")])  # (clips, frames, modes)
+    assert right.shape == (8, 2, 3) and set(right.flatten().tolist()) <= {0, 1}
+    # frames that are right by themselves are right together: the oracle fails where no frame is
+    assert rows["oracle"]["top1"] == right.any((1, 2)).mean()
+    chosen = np.array([clip["actions"] for clip in read("oracle")])
+    for clip, frame in np.argwhere(chosen < 3):
+        modes = right[clip, frame]
+        assert modes[chosen[clip, frame]] or not right[clip].any()
+        assert not modes[chosen[clip, frame] + 1 :].any()  # modes get cheaper
+    fixed = np.array([clip["pred_label"] == clip["gt_label"] for clip in read("fixed-4")])
+    assert fixed.mean() == whole["top1"] and "right" not in read("fixed-4")[0]
+
+
+def test_the_oracle_skips_frames_without_evidence(trained, compare_rows, tmp_path):
+    dataset = Config.fromfile(trained / "videoiq.py").test_dataloader.dataset
+    folder = Path(dataset.data_prefix.video)
+    kinds = {f"{folder.name}/{path.name}": ["blank", "bold"] * 50 for path in folder.glob("*.mp4")}
+    (tmp_path / "kinds").mkdir()
+    (tmp_path / "kinds/kinds.json").write_text(json.dumps(kinds))
+    row = entry(trained, "oracle", "videoiq", oracle=True)
+    with pytest.raises(ValueError, match="meta_keys of PackActionInputs lack filename, frame_inds"):
+        compare_rows(row, kinds=str(tmp_path / "kinds"))
+    named = {"test_dataloader.dataset.pipeline.5.meta_keys": ("filename", "frame_inds")}
+    compare_rows(row | dict(cfg_options=named), kinds=str(tmp_path / "kinds"))
+    for clip in json.loads((tmp_path / "out/rows/oracle/trace_0.json").read_text()):
+        processed = [
+            place for place, action in zip(clip["frame_inds"], clip["actions"], strict=True) if action < 3
+        ]
+        bold = [place for place in clip["frame_inds"] if place % 2]
+        assert set(processed) <= set(bold or clip["frame_inds"][:1])
 
 
 @pytest.mark.slow

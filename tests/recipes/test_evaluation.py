@@ -58,7 +58,7 @@ def test_the_demo_s_rows_are_the_golden_ones(tmp_path, monkeypatch):
             assert row[key] == pytest.approx(golden[key], rel=0.05 if loose else 1e-12), (row["name"], key)
         for name, share in golden["usage"].items():
             assert row["usage"][name] == pytest.approx(share, abs=0.01 if loose else 0), (row["name"], name)
-    trace = json.loads(Path(evaluation.traces[0]).read_text())
+    trace = json.loads(Path(evaluation.traces["videoiq"][0]).read_text())
     assert len(trace) == CLIPS and len(trace[0]["actions"]) == 6
 
 

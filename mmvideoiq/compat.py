@@ -1,7 +1,8 @@
 """Patches that make MMAction2 1.2 and MMEngine 0.10 work with current packages, one function per defect.
 
-Each patch does nothing where the defect is absent, and may be applied repeatedly. ``apply()`` applies them all and must
-run before ``mmaction.models`` is imported. No file of an installed package is changed.
+Each patch does nothing where the defect is absent, says whether it is active, and may be applied repeatedly.
+``apply()`` applies them all and must run before ``mmaction.models`` is imported. No file of an installed package is
+changed.
 """
 
 import contextlib
@@ -79,12 +80,13 @@ def require_declared() -> None:
         )
 
 
-def quiet_mmcv_lite() -> None:
+def quiet_mmcv_lite() -> bool:
     """mmcv-lite warns about an operator that 2D recognizers never use: suppress that warning."""
     warnings.filterwarnings("ignore", message="Fail to import ``MultiScaleDeformableAttention``")
+    return True
 
 
-def quiet_torchscript() -> None:
+def quiet_torchscript() -> bool:
     """Import here what MMEngine imports of torch.distributed, which compiles with the deprecated TorchScript.
 
     Only those deprecation warnings are dropped, and only here: other code that uses TorchScript still warns.
@@ -92,45 +94,49 @@ def quiet_torchscript() -> None:
     import torch
 
     if not torch.distributed.is_available():
-        return
+        return False
     with warnings.catch_warnings():
         message = r"`torch\.jit\.(script|interface)` is deprecated"
         warnings.filterwarnings("ignore", message=message, category=DeprecationWarning)
         import torch.distributed.optim
+    return True
 
 
-def accept_mmcv() -> None:
+def accept_mmcv() -> bool:
     """MMAction2 asserts ``mmcv < 2.2.0``, although later 2.x versions work: import it with mmcv reported as 2.1.0.
 
     The real version is restored after the import. This holds for mmcv-lite and full mmcv; versions below 2.0 still
     fail MMAction2's assertion.
     """
     if "mmaction" in sys.modules:
-        return
+        return False
     import mmcv
     from mmengine.utils import digit_version
 
     real = mmcv.__version__
     if not digit_version(MMCV_LIMIT) <= digit_version(real) < digit_version("3.0.0"):
-        return
+        return False
     try:
         mmcv.__version__ = MMCV_SUPPORTED
         import mmaction  # noqa: F401
     finally:
         mmcv.__version__ = real
+    return True
 
 
-def supply_drn() -> None:
+def supply_drn() -> bool:
     """The wheel of MMAction2 1.2.0 lacks ``mmaction.models.localizers.drn``, so ``mmaction.models`` cannot be imported.
 
     Register a placeholder ``DRN``; building it raises an ImportError that explains the cause.
     """
     name = "mmaction.models.localizers.drn"
     spec = importlib.util.find_spec("mmaction")
-    if spec is None or name in sys.modules:
-        return
+    if name in sys.modules:
+        return sys.modules[name].__spec__ is None  # the placeholder has none
+    if spec is None:
+        return False
     if any((Path(root) / "models/localizers/drn").is_dir() for root in spec.submodule_search_locations or ()):
-        return
+        return False
     from mmaction.registry import MODELS
 
     class DRN:
@@ -147,6 +153,7 @@ def supply_drn() -> None:
     module.DRN = package.DRN = DRN  # type: ignore[attr-defined]
     sys.modules[name], sys.modules[f"{name}.drn"] = package, module
     MODELS.register_module(name="DRN", module=DRN)
+    return True
 
 
 def _checkpoint_getattr(owner: Any, name: str) -> Any:
@@ -167,7 +174,7 @@ def _checkpoint_getattr(owner: Any, name: str) -> Any:
     raise pickle.UnpicklingError(f"a checkpoint may not access the attribute {name!r} of {owner!r}")
 
 
-def allow_checkpoint_types() -> None:
+def allow_checkpoint_types() -> bool:
     """torch 2.6 loads with ``weights_only=True``, which rejects MMEngine's own checkpoints: allow the types in them.
 
     These are the log buffers of the message hub (with four statistics functions), the annealing function of a
@@ -201,9 +208,10 @@ def allow_checkpoint_types() -> None:
             *rebuild,
         ]
     )
+    return True
 
 
-def explain_unreadable_checkpoints() -> None:
+def explain_unreadable_checkpoints() -> bool:
     """MMEngine does not name a local checkpoint that torch cannot read: raise a one-line ValueError that does.
 
     The reason is that the file is empty, truncated or not a checkpoint, or that it contains a type that is not loaded
@@ -213,7 +221,7 @@ def explain_unreadable_checkpoints() -> None:
 
     plain: Callable[..., Any] = CheckpointLoader._schemes[""]
     if hasattr(plain, "__wrapped__"):
-        return
+        return True
 
     @functools.wraps(plain)
     def load_from_local(filename: str, map_location: Any = None) -> Any:
@@ -231,9 +239,10 @@ def explain_unreadable_checkpoints() -> None:
             raise ValueError(f"checkpoint {filename} cannot be read: {why}") from error
 
     CheckpointLoader.register_scheme("", loader=load_from_local, force=True)
+    return True
 
 
-def explain_unreachable_checkpoints() -> None:
+def explain_unreachable_checkpoints() -> bool:
     """MMEngine does not name a checkpoint that it fails to download (``https://``, ``mmcls://``): raise errors that do.
 
     ``CheckpointLoader.load_checkpoint`` raises ConnectionError if the network or the server fails, and ValueError for a
@@ -243,7 +252,7 @@ def explain_unreachable_checkpoints() -> None:
 
     plain: Callable[..., Any] = CheckpointLoader.load_checkpoint.__func__
     if hasattr(plain, "__wrapped__"):
-        return
+        return True
 
     @functools.wraps(plain)
     def load_checkpoint(cls: type, filename: str, *args: Any, **kwargs: Any) -> Any:
@@ -259,6 +268,7 @@ def explain_unreachable_checkpoints() -> None:
             raise ValueError(f"checkpoint {filename}: MMEngine has no model of that name") from error
 
     CheckpointLoader.load_checkpoint = classmethod(load_checkpoint)
+    return True
 
 
 class _TorchvisionUrls(dict[str, str]):
@@ -287,22 +297,24 @@ def torchvision_urls() -> dict[str, str]:
     return urls
 
 
-def resolve_torchvision_names() -> None:
+def resolve_torchvision_names() -> bool:
     """MMEngine resolves ``torchvision://resnet50`` only with torchvision installed: use a table of URLs without it."""
-    if not _installed("torchvision"):
-        from mmengine.runner import checkpoint
+    if _installed("torchvision"):
+        return False
+    from mmengine.runner import checkpoint
 
-        checkpoint.get_torchvision_models = torchvision_urls
+    checkpoint.get_torchvision_models = torchvision_urls
+    return True
 
 
-def let_torchvision_import() -> None:
+def let_torchvision_import() -> bool:
     """torchvision fails to import if its operators were compiled for another torch (a CUDA wheel with a CPU torch).
 
     The import refers to two detection operators, which are declared here; the networks do not use them.
     """
     spec = importlib.util.find_spec("torchvision") if "torchvision" not in sys.modules else None
     if spec is None or spec.origin is None:
-        return
+        return False
     import torch
 
     try:
@@ -313,6 +325,8 @@ def let_torchvision_import() -> None:
             torch.library.define(
                 f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
             )
+        return True
+    return False
 
 
 def cv2_owners() -> dict[str, str]:
@@ -345,10 +359,10 @@ def check_cv2() -> str | None:
     return line
 
 
-def find_packages_without_pkg_resources() -> None:
+def find_packages_without_pkg_resources() -> bool:
     """setuptools 81 dropped ``pkg_resources``, which MMEngine needs for ``mmaction::`` bases: use importlib instead."""
     if _installed("pkg_resources"):
-        return
+        return False
 
     def module_of(package: str) -> str | None:
         """The module that an installed package provides: mmaction for mmaction2."""
@@ -376,6 +390,7 @@ def find_packages_without_pkg_resources() -> None:
         for function in (get_installed_path, is_installed):
             if hasattr(module, function.__name__):
                 setattr(module, function.__name__, function)
+    return True
 
 
 def registered_names() -> set[str]:
@@ -403,7 +418,7 @@ def _why_missing(error: KeyError) -> str | None:
     return None
 
 
-def explain_missing_parts() -> None:
+def explain_missing_parts() -> bool:
     """The registry reports only "X is not in the registry": add what to do if the cause is known.
 
     Known causes: mmvideoiq.plugin was not imported, or MMAction2 registers the part only with another package.
@@ -412,7 +427,7 @@ def explain_missing_parts() -> None:
 
     plain: Callable[..., Any] = Registry.build
     if hasattr(plain, "__wrapped__"):
-        return
+        return True
 
     @functools.wraps(plain)
     def build(self: Registry, cfg: dict, *args: Any, **kwargs: Any) -> Any:
@@ -425,6 +440,7 @@ def explain_missing_parts() -> None:
             raise PartNotRegistered(why) from None
 
     Registry.build = build
+    return True
 
 
 def fit_launcher_to_cpu(cfg: Any) -> None:
@@ -469,19 +485,28 @@ def _name_slurm_task() -> None:
         environ[name] = environ[f"SLURM_{slurm}"]
 
 
+PATCHES = (
+    quiet_mmcv_lite,
+    quiet_torchscript,
+    find_packages_without_pkg_resources,
+    allow_checkpoint_types,
+    explain_unreadable_checkpoints,
+    explain_unreachable_checkpoints,
+    accept_mmcv,
+    let_torchvision_import,
+    supply_drn,
+    resolve_torchvision_names,
+    explain_missing_parts,
+)
+
+
 @functools.cache
-def apply() -> None:
-    """Apply all patches; later calls do nothing."""
+def apply() -> dict[str, bool]:
+    """Apply all patches, in this order; later calls do nothing.
+
+    Returns: the name of each, and whether it was needed here.
+    """
     require_declared()
-    quiet_mmcv_lite()
-    quiet_torchscript()
-    find_packages_without_pkg_resources()
-    allow_checkpoint_types()
-    explain_unreadable_checkpoints()
-    explain_unreachable_checkpoints()
-    accept_mmcv()
-    let_torchvision_import()
-    supply_drn()
-    resolve_torchvision_names()
-    explain_missing_parts()
+    applied = {patch.__name__: patch() for patch in PATCHES}
     check_cv2()
+    return applied

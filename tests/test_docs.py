@@ -11,11 +11,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from mmvideoiq import compat
+from mmvideoiq.service.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -42,7 +44,7 @@ def command_lines(text: str) -> Iterator[list[str]]:
     """The words of every command in bash blocks and in inline code, without what is set before it."""
     lines = [
         line for block in blocks(text, "bash") for line in block.replace("\\\n", " ").splitlines()
-    ] + re.findall(r"`((?:python|bash|make) [^`\n]+)`", without_blocks(text))
+    ] + re.findall(r"`((?:python|bash|make|mmvideoiq) [^`\n]+)`", without_blocks(text))
     for line in lines:
         words = shlex.split(re.sub(r"[\[\]]", " ", line), comments=True)
         while words and re.match(r"\w+=", words[0]):
@@ -64,7 +66,7 @@ def help_text(command: str, sub: str) -> str:
     argv, path = sys.argv, list(sys.path)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     printed = io.StringIO()
-    sys.argv = [command, *([sub] if sub else []), "--help"]
+    sys.argv = [command, *sub.split(), "--help"]
     try:
         with redirect_stdout(printed), redirect_stderr(printed), pytest.raises(SystemExit) as end:
             if command.startswith("mmvideoiq"):
@@ -88,6 +90,29 @@ def flags_of(command: str, tokens: list[str]) -> set[str]:
     return set(re.findall(r"--[\w-]+", text))
 
 
+def flags_of_mmvideoiq(tokens: list[str]) -> set[str]:
+    """The flags of a command and of the one below it, such as ``zoo list``."""
+    text = help_text("mmvideoiq", tokens[1])
+    below = re.search(r"\{([\w,]+)\}\s+\.\.\.", text) or re.search(r"(\w+(?: \| \w+)*) \.\.\.\n", text)
+    if below and len(tokens) > 2 and tokens[2] in re.split(r",| \| ", below[1]):
+        text += help_text("mmvideoiq", f"{tokens[1]} {tokens[2]}")
+    return set(re.findall(r"--[\w-]+", text))
+
+
+def wrong_flags(tokens: list[str], words: list[str]) -> list[str]:
+    """What is wrong in ``mmvideoiq ...``: no such command, or flags among the words that it does not have."""
+    if tokens[1].startswith("--"):
+        return []
+    if tokens[1] not in COMMANDS:
+        return [" ".join(tokens[:2])]
+    given = {word.partition("=")[0] for word in words if re.match(r"--\w", word)}
+    return (
+        [f"{' '.join(tokens[:2])} {flag}" for flag in sorted(given - flags_of_mmvideoiq(tokens))]
+        if given
+        else []
+    )
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_commands_exist(page):
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -95,6 +120,8 @@ def test_commands_exist(page):
     for tokens in command_lines(page.read_text(encoding="utf-8")):
         if tokens[0] == "make":
             wrong += [f"make {word}" for word in tokens[1:] if "=" not in word and word not in targets]
+        elif tokens[0] == "mmvideoiq" and tokens[1:]:
+            wrong += wrong_flags(tokens, tokens)
         elif tokens[0] == "bash" and not (ROOT / tokens[1]).is_file() and "*" not in tokens[1]:
             wrong.append(f"bash {tokens[1]}")
         elif (
@@ -119,7 +146,16 @@ def test_every_flag_of_the_table_of_commands_exists():
         if first and (command := module_path(["python", *first[1].split()])):
             flags = set(re.findall(r"--[\w-]+", row))
             wrong += [f"{command} {flag}" for flag in sorted(flags - flags_of(command, first[1].split()))]
+        ours = re.match(r"\| `(mmvideoiq [^`]+)`", row)
+        if ours:
+            wrong += wrong_flags(ours[1].split(), re.findall(r"--[\w-]+", row))
     assert wrong == []
+
+
+def test_every_command_of_mmvideoiq_is_in_the_table():
+    rows = (DOCS / "commands.md").read_text(encoding="utf-8").splitlines()
+    named = {found[1] for row in rows if (found := re.match(r"\| `mmvideoiq (\w+)", row))}
+    assert named == {name for name, command in COMMANDS.items() if find_spec(command.module)}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

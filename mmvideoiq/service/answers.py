@@ -39,6 +39,9 @@ def knowledge(bundle: Bundle) -> str:
 class Report:
     """Tells answers on stdout and errors on stderr, and keeps them for ``--json``.
 
+    Args:
+        lines: tell each entry as a line of JSON, and nothing else on stdout.
+
     Attributes:
         entries: a video each: ``video``; ``label``, ``name``, ``score``, ``top`` [{label, name, score}], ``cost``,
             ``frames``, ``actions`` (a name for each frame; of a stream the last 1024), ``ms`` {decode, policy,
@@ -47,9 +50,10 @@ class Report:
             stream broke.
     """
 
-    def __init__(self, session: VideoSession, *, top: int) -> None:
+    def __init__(self, session: VideoSession, *, top: int, lines: bool = False) -> None:
         self.entries: list[dict[str, Any]] = []
         self.console = Console(highlight=False, markup=False, emoji=False)
+        self.lines = lines
         self._session, self._top = session, top
         marks = ["." * action.skip if action.is_skip else action.name for action in session.actions]
         self._width = max(map(len, marks))
@@ -128,5 +132,11 @@ class Report:
             float_precision=result.float_precision,
         )
 
+    def end(self) -> None:
+        """The newest entry will not change any more."""
+        if self.lines:
+            print(json.dumps(self.entries[-1]), flush=True)
+
     def _say(self, text: Text | str) -> None:
-        self.console.print(text, soft_wrap=True)
+        if not self.lines:
+            self.console.print(text, soft_wrap=True)

@@ -13,7 +13,7 @@ from rich.table import Table
 from mmvideoiq.deploy.bundle import Bundle
 from mmvideoiq.jobs.arguments import Parser, prog
 from mmvideoiq.jobs.errors import one_line_errors
-from mmvideoiq.service.sources import find_bundle
+from mmvideoiq.service.sources import complete_bundle, find_bundle
 
 CLASSES_SHOWN = 12  # by name
 
@@ -24,7 +24,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True, metavar="info")
     info = commands.add_parser("info", help="what a bundle holds")
     info.example = parser.example
-    info.add_argument("bundle", help="folder that mmvideoiq export wrote, or zoo://NAME")
+    bundle = info.add_argument("bundle", help="folder that mmvideoiq export wrote, or zoo://NAME")
+    bundle.completer = complete_bundle
     info.add_argument("--json", action="store_true", help="one line of JSON")
     return parser.parse_args(argv)
 

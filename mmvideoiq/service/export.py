@@ -13,15 +13,16 @@ from mmvideoiq.deploy.engines.factory import open_engine
 from mmvideoiq.deploy.export.from_config import export_from_config
 from mmvideoiq.jobs.arguments import Parser, prog
 from mmvideoiq.jobs.errors import one_line_errors
-from mmvideoiq.service.sources import find_config
+from mmvideoiq.service.sources import complete_config, find_config
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = Parser(prog=prog(), description=__doc__)
     parser.example = "mmvideoiq export videoiq/demo_videoiq policy.pth bundles/demo --no-calibration"
-    parser.add_argument(
+    config = parser.add_argument(
         "config", help="path of the config, or the name of one of this package: videoiq/demo_videoiq"
     )
+    config.completer = complete_config
     parser.add_argument("checkpoint", help="path or address of the checkpoint")
     parser.add_argument("out", help="folder to write; an existing bundle is replaced")
     parser.add_argument("--classes", metavar="FILE", help="names of the classes, one a line")

@@ -31,7 +31,7 @@ from mmvideoiq.jobs.arguments import (
 from mmvideoiq.jobs.errors import traceback_wanted, write_any_text
 from mmvideoiq.jobs.signals import exit_code
 from mmvideoiq.service.answers import Report, write_json
-from mmvideoiq.service.sources import find_bundle, find_videos
+from mmvideoiq.service.sources import complete_bundle, find_bundle, find_videos
 from mmvideoiq.video.av_reader import SAMPLING
 from mmvideoiq.video.decoder_process import Decoder
 from mmvideoiq.video.errors import VideoError, shown
@@ -39,12 +39,14 @@ from mmvideoiq.video.network import Connection, is_address
 from mmvideoiq.video.preprocessing import READERS
 
 PATIENCE = Connection()
+LINES = "-"  # in place of a file for --json
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = Parser(prog=prog(), description=__doc__)
     parser.example = "mmvideoiq infer zoo://demo_videoiq_bundle videos/ --budget 0.3 --json answers.json"
-    parser.add_argument("bundle", help="folder that mmvideoiq export wrote, or zoo://NAME")
+    bundle = parser.add_argument("bundle", help="folder that mmvideoiq export wrote, or zoo://NAME")
+    bundle.completer = complete_bundle
     parser.add_argument("videos", nargs="+", metavar="VIDEO", help="file, or folder of videos")
     parser.add_argument("--engine", default="openvino", help="openvino (default) or onnxruntime")
     parser.add_argument("--threads", type=count, metavar="N", help="of the engine; default: one for each CPU")
@@ -56,7 +58,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--budget", metavar="B", help="mean cost of a frame (0.4), or time of a clip (30ms)")
     parser.add_argument("--top", type=count, default=1, metavar="K", help="labels to show (default 1)")
-    parser.add_argument("--json", metavar="F", help="also write a list with an entry for each video")
+    parser.add_argument(
+        "--json",
+        metavar="F",
+        help="also write a list with an entry for each video; -: a line each on stdout instead",
+    )
     parser.add_argument("--sampling", choices=SAMPLING, help="of frames; default: the bundle's")
     parser.add_argument("--reader", choices=READERS, default="av", help="av (PyAV, default) or decord")
     parser.add_argument(
@@ -102,7 +108,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def run_clips(
     session: VideoSession, videos: Sequence[str], report: Report, *, decoders: int | str = "auto"
 ) -> None:
-    screen = report.console if report.console.is_terminal else Console(stderr=True)
+    screen = report.console if report.console.is_terminal and not report.lines else Console(stderr=True)
     bar = Progress(
         BarColumn(),
         MofNCompleteColumn(),
@@ -121,7 +127,8 @@ def run_clips(
                 report.error(shown(video), outcome)
             else:
                 report.answer(shown(video), outcome)
-    if len(videos) > 1:
+            report.end()
+    if len(videos) > 1 and not report.lines:
         seconds = time.perf_counter() - began
         bad = sum("error" in entry for entry in report.entries)
         print(f"{len(videos)} videos in {seconds:.1f} s" + f", {bad} of them bad" * bool(bad))
@@ -148,7 +155,7 @@ def run_stream(session: VideoSession, args: argparse.Namespace, report: Report) 
                 waited += time.perf_counter() - asked
                 session.push(frame)
                 seen += 1
-                if report.console.is_terminal:
+                if report.console.is_terminal and not report.lines:
                     live.update(report.running(session.result()), refresh=True)
                 else:
                     report.step(session.result())
@@ -163,7 +170,9 @@ def run_stream(session: VideoSession, args: argparse.Namespace, report: Report) 
         report.answer(video, result, **({"dropped": decoder.dropped} if decoder.live else {}))
     if isinstance(ended, VideoError):
         report.error(video, ended, answered=seen > 0)
-    elif ended:
+    if seen or isinstance(ended, VideoError):
+        report.end()
+    if isinstance(ended, KeyboardInterrupt):
         raise ended
 
 
@@ -182,7 +191,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             sampling=args.sampling,
             reader=args.reader,
         ) as session:
-            report = Report(session, top=args.top)
+            report = Report(session, top=args.top, lines=args.json == LINES)
             report.legend()
             try:
                 if args.stream:
@@ -191,7 +200,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     run_clips(session, videos, report, decoders=args.decoders or "auto")
             except KeyboardInterrupt as stop:
                 code = exit_code(stop)
-            if args.json is not None:
+            if args.json not in (None, LINES):
                 write_json(args.json, report.entries)
         code = code or (BAD if report.failed else 0)
     except KeyboardInterrupt as stop:

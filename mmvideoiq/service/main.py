@@ -43,10 +43,14 @@ COMMANDS = {
     "serve": Command("mmvideoiq.service.serve", "a page and a JSON API that recognize videos", "serve"),
     "zoo": Command("mmvideoiq.zoo.__main__", "list and download the published models", "runtime"),
     "bundle": Command("mmvideoiq.service.bundle_info", "what a bundle holds: bundle info BUNDLE", "runtime"),
+    "doctor": Command("mmvideoiq.service.doctor", "check this installation and this machine", ""),
     "export": Command("mmvideoiq.service.export", "make a bundle of a trained model", "train"),
     "recipe": Command("mmvideoiq.service.recipe", "train all stages of a recipe", "train"),
+    "completion": Command(
+        "mmvideoiq.service.completion", "what bash, zsh or fish need to complete words", "runtime"
+    ),
 }
-RUNTIME = ("av", "cv2", "filelock", "jsonschema", "rich", "safetensors", "yaml")
+RUNTIME = ("argcomplete", "av", "cv2", "filelock", "jsonschema", "rich", "safetensors", "yaml")
 #: What an extra installs and its commands import.
 EXTRAS: dict[str, tuple[str, ...]] = {
     "": (),
@@ -70,7 +74,7 @@ def make_parser() -> Parser:
     lines = []
     for name, command in COMMANDS.items():
         install = f" ({how_to_install(command.extra)})" if missing(command.extra) else ""
-        lines.append(f"  {name:<10}{command.help}{install}")
+        lines.append(f"  {name:<12}{command.help}{install}")
     parser = Parser(
         prog=PROG,
         usage=f"{PROG} COMMAND ... | COMMAND --help | --version",

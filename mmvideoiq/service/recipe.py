@@ -22,16 +22,17 @@ from mmvideoiq.jobs.process import StageFailed
 from mmvideoiq.jobs.signals import exit_code
 from mmvideoiq.recipes.config import RecipeError, read_recipe
 from mmvideoiq.recipes.runner import Interrupted, run_recipe
-from mmvideoiq.service.sources import find_config
+from mmvideoiq.service.sources import complete_config, find_config
 from mmvideoiq.visualization import recipe_report as report
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = Parser(prog=prog(), description=__doc__)
     parser.example = "mmvideoiq recipe videoiq/demo_recipe --work-dir work_dirs/demo --fast"
-    parser.add_argument(
+    recipe = parser.add_argument(
         "recipe", help="path of the recipe, or the name of one of this package: videoiq/demo_recipe"
     )
+    recipe.completer = complete_config
     parser.add_argument("--work-dir", type=Path, help="default: work_dirs/<name of the recipe>[_fast]")
     parser.add_argument("--resume", action="store_true", help="go on; finished stages are not repeated")
     parser.add_argument(

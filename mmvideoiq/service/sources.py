@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mmvideoiq import zoo
 from mmvideoiq.zoo import index
@@ -47,3 +48,20 @@ def find_config(given: str) -> str:
             if path.is_file():
                 return str(path)
     return given
+
+
+def complete_bundle(prefix: str, **_: Any) -> list[str]:
+    """For a shell: folders, and the bundles of the zoo."""
+    from argcomplete.completers import DirectoriesCompleter
+
+    names = [f"{zoo.SCHEME}{name}" for name, model in index.read().items() if model.is_bundle]
+    return [name for name in names if name.startswith(prefix)] + list(DirectoriesCompleter()(prefix))
+
+
+def complete_config(prefix: str, **_: Any) -> list[str]:
+    """For a shell: files, and the names of this installation's configs below the folder that was begun."""
+    from argcomplete.completers import FilesCompleter
+
+    configs = index.root() / "configs"
+    names = [path.relative_to(configs).with_suffix("").as_posix() for path in configs.glob("[a-z]*/*.py")]
+    return sorted(name for name in names if name.startswith(prefix)) + list(FilesCompleter()(prefix))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -26,30 +28,51 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     listing = commands.add_parser("list", help="names, what was measured, and where the weights are")
     listing.add_argument("pattern", nargs="?", default="*", help="names to list, e.g. '*demo*'")
     listing.add_argument("--all", action="store_true", help="also the configs without published weights")
+    listing.add_argument("--json", action="store_true", help="a line of JSON for each model")
     fetching = commands.add_parser("download", help="into the cache; prints the paths")
-    fetching.add_argument("names", nargs="+", metavar="NAME")
+    names = fetching.add_argument("names", nargs="+", metavar="NAME")
+    names.completer = complete
     commands.add_parser(
         "root", help="the folder of configs, tools and shipped weights, of a clone or a wheel"
     )
     return parser.parse_args(argv)
 
 
+def complete(prefix: str, **_: Any) -> list[str]:
+    """For a shell: the models with published weights."""
+    return [model.name for model in matching(f"{prefix}*")[0]]
+
+
+def matching(pattern: str) -> tuple[list[index.ZooModel], list[index.ZooModel]]:
+    """The models whose names match: those with published weights, and the others."""
+    models = index.read()
+    found = [models[name] for name in zoo.list_models(pattern)]
+    return [model for model in found if model.weights], [model for model in found if not model.weights]
+
+
 def table(pattern: str, *, unpublished: bool = False) -> Table:
     """The models that match ``pattern``: those with weights, then with ``unpublished`` the others."""
-    models = index.read()
-    names = zoo.list_models(pattern)
-    chosen = [name for name in names if models[name].weights is not None]
-    hidden = [name for name in names if models[name].weights is None]
+    chosen, hidden = matching(pattern)
     shown = Table("name", "kind", "measured", "weights", box=None, pad_edge=False)
     shown.columns[0].no_wrap = True
-    for name in chosen + (hidden if unpublished else []):
-        model = models[name]
-        kind = "bundle" if model.is_bundle else "checkpoint"
-        shown.add_row(name, kind, measured(model), store.state(model))
+    for model in chosen + (hidden if unpublished else []):
+        shown.add_row(model.name, kind(model), measured(model), store.state(model))
     if hidden and not unpublished:
         shown.caption = f"{len(hidden)} without published weights: add --all"
         shown.caption_justify = "left"
     return shown
+
+
+def lines(pattern: str, *, unpublished: bool = False) -> Iterator[str]:
+    """The same as JSON: ``name``, ``kind``, ``state``, ``config``, ``size`` (bytes), ``results``."""
+    chosen, hidden = matching(pattern)
+    for model in chosen + (hidden if unpublished else []):
+        row = dict(name=model.name, kind=kind(model), state=store.state(model), config=model.config)
+        yield json.dumps(row | dict(size=model.size, results=model.results))
+
+
+def kind(model: index.ZooModel) -> str:
+    return "bundle" if model.is_bundle else "checkpoint"
 
 
 def measured(model: index.ZooModel) -> str:
@@ -69,6 +92,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(index.root())
             return 0
         if args.command == "list":
+            if args.json:
+                print(*lines(args.pattern, unpublished=args.all), sep="\n")
+                return 0
             width = None if sys.stdout.isatty() else 200
             Console(width=width).print(table(args.pattern, unpublished=args.all))
             return 0

@@ -131,6 +131,19 @@ def test_a_bad_video_beside_good_ones(infer, videos, tmp_path):
     assert "4 videos in" in out and out.endswith(", 2 of them bad\n")
 
 
+def test_lines_on_stdout_in_place_of_a_list(infer, videos, tmp_path):
+    given = [videos / "b.mp4", videos / "text.mp4", videos / "a.mkv"]
+    code, out, err = infer(*given, "--json", "-")
+    assert code == 2 and err.count("\n") == 1
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert infer(*given, "--json", tmp_path / "out.json")[0] == 2
+    entries = json.loads((tmp_path / "out.json").read_text())
+    assert [{**row, "ms": 0} for row in rows] == [{**entry, "ms": 0} for entry in entries]
+    code, out, _ = infer(videos / "a.mkv", "--stream", "--json", "-")
+    assert code == 0 and json.loads(out)["frames"] == 9
+    assert infer(videos / "text.mp4", "--stream", "--json", "-")[1].count("\n") == 1
+
+
 def test_one_video_has_no_summary(infer, videos):
     code, out, _ = infer(videos / "a.mkv")
     assert code == 0 and "videos in" not in out and len(out.splitlines()) == 5

@@ -39,7 +39,7 @@ def test_help_lists_the_commands_and_imports_none(tmp_path):
     assert done.returncode == 0, done.stderr
     assert not HEAVY & set(done.stdout.splitlines()[-1].split())
     for name, row in command.COMMANDS.items():
-        assert f"\n  {name:<10}{row.help}" in done.stdout
+        assert f"\n  {name:<12}{row.help}" in done.stdout
     assert "\nexample:\n  mmvideoiq infer " in done.stdout
 
 
@@ -155,6 +155,8 @@ def completions(line: str, tmp_path: Path) -> set[str]:
         ("mmvideoiq infer x.mp4 --sampling ", {"exact", "nearby", "keyframe"}, "infer"),
         ("mmvideoiq zoo d", {"download"}, "doctor"),
         ("mmvideoiq zoo list --a", {"--all"}, "--json"),
+        ("mmvideoiq zoo download demo_vi", {"demo_videoiq", "demo_videoiq_bundle"}, "demo_float"),
+        ("mmvideoiq bundle info zoo://d", {"zoo://demo_videoiq_bundle"}, "zoo://demo_videoiq"),
     ],
 )
 def test_completion(line, some, none, tmp_path):

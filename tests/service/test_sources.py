@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmvideoiq.service.sources import find_config
+from mmvideoiq.service.sources import complete_config, find_config
 from mmvideoiq.zoo import index
 
 
@@ -18,3 +18,10 @@ def test_a_config_by_its_name(name, tmp_path, monkeypatch):
 def test_what_is_nowhere_is_returned(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert find_config("videoiq/nothing") == "videoiq/nothing"
+
+
+def test_names_of_configs_are_completed(tmp_path, monkeypatch):
+    pytest.importorskip("argcomplete")
+    monkeypatch.chdir(tmp_path)
+    assert "videoiq/demo_recipe" in complete_config("videoiq/demo")
+    assert complete_config("any") and not complete_config("videoiq/no")

@@ -1,5 +1,6 @@
 """``python -m mmvideoiq.zoo``, and the tools that take or make what the zoo publishes."""
 
+import json
 import subprocess
 import sys
 from unittest.mock import Mock
@@ -30,6 +31,10 @@ def test_list(shelf, capsys):
     assert first.startswith("demo_float ") and measured in first
     assert second.split() == ["demo_videoiq", "checkpoint", "nothing", "yet", "unpublished"]
     assert len(shown("*float")) == 1
+    assert command.main(["list", "demo*", "--all", "--json"]) == 0
+    published, other = map(json.loads, capsys.readouterr().out.splitlines())
+    assert published["results"] == rows and published["size"] > 0
+    assert (other["name"], other["kind"], other["state"]) == ("demo_videoiq", "checkpoint", "unpublished")
 
 
 def test_root_and_download(weights, shelf, server, capsys):

@@ -8,6 +8,7 @@ from typing import Any
 
 from mmvideoiq.data import gestures, synthetic
 
+KINDS = (*synthetic.KINDS, "idle", "signal")
 WITHOUT_EVIDENCE = ("blank", "idle")
 """Kinds of frames that say nothing of the clip's class."""
 

@@ -23,7 +23,8 @@ from mmvideoiq.deploy.budget import multiplier_for, parse_budget
 from mmvideoiq.deploy.export.budget_curve import measure_curve
 from mmvideoiq.evaluation.frame_outcomes import digest_of, right_alone
 from mmvideoiq.evaluation.overrides import role_of
-from mmvideoiq.fileio import write_json, write_text
+from mmvideoiq.evaluation.policy_quality import mean_quality, policy_quality
+from mmvideoiq.fileio import write_json
 from mmvideoiq.models.choosers import (
     FrameDifference,
     GivenActions,
@@ -47,9 +48,8 @@ def test_rows(job: Mapping[str, Any], progress: Callable[..., None]) -> dict[str
         progress: called with a text and the share done.
 
     Returns: ``{}``; each ``out`` holds ``hash`` (the job's own for the row), ``row`` (means over its runs, ``*_std``
-        the sample standard deviation, 0 for one run), the usage of each run as ``usages``, and ``source``. A trace is
-        that of ``ComputeCostMetric``; a policy's also has ``right`` of each clip, 1 or 0 for each frame and mode,
-        where :func:`right_alone` knows it.
+        the sample standard deviation, 0 for one run; of policies also ``quality``), the usage of each run as
+        ``usages``, and ``source``. A trace is that of ``ComputeCostMetric``.
     """
     total = sum(len(row["checkpoints"]) * row["draws"] for row in job["rows"])
     passed = 0
@@ -69,6 +69,8 @@ def test_rows(job: Mapping[str, Any], progress: Callable[..., None]) -> dict[str
                 runs.append(tester.test(Path(row["traces"][len(runs)])))
                 passed += 1
         result = _row(row["name"], runs) | {"role": role_of(row["override"], tester.model)}
+        if all("quality" in run for run in runs):
+            result["quality"] = mean_quality([run["quality"] for run in runs])
         usages[row["name"]] = [run["usage"] for run in runs]
         content = {"hash": row["hash"], "row": result, "usages": usages[row["name"]]}
         write_json(Path(row["out"]), content | {"source": tester.source()})
@@ -201,16 +203,23 @@ class _Tester:
         metrics = self.runner.test()
         if self.metric not in metrics:
             raise KeyError(f"metric '{self.metric}' is not among the test metrics {sorted(metrics)}")
-        if self.role == "policy" and (right := self._right_alone()) is not None:
-            clips = zip(json.loads(trace.read_text()), right.int().tolist(), strict=True)
-            write_text(trace, json.dumps([clip | {"right": row} for clip, row in clips]))
-        return {
+        figures = {
             "top1": metrics[self.metric],
             "cost": metrics["cost/mean_cost"],
             "gflops": metrics["cost/gflops"],
             "bitops": metrics["cost/bitops"],
             "usage": {name: metrics[f"cost/usage_{name}"] for name in self.model.actions.names},
         }
+        return figures if self.role != "policy" else figures | {"quality": self._quality(trace)}
+
+    def _quality(self, trace: Path) -> dict[str, Any]:
+        clips, right = json.loads(trace.read_text()), self._right_alone()
+        return policy_quality(
+            [clip["actions"] for clip in clips],
+            self.model.actions,
+            kinds=None if self.kinds is None else kinds_of_trace(clips, self.kinds),
+            right=None if right is None else right.numpy(),
+        )
 
     def source(self) -> dict[str, Any]:
         """Versions and counts."""

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from mmvideoiq.data.frame_kinds import load_frame_kinds
+from mmvideoiq.evaluation.advice import correct_clips, gains
 from mmvideoiq.evaluation.config import Comparison, Row, RowError, check_rows, read_config
 from mmvideoiq.fileio import read_json
 from mmvideoiq.jobs import cache
@@ -38,6 +39,7 @@ def run_comparison(
         evaluation.test()
         if timed and any(row.bundle for row in comparison.rows):
             evaluation.time()
+        evaluation.advise()
     rows = [found | {"curve": row.curve} for found, row in zip(evaluation.rows, comparison.rows, strict=True)]
     return dict(name=comparison.name, metric=comparison.metric, rows=rows, source=evaluation.source)
 
@@ -47,7 +49,7 @@ class Evaluation:
 
     Attributes:
         rows: as in ``summary.json``, after :meth:`test`; :meth:`time` adds ``ms_per_clip`` and ``ms_of`` ('bundle' or
-            'PyTorch') to those that can be timed.
+            'PyTorch') to those that can be timed, :meth:`advise` ``against`` and ``advice`` to policies.
         source: versions and counts.
         traces: by row, files with the action of each frame, one per run.
 
@@ -113,6 +115,26 @@ class Evaluation:
                 row["ms_per_clip"] = state["ms_per_clip"][row["name"]]
                 row["ms_of"] = "bundle" if "bundle" in task["rows"][row["name"]] else "PyTorch"
 
+    def advise(self) -> None:
+        """Say of each policy as trained what it gains over the rows that need none, and what to use.
+
+        Nothing is said where another figure than top-1 is compared.
+        """
+        if self.comparison.metric != "acc/top1":
+            return
+        correct = {
+            name: correct_clips([read_json(Path(file)) for file in files])
+            for name, files in self.traces.items()
+        }
+        for row, given in zip(self.rows, self.comparison.rows, strict=True):
+            if row["role"] == "policy" and given.override is None:
+                random = [
+                    each.name
+                    for each in self.comparison.rows
+                    if (each.override, each.value) == ("usage_of", given.name)
+                ]
+                row |= gains(row, self.rows, correct, random=random[:1])
+
     def _result(self, name: str) -> dict[str, Any]:
         return read_json(Path(self._jobs[name]["out"]))
 
@@ -138,6 +160,7 @@ class Evaluation:
 def _write_jobs(comparison: Comparison, work_dir: Path) -> dict[str, dict[str, Any]]:
     """The testing process's input for each row, by name; its config is written to the row's folder."""
     configs = check_rows(comparison.rows)
+    kinds = None if comparison.kinds is None else cache.hash_of(load_frame_kinds(comparison.kinds))
     jobs: dict[str, dict[str, Any]] = {}
     for row in sorted(comparison.rows, key=lambda row: row.override == "usage_of"):
         folder = work_dir / "rows" / re.sub(r"[^\w.@-]+", "_", row.name)
@@ -154,9 +177,7 @@ def _write_jobs(comparison: Comparison, work_dir: Path) -> dict[str, dict[str, A
             traces=[str(folder / f"trace_{run}.json") for run in range(len(row.checkpoints) * row.draws)],
             out=str(folder / "result.json"),
         )
-        borrowed: Any = jobs[row.value]["hash"] if row.override == "usage_of" else None
-        if row.override == "oracle" and comparison.kinds is not None:
-            borrowed = load_frame_kinds(comparison.kinds)
+        borrowed = jobs[row.value]["hash"] if row.override == "usage_of" else kinds
         known = [VERSION, config.read_text(), row.override, row.value, row.draws, comparison.metric, borrowed]
         job["hash"] = cache.hash_of(known, [_stamp(path) for path in row.checkpoints])
         jobs[row.name] = job

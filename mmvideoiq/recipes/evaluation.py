@@ -25,15 +25,17 @@ LEARNED = "videoiq"  # the row of the trained policy
 def evaluate(recipe: Recipe, runs: Sequence[Run], work_dir: Path, console: Console) -> dict[str, Any]:
     """Test the rows, and where the recipe names an ``engine`` also export a bundle, run and time it.
 
-    Returns: ``rows``, ``traces`` (files, one per policy seed), ``source``, and where there are any ``kinds`` and
-        ``bundle``, as in ``summary.json``.
+    Returns: ``rows``, ``traces`` (files, one per policy seed), ``policy_quality``, ``source``, and where there are any
+        ``kinds`` and ``bundle``, as in ``summary.json``.
 
     Raises:
         RowError, StageFailed: as :func:`mmvideoiq.evaluation.runner.run_comparison`.
     """
     settings = dict(recipe.evaluate or {})
     bundle = work_dir / "bundle" if settings.get("engine") else None
+    kinds = fill(settings["kinds"], {"work_dir": str(work_dir)}) if settings.get("kinds") else None
     comparison = Comparison(
+        kinds=kinds,
         name=recipe.name,
         rows=make_rows(recipe, runs, bundle),
         metric=settings.get("metric", "acc/top1"),
@@ -46,11 +48,13 @@ def evaluate(recipe: Recipe, runs: Sequence[Run], work_dir: Path, console: Conso
         policy = comparison.rows[-1]
         summary["bundle"] = _export(policy, bundle, comparison.engine, work_dir / "export", console)
         evaluation.time()
+    evaluation.advise()
     names = evaluation.rows[-1]["usage"]
     rows = [row | {"usage": {name: row["usage"].get(name, 0.0) for name in names}} for row in evaluation.rows]
     draws = {"random_draws_per_seed": comparison.rows[-2].draws}
-    if settings.get("kinds"):
-        summary["kinds"] = fill(settings["kinds"], {"work_dir": str(work_dir)})
+    summary["policy_quality"] = rows[-1].pop("quality")
+    if kinds is not None:
+        summary["kinds"] = kinds
     return summary | dict(rows=rows, traces=evaluation.traces[LEARNED], source=evaluation.source | draws)
 
 

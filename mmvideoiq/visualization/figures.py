@@ -10,6 +10,7 @@ from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Patch, Rectangle
 
+from mmvideoiq.data.frame_kinds import KINDS, WITHOUT_EVIDENCE
 from mmvideoiq.video.av_reader import AvReader
 
 INK, FAINT, SKIP = "#1d2733", "#7b8794", "#b8c0ca"
@@ -32,9 +33,10 @@ def _choose_clips(trace: Sequence[Mapping[str, Any]], kinds: Sequence[Sequence[s
         return sorted({round(place) for place in np.linspace(0, len(trace) - 1, min(MAX_CLIPS, len(trace)))})
     groups: dict[str, list[int]] = {}
     for index, row in enumerate(kinds):
-        groups.setdefault(next((kind for kind in row if kind != "blank"), "blank"), []).append(index)
+        evidence = (kind for kind in row if kind not in WITHOUT_EVIDENCE)
+        groups.setdefault(next(evidence, row[0]), []).append(index)
     share = max(1, MAX_CLIPS // len(groups))
-    order = [kind for kind in ("bold", "medium", "faint", "blank") if kind in groups]
+    order = sorted(groups, key=lambda kind: (kind in WITHOUT_EVIDENCE, KINDS.index(kind)))
     return [index for kind in order for index in groups[kind][:share]]
 
 
@@ -179,6 +181,8 @@ CURVES = LinearSegmentedColormap.from_list("curves", ["#43206f", "#1f6fb2", "#2f
 def draw_comparison(rows: Sequence[Mapping[str, Any]], figure_of: str, label: str, accuracy: str) -> Figure:
     """Accuracy against another figure; rows of one ``curve`` are joined by a line, those of videoiq are stars.
 
+    An upper limit (``role`` 'limit') is an open marker on a dashed line.
+
     Args:
         rows: with ``name``, ``curve``, ``top1`` and, where the row has one, its figure and the ``_std`` of both.
         figure_of: the key on the horizontal axis; ``label`` names it.
@@ -193,7 +197,7 @@ def draw_comparison(rows: Sequence[Mapping[str, Any]], figure_of: str, label: st
     axes = figure.add_subplot()
     for name, points in curves.items():
         points = sorted(points, key=lambda row: row[figure_of])
-        own = name not in shades
+        own, limit = name not in shades, points[0].get("role") == "limit"
         axes.errorbar(
             [row[figure_of] for row in points],
             [100 * row["top1"] for row in points],
@@ -202,8 +206,11 @@ def draw_comparison(rows: Sequence[Mapping[str, Any]], figure_of: str, label: st
             fmt="*" if own else MARKERS[others.index(name) % len(MARKERS)],
             linestyle="-" if len(points) > 1 else "none",
             color="#c2410c" if own else shades[name], alpha=0.9,
-            markersize=15 if own else 7, capsize=3, linewidth=1.2, zorder=4 if own else 3, label=name,
+            markersize=15 if own and len(points) == 1 else 7, capsize=3, linewidth=1.2, zorder=4 if own else 3,
+            label=f"{name} (upper limit)" if limit else name, markerfacecolor="none" if limit else None,
         )  # fmt: skip
+        if limit:
+            axes.axhline(100 * points[0]["top1"], color=shades[name], linestyle="--", linewidth=0.8, zorder=1)
         for row in points if len(points) > 1 else ():
             text = row["name"].rpartition("@")[2]
             place = (row[figure_of], 100 * row["top1"])

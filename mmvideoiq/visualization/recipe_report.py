@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import json
 import os
@@ -14,9 +13,19 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from mmvideoiq.data.frame_kinds import kinds_of_trace
-from mmvideoiq.evaluation.policy_quality import mean_quality
 from mmvideoiq.fileio import finite
 from mmvideoiq.visualization.figures import draw_timeline, draw_tradeoff
+from mmvideoiq.visualization.gains import (
+    GAINS,
+    advice_of,
+    gain_columns,
+    quality_lines,
+    usage_columns,
+)
+from mmvideoiq.visualization.gains import (
+    NOTE as QUALITY_NOTE,
+)
+from mmvideoiq.visualization.page import image, items, page
 from mmvideoiq.visualization.tables import clock, html_table, png, table_columns, terminal_table, write_files
 
 
@@ -24,8 +33,8 @@ def write_all(summary: dict[str, Any], work_dir: Path, *, console: Console | Non
     """Print the table and write ``summary.json``, ``timeline.png`` and ``report.html`` into ``work_dir``.
 
     Args:
-        summary: of ``recipes.runner.run_recipe``. ``traces`` and ``kinds`` in it name files; with
-            ``kinds``, a synthetic set's folder, ``policy_quality`` is added (mean over the policy seeds).
+        summary: of ``recipes.runner.run_recipe``. ``traces`` and ``kinds`` in it name files; with ``kinds``, a folder
+            of clips of which the kinds of frames are known, these stand in the timeline.
     """
     console = console or Console()
     traces = [json.loads(Path(path).read_text()) for path in summary.get("traces", [])]
@@ -33,7 +42,6 @@ def write_all(summary: dict[str, Any], work_dir: Path, *, console: Console | Non
     kinds = None
     if summary.get("kinds") and traces:
         kinds = kinds_of_trace(traces[0], summary["kinds"])
-        summary = summary | {"policy_quality": mean_quality(traces, summary["kinds"], names)}
     timeline = draw_timeline(traces[0], names, kinds=kinds) if traces else None
     files: dict[str, bytes | str] = {"summary.json": json.dumps(finite(_relative(summary)), indent=1)}
     if timeline is not None:
@@ -70,20 +78,27 @@ def print_table(summary: Mapping[str, Any], console: Console) -> None:
         title = f"{summary['recipe']}: {_counts(summary)}"
         console.print(terminal_table(columns, title=title, caption=caption))
     stages = (f"[dim]{s['name']}: {clock(s['seconds'])}  {s['checkpoint']}[/]" for s in summary["stages"])
-    for line in (*quality_lines(summary), *bundle_lines(summary), *stages):
+    for line in (*_policy_lines(summary), *bundle_lines(summary), *stages):
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def quality_lines(summary: Mapping[str, Any]) -> list[str]:
-    """The policy's quality in sentences; empty where the right policy is not known."""
-    quality = summary.get("policy_quality")
-    if not quality:
-        return []
-    return [
-        f"blank frames skipped: {100 * quality['blank_skipped']:.1f} %",
-        f"evidence frames processed: {100 * quality['evidence_processed']:.1f} % (one is enough for a clip)",
-        f"of these at their cheapest sufficient precision: {100 * quality['evidence_cheapest']:.1f} %",
-    ]
+def _policy_lines(summary: Mapping[str, Any]) -> list[str]:
+    """The advice, what the policy gains over random actions, and its quality."""
+    own = _own_row(summary)
+    random = (own.get("against") or {}).get("random")
+    gain = []
+    if random:
+        low, high = (100 * bound for bound in random["interval"])
+        gain = [
+            f"over random actions of the same usage: {100 * random['gain']:+.1f} points "
+            f"(95 % interval {low:+.1f} to {high:+.1f})"
+        ]
+    advice = [f"advice: {advice_of(own)}"] if advice_of(own) else []
+    return [*advice, *gain, *quality_lines(summary.get("policy_quality"))]
+
+
+def _own_row(summary: Mapping[str, Any]) -> Mapping[str, Any]:
+    return next((row for row in summary["rows"] if row["name"] == "videoiq"), {})
 
 
 def bundle_lines(summary: Mapping[str, Any]) -> list[str]:
@@ -98,22 +113,6 @@ def bundle_lines(summary: Mapping[str, Any]) -> list[str]:
         f"same label for {100 * bundle['same_labels']:.1f} % of the clips, "
         f"same precision for {100 * bundle['same_actions']:.1f} % of the frames",
     ]
-
-
-def _image(figure: Figure, alt: str) -> str:
-    data = base64.b64encode(png(figure)).decode()
-    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{data}">'
-
-
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #1d2733; background: white }
-body { max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
-h1 { margin-bottom: 0 } h2 { margin-top: 2.2rem } p.sub, small { color: #5c6875 }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; display: block; overflow-x: auto }
-th, td { padding: .35rem .8rem; text-align: right; border-bottom: 1px solid #e4e8ed; white-space: nowrap }
-th:first-child, td:first-child { text-align: left } tr.own { background: #fff3ea; font-weight: 600 }
-img { max-width: 100%; height: auto } pre { background: #f4f6f8; padding: .8rem; overflow-x: auto }
-"""
 
 
 NOTE = """
@@ -133,35 +132,31 @@ others run in the bundle, fixed precisions and random actions without the policy
 
 def make_page(summary: Mapping[str, Any], timeline: Figure | None) -> str:
     """The report as one HTML page that needs no other file."""
-    title = html.escape(f"mmvideoiq: {summary['recipe']}")
-    parts = [f"<h1>{title}</h1>", f'<p class="sub">{html.escape(_subtitle(summary))}</p>']
+    parts, own = [], _own_row(summary)
     if summary["rows"]:
         parts += [
             "<h2>Accuracy and cost</h2>",
             html_table(table_columns(summary["rows"])),
             f"<p><small>{NOTE}</small></p>",
-            _image(draw_tradeoff(summary["rows"]), "accuracy against cost"),
+            image(draw_tradeoff(summary["rows"]), "accuracy against cost"),
         ]
-    if quality_lines(summary):
-        parts.append(
-            f"<h2>Against the right policy</h2>{_items(quality_lines(summary))}{_quality_table(summary)}"
-        )
+    if _policy_lines(summary):
+        parts += ["<h2>The policy</h2>", items(_policy_lines(summary))]
+        for columns, note in (
+            (usage_columns(summary.get("policy_quality")), QUALITY_NOTE),
+            (gain_columns(own, summary["rows"]), GAINS),
+        ):
+            if columns:
+                parts.append(f"{html_table(columns)}<p><small>{html.escape(note)}</small></p>")
     if bundle_lines(summary):
-        parts.append(f"<h2>The bundle</h2>{_items(bundle_lines(summary))}<p><small>{TIMES}</small></p>")
+        parts.append(f"<h2>The bundle</h2>{items(bundle_lines(summary))}<p><small>{TIMES}</small></p>")
     if timeline is not None:
-        parts += ["<h2>Frames and their precision</h2>", _image(timeline, "frames with the precision chosen")]
+        parts += ["<h2>Frames and their precision</h2>", image(timeline, "frames with the precision chosen")]
     parts += ["<h2>Stages</h2>", html_table(_stage_columns(summary["stages"]))]
     parts += ["<h2>To run it again</h2>", f"<pre>{html.escape(summary['command'])}</pre>"]
     source = ", ".join(f"{key} {value}" for key, value in summary.get("source", {}).items())
     parts.append(f"<p><small>{html.escape(source)}</small></p>")
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>'
-    body = "\n".join(parts)
-    head += f"<style>{STYLE}</style>"
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{body}\n</body></html>\n'
-
-
-def _items(lines: Sequence[str]) -> str:
-    return f"<ul>{''.join(f'<li>{html.escape(line)}</li>' for line in lines)}</ul>"
+    return page(f"mmvideoiq: {summary['recipe']}", _subtitle(summary), parts)
 
 
 def _counts(summary: Mapping[str, Any]) -> str:
@@ -174,14 +169,6 @@ def _subtitle(summary: Mapping[str, Any]) -> str:
     return _counts(summary) + (
         ". A smoke run (--fast): its figures mean nothing." if summary.get("fast") else ""
     )
-
-
-def _quality_table(summary: Mapping[str, Any]) -> str:
-    usage = summary["policy_quality"]["usage"]
-    names = list(next(iter(usage.values())))
-    columns = [["frames", *usage]]
-    columns += [[f"{name} %", *(f"{100 * shares[name]:.1f}" for shares in usage.values())] for name in names]
-    return html_table(columns)
 
 
 def _stage_columns(stages: Sequence[Mapping[str, Any]]) -> list[list[str]]:

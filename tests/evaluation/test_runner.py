@@ -6,10 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.runner import Runner
 from rich.console import Console
 
 from mmvideoiq.evaluation.config import Comparison, make_rows
+from mmvideoiq.evaluation.frame_outcomes import right_alone
 from mmvideoiq.evaluation.runner import run_comparison
 from tests.evaluation.conftest import build, entry, save
 
@@ -99,8 +102,13 @@ def test_rivals_without_learning_and_the_oracle(trained, compare_rows, tmp_path)
 
     assert read("random") != read("random", 1)  # a trace for each draw
 
-    right = np.array([clip["right"] for clip in read("videoiq")])  # (clips, frames, modes)
-    assert right.shape == (8, 2, 3) and set(right.flatten().tolist()) <= {0, 1}
+    config = Config.fromfile(trained / "videoiq.py")
+    model = build(config).eval()
+    model.load_state_dict(torch.load(trained / "videoiq.pth")["state_dict"])
+    right = right_alone(
+        model, Runner.build_dataloader(config.test_dataloader)
+    ).numpy()  # (clips, frames, modes)
+    assert right.shape == (8, 2, 3) and right.any() and not right.all()
     # frames that are right by themselves are right together: the oracle fails where no frame is
     assert rows["oracle"]["top1"] == right.any((1, 2)).mean()
     chosen = np.array([clip["actions"] for clip in read("oracle")])
@@ -109,7 +117,22 @@ def test_rivals_without_learning_and_the_oracle(trained, compare_rows, tmp_path)
         assert modes[chosen[clip, frame]] or not right[clip].any()
         assert not modes[chosen[clip, frame] + 1 :].any()  # modes get cheaper
     fixed = np.array([clip["pred_label"] == clip["gt_label"] for clip in read("fixed-4")])
-    assert fixed.mean() == whole["top1"] and "right" not in read("fixed-4")[0]
+    assert fixed.mean() == whole["top1"]
+    processed = [(right[clip, frame], action) for clip, frame, action in enumerate_actions(read("videoiq"))]
+    wasted = [modes[action] and modes[action + 1 :].any() for modes, action in processed]
+    regretted = [not modes[action] and modes[:action].any() for modes, action in processed]
+    quality = rows["videoiq"]["quality"]
+    assert (quality["waste"], quality["regret"]) == (np.mean(wasted), np.mean(regretted))
+    assert rows["videoiq"]["advice"]["verdict"] and "advice" not in rows["ours@1000"]
+    against = rows["videoiq"]["against"]
+    assert against["fixed-4"]["gain"] == pytest.approx(rows["videoiq"]["top1"] - whole["top1"])
+    assert "oracle" not in against and "random" in against
+
+
+def enumerate_actions(trace):
+    """Clip, frame and action of each processed frame."""
+    for number, clip in enumerate(trace):
+        yield from ((number, frame, action) for frame, action in enumerate(clip["actions"]) if action < 3)
 
 
 def test_the_oracle_skips_frames_without_evidence(trained, compare_rows, tmp_path):

@@ -64,28 +64,39 @@ def make_summary(**changes):
 
 def test_all_files_are_written_and_the_page_needs_no_other(clips, tmp_path):
     root, trace, _ = clips
-    paths = []
-    for seed in range(2):
-        paths.append(str(tmp_path / f"trace{seed}.json"))
-        spoiled = trace if seed == 0 else [clip | {"actions": [3] * 6} for clip in trace]
-        (tmp_path / f"trace{seed}.json").write_text(json.dumps(spoiled))
-    out = tmp_path / "out"
-    report.write_all(make_summary(traces=paths, kinds=str(root)), out, console=Console(file=io.StringIO()))
-    assert sorted(path.name for path in out.iterdir()) == ["report.html", "summary.json", "timeline.png"]
-
-    summary = json.loads((out / "summary.json").read_text())
-    assert [entry["name"] for entry in summary["rows"]] == ["float", "fixed-4", "videoiq"]
-    quality = summary["policy_quality"]
-    # seed 0 is right everywhere, seed 1 skips everything; a share of no frames is not a number, in JSON null
-    assert quality["blank_skipped"] == 1.0 and quality["evidence_processed"] == 0.5
-    assert (
-        quality["seeds"][0]["evidence_cheapest"] == 1.0 and quality["seeds"][1]["evidence_cheapest"] is None
+    path = tmp_path / "trace.json"
+    path.write_text(json.dumps(trace))
+    usage = {"blank": dict.fromkeys(NAMES, 0.25), "bold": dict(zip(NAMES, (0, 0, 0.5, 0.5), strict=True))}
+    figures = dict(
+        blank_skipped=0.25, evidence_processed=0.5, evidence_cheapest=math.nan, waste=0.125, regret=0.0
     )
-    assert quality["usage"]["bold"] == {"32": 0.0, "4": 0.0, "2": 0.5, "skip": 0.5}
+    summary = make_summary(policy_quality=figures | dict(usage=usage, seeds=[figures]))
+    summary["rows"][-1] |= dict(
+        against={
+            "fixed-4": dict(gain=0.487, interval=[0.4, 0.55]),
+            "random": dict(gain=0.3, interval=[0.25, 0.35]),
+        },
+        advice=dict(verdict="better", text="use videoiq: <good>"),
+    )
+    summary["rows"].insert(2, row("random", 0.687, 0.125, (0, 0.5, 0, 0.5)))
+    out = tmp_path / "out"
+    console = Console(file=io.StringIO(), width=200)
+    report.write_all(summary | dict(traces=[str(path)], kinds=str(root)), out, console=console)
+    assert sorted(path.name for path in out.iterdir()) == ["report.html", "summary.json", "timeline.png"]
+    written = json.loads((out / "summary.json").read_text())
+    assert [entry["name"] for entry in written["rows"]] == ["float", "fixed-4", "random", "videoiq"]
+    assert (
+        written["policy_quality"]["evidence_cheapest"] is None and written["policy_quality"]["usage"] == usage
+    )
+    shown = console.file.getvalue()
+    assert "advice: use videoiq: <good>" in shown and "waste: right in the mode chosen" in shown
+    assert "over random actions of the same usage: +30.0 points (95 % interval +25.0 to +35.0)" in shown
+    assert "cheapest sufficient" not in shown  # a share of no frames
 
     page = (out / "report.html").read_text()
     assert not re.search(r"""(src|href)\s*=\s*["'](?!data:)""", page)
     assert "toy &lt;demo&gt;" in page and "<demo>" not in page
+    assert "use videoiq: &lt;good&gt;" in page and "+40.0 to +55.0" in page and "12.5 %" in page
     assert "98.7 ± 1.2" in page and "python tools/train_stages.py toy.py" in page
     images = re.findall(r"data:image/png;base64,([^\"]+)", page)
     assert len(images) == 2

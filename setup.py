@@ -32,6 +32,7 @@ TRAIN = BUNDLES + [
     "pebble>=5",
     "rich",
     "matplotlib",
+    "scipy>=1.15",
     "tensorboard",
     "setuptools<81",
 ]

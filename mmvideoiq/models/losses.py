@@ -62,6 +62,47 @@ class EfficiencyLoss(PolicyLoss):
 
 
 @MODELS.register_module()
+class CostTargetLoss(PolicyLoss):
+    """``m * mean over frames of the chosen action's cost``, with a multiplier m that leads the mean cost to ``target``.
+
+    A Lagrangian in place of a weight to tune: after each training step ``m = max(0, m + rate * (cost / target - 1))``,
+    with the mean cost over the clips of all processes. m is part of the checkpoint, so a resumed training continues
+    with it; it has no gradient.
+
+    Args:
+        target: wanted mean cost of a frame, in (0, 1]: the policy reaches it where its own choice would cost more.
+        weight: m at the start, >= 0.
+        rate: change of m per step, > 0.
+
+    Attributes:
+        multiplier: m, float32 ().
+    """
+
+    multiplier: Tensor
+
+    def __init__(
+        self, *, target: float, actions: ActionSpace, weight: float = 1.0, rate: float = 0.05
+    ) -> None:
+        super().__init__(weight=weight, actions=actions)
+        if not 0 < target <= 1:
+            raise ValueError(f"CostTargetLoss target={target} must be a mean cost in (0, 1]")
+        if rate <= 0:
+            raise ValueError(f"CostTargetLoss rate={rate} must be positive")
+        self.target, self.rate = float(target), float(rate)
+        self.register_buffer("costs", torch.tensor(actions.costs), persistent=False)
+        self.register_buffer("multiplier", torch.tensor(self.weight))
+
+    def forward(self, decisions: Tensor, log_probs: Tensor) -> Tensor:
+        cost = (decisions * self.costs).sum(-1).mean()
+        loss = self.multiplier.clone() * cost  # a copy: the multiplier changes before the gradient is computed
+        if self.training:
+            everywhere = cost.detach().clone()
+            all_reduce(everywhere, op="mean")
+            self.multiplier.add_(self.rate * (everywhere / self.target - 1)).clamp_(min=0)
+        return loss
+
+
+@MODELS.register_module()
 class UsageBalanceLoss(PolicyLoss):
     """``weight * sum over all actions of (mean usage - 1/A)**2``: keeps actions from becoming unused.
 

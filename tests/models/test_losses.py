@@ -31,6 +31,39 @@ def test_efficiency_is_the_mean_cost_of_what_was_chosen():
     torch.testing.assert_close(decisions.grad, expected.expand(1, 4, 4))
 
 
+def test_the_multiplier_of_a_cost_target_follows_the_cost():
+    loss = policy_loss("CostTargetLoss", target=0.25, weight=2.0, rate=0.1)
+    decisions = one_hot(0, 3)  # costs 1/2, twice the target
+    value = loss(decisions, torch.zeros(1, 2, 4))
+    assert float(value) == 2.0 * 0.5
+    assert float(loss.multiplier) == pytest.approx(2.0 + 0.1 * (2 - 1))
+    value.backward()
+    torch.testing.assert_close(decisions.grad, torch.tensor(COSTS).expand(1, 2, 4) * 2.0 / 2)
+
+    for _ in range(30):  # costs nothing: a tenth less each time, not below zero
+        loss(one_hot(3, 3), torch.zeros(1, 2, 4))
+    assert float(loss.multiplier) == 0
+    loss(one_hot(0, 3), torch.zeros(1, 2, 4))
+    before = float(loss.multiplier)
+    assert before == pytest.approx(0.1)
+    loss.eval()(one_hot(0, 0), torch.zeros(1, 2, 4))
+    assert float(loss.multiplier) == before  # it learns in training alone
+
+
+def test_the_multiplier_is_part_of_the_checkpoint():
+    loss = policy_loss("CostTargetLoss", target=0.25)
+    loss(one_hot(0, 0), torch.zeros(1, 2, 4))
+    other = policy_loss("CostTargetLoss", target=0.25)
+    other.load_state_dict(loss.state_dict())
+    assert float(other.multiplier) == float(loss.multiplier) == pytest.approx(1 + 0.05 * 3)
+
+
+@pytest.mark.parametrize("options", [dict(target=0), dict(target=1.5), dict(target=0.1, rate=0)])
+def test_a_cost_target_out_of_range_is_refused(options):
+    with pytest.raises(ValueError, match="CostTargetLoss"):
+        policy_loss("CostTargetLoss", **options)
+
+
 def test_balance_is_the_squared_distance_from_uniform_over_all_actions():
     decisions = one_hot(0, 0, 0, 3)  # usage 3/4, 0, 0, 1/4
     loss = policy_loss("UsageBalanceLoss", weight=2.0)(decisions, torch.zeros(1, 4, 4))

@@ -11,7 +11,7 @@ num_classes = len(classes)
 num_frames = 16
 num_train_frames = 4
 frame_size = 224
-policy_size = 84
+policy_size = 64
 
 data_preprocessor = dict(
     type="ActionDataPreprocessor", mean=[127.5, 127.5, 127.5], std=[127.5, 127.5, 127.5], format_shape="NCHW"

@@ -57,6 +57,7 @@ class Decoder:
 
     Args:
         threads: that decode a video, >= 1.
+        clip_timeout_s: for one clip; None takes :data:`CLIP_TIMEOUT_S`.
 
     Attributes:
         live, dropped: of the last stream, as :class:`FrameStream` has them.
@@ -66,12 +67,14 @@ class Decoder:
         ImportError: PyAV (or decord) or OpenCV is not installed.
     """
 
-    def __init__(self, preprocessing: Preprocessing, *, threads: int = 1) -> None:
+    def __init__(
+        self, preprocessing: Preprocessing, *, threads: int = 1, clip_timeout_s: float | None = None
+    ) -> None:
         for module in (preprocessing.checked().reader, "cv2"):
             if importlib.util.find_spec(module) is None:
                 package = PACKAGES.get(module, module)
                 raise ImportError(f"reading videos needs {package}: pip install {package}")
-        self.preprocessing, self.threads = preprocessing, threads
+        self.preprocessing, self.threads, self._clip_timeout_s = preprocessing, threads, clip_timeout_s
         self.live, self.dropped = False, 0
         self._process: subprocess.Popen[bytes] | None = None
         self._answering = False  # whether the process still owes an answer to the last request
@@ -85,12 +88,13 @@ class Decoder:
     def read(self, path: str | os.PathLike[str]) -> Decoded:
         """:func:`read_clip`, and the seconds it took."""
         process = self._request(path, threads=self.threads)
-        with _TimeLimit(process, CLIP_TIMEOUT_S) as limit:
+        seconds = CLIP_TIMEOUT_S if self._clip_timeout_s is None else self._clip_timeout_s
+        with _TimeLimit(process, seconds) as limit:
             try:
                 header, frames = self._answer(path, process)
             except VideoError:
                 if limit.exceeded:
-                    raise VideoError(path, f"took more than {CLIP_TIMEOUT_S:g} seconds to read") from None
+                    raise VideoError(path, f"took more than {seconds:g} seconds to read") from None
                 raise
         self._answering = False
         self._clips += 1

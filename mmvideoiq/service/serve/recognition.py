@@ -1,0 +1,155 @@
+"""One video on a worker: what happens is told as events, the last of which is ``result`` or ``failed``."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from base64 import b64encode
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mmvideoiq.deploy.budget import BudgetError
+from mmvideoiq.deploy.engines.base import EngineError
+from mmvideoiq.deploy.session import Result, VideoSession
+from mmvideoiq.service.serve.model import Work, answer
+from mmvideoiq.service.serve.pool import Worker, takes_streams
+from mmvideoiq.service.serve.uploads import Uploads, Video
+from mmvideoiq.video.errors import VideoError
+
+THUMBNAIL = 96  # pixels of its longer side, at most
+QUALITY = 80  # of its JPEG
+log = logging.getLogger("mmvideoiq.serve")
+
+
+class Event(NamedTuple):
+    """``kind``: clip, frame, result or failed; ``data`` is for JSON."""
+
+    kind: str
+    data: dict[str, Any]
+
+    @property
+    def last(self) -> bool:
+        return self.kind in ("result", "failed")
+
+
+def failed(status: int, reason: str) -> Event:
+    return Event("failed", dict(status=status, error=" ".join(reason.split())))
+
+
+class OutOfTime(Exception):
+    """Recognition took too long."""
+
+
+class Recognition:
+    """A task of the pool: decode, recognize, tell.
+
+    Args:
+        by_frame: tell of each frame as it is processed, with pictures; else the result alone, which is faster.
+        seconds: for recognition.
+        tell: takes the events, in the worker's thread.
+    """
+
+    def __init__(
+        self,
+        video: Video,
+        uploads: Uploads,
+        *,
+        budget: str | None,
+        by_frame: bool,
+        seconds: float,
+        tell: Callable[[Event], None],
+    ) -> None:
+        self._video, self._uploads, self._budget = video, uploads, budget
+        self._by_frame, self._seconds, self._tell = by_frame, seconds, tell
+        self._cancelled = threading.Event()
+
+    def cancel(self) -> None:
+        """Nobody listens any more: it ends after the frame that it is at."""
+        self._cancelled.set()
+
+    def refuse(self, reason: str) -> None:
+        self._tell(failed(503, reason))
+
+    def run(self, worker: Worker) -> None:
+        if self._cancelled.is_set():
+            return
+        try:
+            with self._uploads.used(self._video):
+                event = Event("result", self._recognize(worker))
+        except VideoError as error:
+            event = failed(422, error.reason)
+        except BudgetError as error:
+            event = failed(400, str(error))
+        except OutOfTime:
+            event = failed(504, f"recognition took more than {self._seconds:g} seconds")
+        except EngineError as error:
+            log.error("engine: %s", error)
+            event = failed(500, str(error))
+        except Exception:
+            log.exception("a video could not be recognized")
+            event = failed(500, "an error of the server, which its log shows")
+        self._tell(event)
+
+    def _recognize(self, worker: Worker) -> dict[str, Any]:
+        session, began = worker.session, time.monotonic()
+        work = Work(session.bundle)
+        decoded = self._video.decoded(worker.decoder)
+        began = time.monotonic()
+        if not self._by_frame:
+            result = session.run(decoded.frames, budget=self._budget)
+        else:
+            self._tell(
+                Event(
+                    "clip",
+                    dict(
+                        frames=len(decoded.frames),
+                        lost=decoded.lost,
+                        decode_ms=1e3 * decoded.seconds,
+                        pictures=[thumbnail(frame) for frame in decoded.frames],
+                    ),
+                )
+            )
+            for result in self._one_by_one(session, decoded.frames):
+                if time.monotonic() > began + self._seconds:
+                    raise OutOfTime
+                if self._cancelled.is_set():
+                    break
+                so_far = answer(result, session.bundle, work)
+                action = so_far.pop("actions")[-1]
+                self._tell(Event("frame", dict(so_far, index=result.frames - 1, action=action)))
+        times = dict(result.times, decode=decoded.seconds)
+        return answer(replace(result, lost=decoded.lost, times=times), session.bundle, work)
+
+    def _one_by_one(self, session: VideoSession, frames: np.ndarray) -> Any:
+        """What the clip is after each frame; at once where features are shifted between frames."""
+        if takes_streams(session):
+            session.reset()
+            for frame in frames:
+                session.push(frame, budget=self._budget)
+                yield session.result()
+        else:
+            yield session.run(frames, budget=self._budget)
+
+
+def thumbnail(frame: np.ndarray) -> str:
+    """A frame (H, W, 3), RGB, as the address of a small JPEG."""
+    import cv2
+
+    scale = min(1.0, THUMBNAIL / max(frame.shape[:2]))
+    if scale < 1:
+        frame = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    jpeg = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[
+        1
+    ]
+    return f"data:image/jpeg;base64,{b64encode(jpeg.tobytes()).decode()}"
+
+
+def stream_result(session: VideoSession, work: Work) -> dict[str, Any]:
+    """What a stream is after its newest frame; the last action alone."""
+    result: Result = session.result()
+    so_far = answer(result, session.bundle, work)
+    return dict(so_far, action=so_far.pop("actions")[-1])

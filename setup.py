@@ -37,12 +37,13 @@ TRAIN = BUNDLES + [
     "setuptools<81",
 ]
 ZOO = ["rich", "PyYAML", "filelock", "argcomplete>=3.5"]  # the command, and what it lists
-SERVE: list[str] = []  # `mmvideoiq serve`
+# `mmvideoiq serve`
+SERVE = ["starlette>=1.0", "uvicorn>=0.30", "python-multipart>=0.0.18", "prometheus_client>=0.20"]
 BULK: list[str] = []  # `mmvideoiq bulk`
 LMDB = ["lmdb"]
 DOCS = ["mkdocs>=1.6", "mkdocs-material", "mkdocstrings[python]"]
 BENCHMARK = ["nncf>=2.15", "psutil"]
-DEV = ["pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "aio-rtsp-toolkit"]
+DEV = ["pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "aio-rtsp-toolkit", "playwright"]
 
 # What a wheel holds beside the package, in mmvideoiq/.mim, which is OpenMIM's place: the metafiles and configs,
 # the tools, and the weights that the zoo ships (zoo/README.md).
@@ -79,6 +80,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["mmvideoiq", "mmvideoiq.*"]),
+    package_data={"mmvideoiq.service.serve": ["static/*"]},
     cmdclass={"build_py": BuildWithMim},
     python_requires=">=3.11",
     entry_points={"console_scripts": ["mmvideoiq = mmvideoiq.service.main:main"]},
@@ -91,6 +93,6 @@ setup(
         "benchmark": BENCHMARK,
         "lmdb": LMDB,
         "docs": DOCS,
-        "dev": TRAIN + ZOO + LMDB + DOCS + DEV,
+        "dev": TRAIN + ZOO + SERVE + LMDB + DOCS + DEV,
     },
 )

@@ -56,7 +56,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "": (),
     "runtime": RUNTIME,
     "bulk": RUNTIME,
-    "serve": RUNTIME,
+    "serve": (*RUNTIME, "starlette", "uvicorn", "python_multipart", "prometheus_client"),
     "train": (*RUNTIME, "torch", "mmengine", "mmcv", "mmaction"),
 }
 

@@ -70,9 +70,7 @@ class Service:
         )
         streams = takes_streams(first)
         videos = Videos(pool=self._pool, uploads=uploads, limits=limits, metrics=self._metrics)
-        self._live = Live(
-            sessions=live_sessions, shape=first.frame_shape, limits=limits, streams=streams
-        )
+        self._live = Live(sessions=live_sessions, shape=first.frame_shape, limits=limits, streams=streams)
         self._model = dict(
             description(first.bundle, engine=first.engine.name),
             samples=[sample._asdict() for sample in samples],

@@ -13,6 +13,7 @@ from functools import partial
 from types import FrameType
 
 import uvicorn
+from starlette.applications import Starlette
 
 from mmvideoiq.deploy.session import VideoSession
 from mmvideoiq.jobs.arguments import BAD, Parser, count, count_or_none, print_error, prog, rate
@@ -43,7 +44,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = Parser(prog=prog(), description=__doc__)
     parser.example = "mmvideoiq serve zoo://demo_videoiq_bundle --port 8080"
     parser.add_argument("bundle", help="folder that mmvideoiq export wrote, or zoo://NAME")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: this machine alone)"
+    )
     parser.add_argument(
         "--port", type=port_number, default=8000, help="0 takes any that is free (default 8000)"
     )
@@ -161,6 +164,20 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
+def server_config(app: Starlette, limits: Limits) -> uvicorn.Config:
+    """Of a server that logs by itself, trusts no header about who asks, and does not say what it is."""
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        lifespan="on",
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=round(limits.drain_s),
+    )
+
+
 def serve(args: argparse.Namespace) -> int:
     limits = Limits(
         upload_bytes=round(args.max_upload * MIB),
@@ -193,18 +210,11 @@ def serve(args: argparse.Namespace) -> int:
             limits=limits,
             hosts=names_of(args.host),
         )
-        config = uvicorn.Config(
-            service.app,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            lifespan="on",
-            timeout_keep_alive=KEEP_ALIVE_S,
-            timeout_graceful_shutdown=round(limits.drain_s),
-        )
         shown = f"[{args.host}]" if ":" in args.host else args.host
-        server = Server(config, service, f"http://{shown}:{listening.getsockname()[1]}")
+        server = Server(
+            server_config(service.app, limits), service, f"http://{shown}:{listening.getsockname()[1]}"
+        )
+        log_to_stderr()
         try:
             server.run(sockets=[listening])
         except KeyboardInterrupt as stop:  # uvicorn raises what it got again, when it has ended in order
@@ -227,7 +237,6 @@ def log_to_stderr() -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     write_any_text()
     args = parse_args(argv)
-    log_to_stderr()
     try:
         return serve(args)
     except KeyboardInterrupt as stop:

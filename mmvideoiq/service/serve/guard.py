@@ -144,9 +144,7 @@ class ClientShare:
         self._now: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        counted = (
-            scope["type"] == "http" and scope["path"].startswith("/v1/") and scope["path"] not in CHEAP
-        )
+        counted = scope["type"] == "http" and scope["path"].startswith("/v1/") and scope["path"] not in CHEAP
         if not counted:
             await self._app(scope, receive, send)
             return

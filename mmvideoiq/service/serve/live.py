@@ -23,7 +23,7 @@ from mmvideoiq.deploy.session import VideoSession
 from mmvideoiq.service.serve.bodies import bounded, sent_bytes
 from mmvideoiq.service.serve.model import Work
 from mmvideoiq.service.serve.pool import Busy
-from mmvideoiq.service.serve.recognition import Event, failed, stream_result, thumbnail
+from mmvideoiq.service.serve.recognition import Event, failed, newest, thumbnail
 from mmvideoiq.service.serve.settings import Limits
 from mmvideoiq.service.serve.sources import check_source
 from mmvideoiq.service.serve.videos import Events, check_budget, event_stream, server_sent
@@ -64,7 +64,9 @@ class Sessions:
         """
         with self._lock:
             if self._taken >= self._limit:
-                raise Busy(f"{self._taken} cameras and streams are live, which is the limit: try again later", 5)
+                raise Busy(
+                    f"{self._taken} cameras and streams are live, which is the limit: try again later", 5
+                )
             self._taken += 1
             session = self._free.pop() if self._free else None
         try:
@@ -93,8 +95,8 @@ class Camera:
 
     def push(self, pixels: bytes, budget: str | None) -> dict[str, Any]:
         frame = np.frombuffer(pixels, np.uint8).reshape(self.session.frame_shape)
-        self.session.push(frame, budget=budget)
-        return stream_result(self.session, self._work)
+        action = self.session.push(frame, budget=budget)
+        return newest(self.session, self._work, self.session.result(), action)
 
 
 class Live:
@@ -218,8 +220,8 @@ class Live:
             ):
                 if gone.is_set() or self.stopping.is_set():
                     break
-                session.push(frame, budget=budget)
-                last = stream_result(session, work)
+                action = session.push(frame, budget=budget)
+                last = newest(session, work, session.result(), action)
                 dropped = decoder.dropped if decoder.live else 0
                 tell(Event("frame", dict(last, dropped=dropped, picture=thumbnail(frame))))
         except VideoError as error:

@@ -95,7 +95,9 @@ def json_body(name: str, what: str) -> dict[str, Any]:
     return dict(description=what, content={"application/json": dict(schema=ref(name))})
 
 
-def operation(summary: str, description: str, answers: dict[int, Any], *errors: int, **more: Any) -> dict[str, Any]:
+def operation(
+    summary: str, description: str, answers: dict[int, Any], *errors: int, **more: Any
+) -> dict[str, Any]:
     responses = {str(status): answer for status, answer in answers.items()}
     responses |= {str(status): json_body("Error", REASONS[status]) for status in errors}
     return dict(summary=summary, description=description, responses=responses, **more)
@@ -107,7 +109,8 @@ def path_id(what: str) -> dict[str, Any]:
 
 def events(*kinds: str) -> dict[str, Any]:
     return dict(
-        description=f"server-sent events: {', '.join(kinds)}", content={"text/event-stream": dict(schema=TEXT)}
+        description=f"server-sent events: {', '.join(kinds)}",
+        content={"text/event-stream": dict(schema=TEXT)},
     )
 
 

@@ -16,7 +16,11 @@ TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".s
 
 def routes() -> list[Route]:
     """A route for each page and for each file that they load."""
-    files = {f"/static/{path.name}": path.name for path in FOLDER.iterdir() if path.suffix in (".css", ".js", ".svg")}
+    files = {
+        f"/static/{path.name}": path.name
+        for path in FOLDER.iterdir()
+        if path.suffix in (".css", ".js", ".svg")
+    }
     return [_route(path, FOLDER / name) for path, name in (PAGES | files).items()]
 
 

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -95,7 +95,7 @@ class Recognition:
         self._tell(event)
 
     def _recognize(self, worker: Worker) -> dict[str, Any]:
-        session, began = worker.session, time.monotonic()
+        session = worker.session
         work = Work(session.bundle)
         decoded = self._video.decoded(worker.decoder)
         began = time.monotonic()
@@ -113,26 +113,26 @@ class Recognition:
                     ),
                 )
             )
-            for result in self._one_by_one(session, decoded.frames):
+            for result, action in self._one_by_one(session, decoded.frames):
                 if time.monotonic() > began + self._seconds:
                     raise OutOfTime
                 if self._cancelled.is_set():
                     break
-                so_far = answer(result, session.bundle, work)
-                action = so_far.pop("actions")[-1]
-                self._tell(Event("frame", dict(so_far, index=result.frames - 1, action=action)))
+                index = result.frames - 1
+                self._tell(Event("frame", dict(newest(session, work, result, action), index=index)))
         times = dict(result.times, decode=decoded.seconds)
         return answer(replace(result, lost=decoded.lost, times=times), session.bundle, work)
 
-    def _one_by_one(self, session: VideoSession, frames: np.ndarray) -> Any:
-        """What the clip is after each frame; at once where features are shifted between frames."""
-        if takes_streams(session):
-            session.reset()
-            for frame in frames:
-                session.push(frame, budget=self._budget)
-                yield session.result()
-        else:
-            yield session.run(frames, budget=self._budget)
+    def _one_by_one(self, session: VideoSession, frames: np.ndarray) -> Iterator[tuple[Result, int]]:
+        """What the clip is after each frame, and what was done with it; at once where features are shifted."""
+        if not takes_streams(session):
+            result = session.run(frames, budget=self._budget)
+            yield result, int(result.actions[-1])
+            return
+        session.reset()
+        for frame in frames:
+            action = session.push(frame, budget=self._budget)
+            yield session.result(), action
 
 
 def thumbnail(frame: np.ndarray) -> str:
@@ -148,8 +148,8 @@ def thumbnail(frame: np.ndarray) -> str:
     return f"data:image/jpeg;base64,{b64encode(jpeg.tobytes()).decode()}"
 
 
-def stream_result(session: VideoSession, work: Work) -> dict[str, Any]:
-    """What a stream is after its newest frame; the last action alone."""
-    result: Result = session.result()
+def newest(session: VideoSession, work: Work, result: Result, action: int) -> dict[str, Any]:
+    """A stream so far, as JSON: ``action`` is what was done with its newest frame."""
     so_far = answer(result, session.bundle, work)
-    return dict(so_far, action=so_far.pop("actions")[-1])
+    del so_far["actions"]
+    return dict(so_far, action=session.actions.names[action])

@@ -39,7 +39,7 @@ class Limits:
     live: int = 2
     live_idle_s: float = 15.0
     drain_s: float = 15.0
-    streams: str = "public"
+    streams: str = "off"
 
     def __post_init__(self) -> None:
         for each in fields(self):

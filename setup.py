@@ -39,7 +39,9 @@ TRAIN = BUNDLES + [
 ZOO = ["rich", "PyYAML", "filelock", "argcomplete>=3.5"]  # the command, and what it lists
 # `mmvideoiq serve`
 SERVE = ["starlette>=1.0", "uvicorn>=0.30", "python-multipart>=0.0.18", "prometheus_client>=0.20"]
-BULK: list[str] = []  # `mmvideoiq bulk`
+# `mmvideoiq bulk`; without `s3fs` it reads no s3://, without `ray` it needs --no-ray.
+BULK = ["pyarrow>=15", "fsspec", "aiohttp", "ray[data]>=2.60"]
+BUCKETS = ["s3fs"]
 LMDB = ["lmdb"]
 DOCS = ["mkdocs>=1.6", "mkdocs-material", "mkdocstrings[python]"]
 BENCHMARK = ["nncf>=2.15", "psutil"]
@@ -89,10 +91,10 @@ setup(
         "train": TRAIN + ZOO,
         "runtime": RUNTIME + ZOO,
         "serve": RUNTIME + ZOO + SERVE,
-        "bulk": RUNTIME + ZOO + BULK,
+        "bulk": RUNTIME + ZOO + BULK + BUCKETS,
         "benchmark": BENCHMARK,
         "lmdb": LMDB,
         "docs": DOCS,
-        "dev": TRAIN + ZOO + SERVE + LMDB + DOCS + DEV,
+        "dev": TRAIN + ZOO + SERVE + BULK + LMDB + DOCS + DEV,
     },
 )

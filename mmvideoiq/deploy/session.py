@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass, replace
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
@@ -294,7 +294,7 @@ class VideoSession:
                 return decoders
             return decoders_for(measured) if len(measured) == MEASURED else 1
 
-        for decoded in decode_ahead(paths, self.preprocessing, count, threads=threads):
+        for decoded in decode_ahead(paths, partial(Decoder, self.preprocessing, threads=threads), count):
             if isinstance(decoded, VideoError):
                 yield decoded
                 continue

@@ -14,8 +14,11 @@ from mmvideoiq.fileio import DamagedFile, read_json, write_json
 
 
 @contextmanager
-def locked(work_dir: Path, error: type[ValueError]) -> Iterator[None]:
+def locked(work_dir: Path, error: type[ValueError], *, option: str = "--work-dir") -> Iterator[None]:
     """Keep other processes from ``work_dir``. The lock of a process that died is free.
+
+    Args:
+        option: of the command, that names the folder.
 
     Raises:
         ``error``: another process has it; names that process.
@@ -31,7 +34,7 @@ def locked(work_dir: Path, error: type[ValueError]) -> Iterator[None]:
         except DamagedFile:
             known = {}
         who = f"process {known['pid']} on {known['host']}" if known else "another process"
-        raise error(f"{work_dir} is in use by {who}: end it, or choose another --work-dir") from None
+        raise error(f"{work_dir} is in use by {who}: end it, or choose another {option}") from None
     try:
         write_json(holder, {"pid": os.getpid(), "host": socket.gethostname()})
         yield

@@ -94,7 +94,9 @@ class CostTargetLoss(PolicyLoss):
 
     def forward(self, decisions: Tensor, log_probs: Tensor) -> Tensor:
         cost = (decisions * self.costs).sum(-1).mean()
-        loss = self.multiplier.clone() * cost  # a copy: the multiplier changes before the gradient is computed
+        loss = (
+            self.multiplier.clone() * cost
+        )  # a copy: the multiplier changes before the gradient is computed
         if self.training:
             everywhere = cost.detach().clone()
             all_reduce(everywhere, op="mean")

@@ -55,7 +55,7 @@ RUNTIME = ("argcomplete", "av", "cv2", "filelock", "jsonschema", "rich", "safete
 EXTRAS: dict[str, tuple[str, ...]] = {
     "": (),
     "runtime": RUNTIME,
-    "bulk": RUNTIME,
+    "bulk": (*RUNTIME, "fsspec", "pyarrow"),
     "serve": (*RUNTIME, "starlette", "uvicorn", "python_multipart", "prometheus_client"),
     "train": (*RUNTIME, "torch", "mmengine", "mmcv", "mmaction"),
 }

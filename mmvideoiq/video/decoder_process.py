@@ -40,6 +40,7 @@ MAX_DECODERS = 256
 MAX_THREADS = 4  # that decode one video; more hardly help
 NEXT = "next"  # asks for a stream's next frame
 PACKAGES = {"cv2": "opencv-python-headless"}  # whose name is not their module's
+SERVE = "from mmvideoiq.video.decoder_process import serve; serve()"  # what the process runs
 
 
 class Decoded(NamedTuple):
@@ -58,6 +59,7 @@ class Decoder:
     Args:
         threads: that decode a video, >= 1.
         clip_timeout_s: for one clip; None takes :data:`CLIP_TIMEOUT_S`.
+        program: what the process runs: :func:`serve`, or one that reads otherwise.
 
     Attributes:
         live, dropped: of the last stream, as :class:`FrameStream` has them.
@@ -68,13 +70,19 @@ class Decoder:
     """
 
     def __init__(
-        self, preprocessing: Preprocessing, *, threads: int = 1, clip_timeout_s: float | None = None
+        self,
+        preprocessing: Preprocessing,
+        *,
+        threads: int = 1,
+        clip_timeout_s: float | None = None,
+        program: str = SERVE,
     ) -> None:
         for module in (preprocessing.checked().reader, "cv2"):
             if importlib.util.find_spec(module) is None:
                 package = PACKAGES.get(module, module)
                 raise ImportError(f"reading videos needs {package}: pip install {package}")
         self.preprocessing, self.threads, self._clip_timeout_s = preprocessing, threads, clip_timeout_s
+        self._program = program
         self.live, self.dropped = False, 0
         self._process: subprocess.Popen[bytes] | None = None
         self._answering = False  # whether the process still owes an answer to the last request
@@ -208,7 +216,7 @@ class Decoder:
 
     def _start(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", "from mmvideoiq.video.decoder_process import serve; serve()"],
+            [sys.executable, "-c", self._program],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # where FFmpeg reports each damaged frame
@@ -262,17 +270,15 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def decode_ahead(
     paths: Iterator[str | os.PathLike[str]],
-    preprocessing: Preprocessing,
+    open_decoder: Callable[[], Decoder],
     decoders: Callable[[], int],
-    *,
-    threads: int = 1,
 ) -> Iterator[Decoded | VideoError]:
     """:meth:`Decoder.read` of each path, in order, while the next ones are read; for a bad one its error.
 
     Args:
         paths: read as far as needed, so that they may be endless.
-        decoders: processes, >= 1, each of which is a video ahead; asked before each video, they may become more.
-        threads: of each.
+        open_decoder: makes one.
+        decoders: how many, >= 1, each of which is a video ahead; asked before each video, they may become more.
     """
     owned: list[Decoder] = []
     free: SimpleQueue[Decoder] = SimpleQueue()
@@ -291,7 +297,7 @@ def decode_ahead(
 
     def start() -> None:
         while len(owned) < decoders():
-            owned.append(Decoder(preprocessing, threads=threads))
+            owned.append(open_decoder())
             free.put(owned[-1])
         working.extend(pool.submit(read, path) for path in islice(paths, len(owned) - len(working)))
 
@@ -324,10 +330,13 @@ def decoders_for(times: Sequence[Mapping[str, float]]) -> int:
     return int(min(max(1, np.ceil(decode / max(recognize, 1e-9))), usable_cpus()))
 
 
-def serve() -> None:
+def serve(read: Callable[..., tuple[np.ndarray, int]] = read_clip) -> None:
     """The decoder process: answers requests on stdin, one JSON line each, until it closes.
 
     An answer is a JSON line, followed by the bytes of the frames where it has their ``shape``.
+
+    Args:
+        read: called as :func:`read_clip` is.
     """
     import cv2
 
@@ -343,7 +352,7 @@ def serve() -> None:
                 _serve_stream(request["source"], preprocessing, request["stream"], answers)
             else:
                 began = time.perf_counter()
-                frames, lost = read_clip(request["source"], preprocessing, threads=request["threads"])
+                frames, lost = read(request["source"], preprocessing, threads=request["threads"])
                 answers.send(frames, lost=lost, seconds=time.perf_counter() - began)
         except VideoError as error:
             answers.send(error=error.reason)

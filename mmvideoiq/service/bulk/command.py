@@ -1,0 +1,320 @@
+"""Recognize many videos: folders, globs, lists, tables and buckets, into Parquet shards.
+
+What is in finished shards is not done again: the same command goes on after an interruption. A video that cannot be
+read is a row with an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mmvideoiq.deploy.budget import parse_budget
+from mmvideoiq.deploy.bundle import Bundle
+from mmvideoiq.deploy.session import VideoSession
+from mmvideoiq.fileio import write_json
+from mmvideoiq.jobs.arguments import BAD, Parser, count, count_or_auto, print_error, prog, rate
+from mmvideoiq.jobs.environment import usable_cpus
+from mmvideoiq.jobs.errors import RunStopped, disk_full, traceback_wanted, write_any_text
+from mmvideoiq.jobs.lock import locked
+from mmvideoiq.jobs.signals import exit_code
+from mmvideoiq.service.sources import find_bundle
+from mmvideoiq.video.av_reader import SAMPLING
+from mmvideoiq.video.preprocessing import READERS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from mmvideoiq.service.bulk.plan import Plan, Settings
+    from mmvideoiq.service.bulk.shards import Shards
+
+STOPPED = 1  # exit code of a run that cannot go on
+SHARD_SIZE = 500
+TIME_LIMIT_S = 120.0
+SIZE_LIMIT = "4G"
+ROUND = 20_000  # videos that Ray is given at a time
+ATTEMPTS = 3  # of a video whose worker dies
+UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = Parser(prog=prog(), description=__doc__)
+    parser.example = "mmvideoiq bulk zoo://demo_videoiq_bundle videos/ --out results"
+    parser.add_argument("bundle", help="folder that mmvideoiq export wrote, or zoo://NAME")
+    parser.add_argument(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="file, folder, glob, list (.txt), table (.csv, .parquet), s3:// or http(s):// address",
+    )
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the run")
+    parser.add_argument("--column", default="path", help="of tables, that holds the paths (default path)")
+    parser.add_argument("--json", action="store_true", help="tell what happens as JSON lines on stdout")
+    parser.add_argument(
+        "--retry-errors", action="store_true", help="do videos again that were errors in an earlier start"
+    )
+    model = parser.add_argument_group("recognition")
+    model.add_argument("--engine", default="openvino", help="openvino (default) or onnxruntime")
+    model.add_argument(
+        "--float-precision",
+        default="auto",
+        metavar="P",
+        help="of what runs in floats: f32, bf16, or auto (default): bf16 where the CPU has it, policies aside",
+    )
+    model.add_argument("--budget", metavar="B", help="mean cost of a frame, such as 0.4")
+    model.add_argument("--sampling", choices=SAMPLING, help="of frames; default: the bundle's")
+    model.add_argument("--reader", choices=READERS, default="av", help="av (PyAV, default) or decord")
+    limits = parser.add_argument_group("limits")
+    limits.add_argument(
+        "--time-limit",
+        type=rate,
+        default=TIME_LIMIT_S,
+        metavar="S",
+        help=f"to fetch and decode a video (default {TIME_LIMIT_S:g} s)",
+    )
+    limits.add_argument(
+        "--size-limit",
+        type=size,
+        default=SIZE_LIMIT,
+        metavar="B",
+        help=f"bytes of a video that is fetched, such as 500M (default {SIZE_LIMIT})",
+    )
+    limits.add_argument(
+        "--shard-size",
+        type=count,
+        default=SHARD_SIZE,
+        metavar="N",
+        help=f"videos of a shard (default {SHARD_SIZE}); an interruption loses the work on unfinished ones",
+    )
+    work = parser.add_argument_group("processes")
+    work.add_argument(
+        "--decoders", type=count_or_auto, default="auto", metavar="N", help="that decode; default: auto"
+    )
+    work.add_argument(
+        "--recognizers",
+        type=count_or_auto,
+        default="auto",
+        metavar="N",
+        help="that recognize; default: auto, so many that their threads fill the CPUs",
+    )
+    work.add_argument(
+        "--threads", type=count, metavar="N", help="of each engine; default: 1, all with --no-ray"
+    )
+    where = work.add_mutually_exclusive_group()
+    where.add_argument("--no-ray", action="store_true", help="one process, beside those that decode")
+    where.add_argument("--address", metavar="A", help="of a Ray cluster: HOST:PORT, ray://HOST:PORT or auto")
+    args = parser.parse_args(argv)
+    if args.no_ray and args.recognizers != "auto":
+        parser.error("--no-ray recognizes in one process: leave out --recognizers")
+    try:
+        timed = args.budget is not None and parse_budget(args.budget).unit == "ms"
+    except ValueError as error:
+        parser.error(str(error))
+    if timed:
+        parser.error(f"--budget {args.budget}: times differ between machines: give a mean cost, such as 0.4")
+    return args
+
+
+def size(text: str) -> int:
+    number, unit = (text[:-1], text[-1].upper()) if text[-1:].upper() in ("K", "M", "G", "T") else (text, "")
+    if not number.isdecimal() or int(number) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of bytes, such as 500M")
+    return int(number) * UNITS[unit]
+
+
+class Voice:
+    """Tells a run: a bar for people on a terminal, JSON lines for programs."""
+
+    def __init__(self, *, json_lines: bool) -> None:
+        self._json = json_lines
+        self.bar = Progress(
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[speed]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            redirect_stdout=False,
+            redirect_stderr=False,
+            transient=True,
+            disable=json_lines or not sys.stderr.isatty(),
+        )
+
+    def event(self, name: str, *, text: str | None = None, **fields: Any) -> None:
+        if self._json:
+            print(json.dumps(dict(event=name, **fields)), flush=True)
+        elif text is not None:
+            self.bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def summary(self, summary: dict[str, Any], told: Sequence[str]) -> None:
+        if self._json:
+            self.event("summary", **summary)
+        else:
+            print("\n".join(told), flush=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    write_any_text()
+    try:
+        args = parse_args(argv)
+        with locked(Path(args.out), ValueError, option="--out"):
+            return run(args)
+    except KeyboardInterrupt as stop:
+        return exit_code(stop)
+    except (ValueError, ImportError, OSError, RunStopped) as error:
+        if traceback_wanted():
+            raise
+        print_error(error)
+        return STOPPED if isinstance(error, RunStopped) or disk_full(error) else BAD
+
+
+def run(args: argparse.Namespace) -> int:
+    try:
+        from mmvideoiq.service.bulk import plan as plans
+        from mmvideoiq.service.bulk.shards import Shards
+        from mmvideoiq.service.bulk.sources import find_all
+        from mmvideoiq.service.bulk.stages import open_session
+        from mmvideoiq.service.bulk.summary import lines, summarize
+    except ModuleNotFoundError as error:
+        raise ImportError(f"{error}: pip install 'mmvideoiq[bulk]'") from None
+
+    voice = Voice(json_lines=args.json)
+    bundle = Bundle.open(find_bundle(args.bundle))
+    settings = plans.Settings(
+        bundle=bundle.manifest["digest"],
+        engine=args.engine,
+        float_precision=args.float_precision,
+        budget=args.budget,
+        sampling=args.sampling or bundle.preprocessing.sampling,
+        reader=args.reader,
+        shard_size=args.shard_size,
+    )
+    # here, where a mistake is one line, and not in a hundred workers
+    session = open_session(bundle, settings, threads=args.threads)
+    plan = plans.open_plan(
+        Path(args.out),
+        sources=args.sources,
+        column=args.column,
+        settings=settings,
+        find=partial(find_all, column=args.column),
+    )
+    shards = Shards(plan, retry_errors=args.retry_errors)
+    before = shards.videos_done
+    voice.event(
+        "plan",
+        text=f"{len(plan)} videos" + f", {before} of them done before" * bool(before),
+        videos=len(plan),
+        done=before,
+        shards=plan.shards,
+    )
+    began, stopped = time.perf_counter(), None
+    try:
+        work(args, voice, plan, bundle, settings, session, shards)
+    except KeyboardInterrupt as stop:
+        stopped = stop
+    seconds = time.perf_counter() - began
+    summary = summarize(
+        shards, dearest=float(bundle.costs.max()), done_now=shards.videos_done - before, seconds=seconds
+    )
+    if stopped is None:
+        write_json(plan.folder / "summary.json", summary)
+    voice.summary(summary, lines(summary))
+    if stopped is not None:
+        voice.event("interrupted", text="interrupted: the same command goes on from the finished shards")
+        return exit_code(stopped)
+    return 0
+
+
+def work(
+    args: argparse.Namespace,
+    voice: Voice,
+    plan: Plan,
+    bundle: Bundle,
+    settings: Settings,
+    session: VideoSession,
+    shards: Shards,
+) -> None:
+    """Do what is missing."""
+    from mmvideoiq.service.bulk.fetch import open_decoder
+
+    if next(shards.missing(), None) is None:
+        return
+    decoders, recognizers = (None if n == "auto" else n for n in (args.decoders, args.recognizers))
+    preprocessing = session.preprocessing
+    limits = dict(time_limit_s=args.time_limit, max_bytes=args.size_limit)
+    if args.no_ray:
+        from mmvideoiq.service.bulk.local import run_here
+
+        open_one = partial(open_decoder, preprocessing, **limits)
+        places = list(shards.missing())
+        tables = run_here(plan, places, session, open_decoder=open_one, decoders=decoders)
+        follow(voice, shards, tables)
+        return
+    from mmvideoiq.service.bulk import on_ray
+
+    actors = 2 * usable_cpus() if None in (decoders, recognizers) else decoders + recognizers
+    store = on_ray.store_bytes(preprocessing, actors)
+    with on_ray.started(args.address, object_store_bytes=store):
+        pipeline = on_ray.RayPipeline(
+            plan,
+            bundle,
+            settings,
+            preprocessing=preprocessing,
+            decoders=decoders,
+            recognizers=recognizers,
+            threads=args.threads,
+            **limits,
+        )
+        follow(voice, shards, in_rounds(shards, pipeline.run))
+
+
+def in_rounds(shards: Shards, run: Callable[..., Iterator[pa.Table]]) -> Iterator[pa.Table]:
+    """Results until no place is missing; one whose worker died each time becomes an error.
+
+    Raises:
+        RunStopped: nothing came of a whole round.
+    """
+    from mmvideoiq.service.bulk.shards import failed
+    from mmvideoiq.service.bulk.stages import failed_row
+
+    attempts: Counter[int] = Counter()
+    while todo := list(islice(shards.missing(), ROUND)):
+        came = 0
+        fresh = [place for place in todo if not attempts[place]]
+        for table in run(fresh, alone=[place for place in todo if attempts[place]]):
+            came += len(table)
+            yield table
+        left = [place for place in todo if not shards.has(place)]
+        if not came and fresh:
+            raise RunStopped("Ray gave no result of any video: its logs say why")
+        attempts.update(left)
+        lost = [place for place in left if attempts[place] >= ATTEMPTS]
+        if lost:
+            yield failed([failed_row(place, f"ended its worker {ATTEMPTS} times") for place in lost])
+
+
+def follow(voice: Voice, shards: Shards, tables: Iterator[pa.Table]) -> None:
+    """Let the shards take what comes, and tell it."""
+    began, first, errors = time.perf_counter(), shards.videos_done, 0
+    with voice.bar:
+        task = voice.bar.add_task("", total=len(shards.plan), completed=first, speed="")
+        for table in tables:
+            errors += len(table) - table["error"].null_count
+            written = shards.take(table)
+            done = shards.videos_done
+            speed = (done - first) / (time.perf_counter() - began)
+            told = f"{speed:.1f} clips/s" + f", {errors} errors" * bool(errors)
+            voice.bar.update(task, completed=done, speed=told)
+            for shard in written:
+                file = shards.file(shard).name
+                voice.event("shard", shard=file, done=done, videos=len(shards.plan), clips_per_s=speed)

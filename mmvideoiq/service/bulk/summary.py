@@ -1,0 +1,71 @@
+"""What a run came to, of all its shards."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Any
+
+import pyarrow.compute as pc
+
+from mmvideoiq.service.bulk.shards import Shards
+
+KINDS_SHOWN = 8
+
+
+def summarize(shards: Shards, *, dearest: float, done_now: int, seconds: float) -> dict[str, Any]:
+    """Figures of the whole run and of this start.
+
+    Args:
+        dearest: cost of the most expensive action; a run in which all frames take it saves nothing.
+        done_now, seconds: videos of this start, and its time.
+
+    Returns: ``videos``, ``done``, ``errors``, ``error_kinds`` {kind: videos}, ``mean_cost`` and ``share_saved`` (None
+    where no video was recognized), ``actions`` {name: share of the frames}, ``now`` {videos, seconds, clips_per_s}.
+    """
+    kinds: Counter[str] = Counter()
+    actions: Counter[str] = Counter()
+    total, good = 0.0, 0
+    for shard in sorted(shards.done):
+        table = shards.columns(shard, ["cost", "actions", "error"])
+        kinds.update(error_kind(error) for error in table["error"].drop_null().to_pylist())
+        total += pc.sum(table["cost"]).as_py() or 0.0
+        good += len(table["cost"].drop_null())
+        for counted in pc.value_counts(pc.list_flatten(table["actions"])).to_pylist():
+            actions[counted["values"]] += counted["counts"]
+    mean, frames = total / good if good else None, sum(actions.values())
+    return dict(
+        videos=len(shards.plan),
+        done=good + sum(kinds.values()),
+        errors=sum(kinds.values()),
+        error_kinds=dict(kinds.most_common()),
+        mean_cost=mean,
+        share_saved=None if mean is None else 1 - mean / dearest,
+        actions={name: count / frames for name, count in actions.most_common()},
+        now=dict(videos=done_now, seconds=seconds, clips_per_s=done_now / seconds if seconds else 0.0),
+    )
+
+
+def error_kind(reason: str) -> str:
+    """Reasons that differ in figures and details alone are one kind."""
+    return re.sub(r"\d+(?:\.\d+)?", "N", re.sub(r"\s*\(.*\)", "", reason))
+
+
+def lines(summary: dict[str, Any]) -> list[str]:
+    """For people."""
+    now = summary["now"]
+    told = [
+        f"{summary['done']} of {summary['videos']} videos done; now {now['videos']} in {now['seconds']:.1f} s, "
+        f"{now['clips_per_s']:.2f} clips/s"
+    ]
+    if summary["mean_cost"] is not None:
+        told.append(f"mean cost {summary['mean_cost']:.3f}, {summary['share_saved']:.0%} of the work saved")
+        used = ", ".join(f"{name} {share:.0%}" for name, share in summary["actions"].items())
+        told.append(f"frames: {used}")
+    if summary["errors"]:
+        told.append(f"errors: {summary['errors']}")
+        kinds = list(summary["error_kinds"].items())
+        told += [f"  {count}  {kind}" for kind, count in kinds[:KINDS_SHOWN]]
+        if kinds[KINDS_SHOWN:]:
+            told.append(f"  {sum(count for _, count in kinds[KINDS_SHOWN:])}  others")
+    return told

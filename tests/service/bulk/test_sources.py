@@ -1,0 +1,97 @@
+"""Which videos the arguments of bulk name."""
+
+import os
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from mmvideoiq.service.bulk.sources import find_all
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    for name in ("b.mp4", "a.MKV", "deep/below/c.webm", "deep/[x].mp4", "notes.md"):
+        path = tmp_path / "videos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "videos"
+
+
+def names(sources, **options):
+    return [os.path.relpath(path, "videos") for path in find_all(sources, **options)]
+
+
+def test_a_folder_is_the_videos_in_it_and_below_by_name(folder):
+    found = find_all(["videos"])
+    assert found == [str(folder / name) for name in ("a.MKV", "b.mp4", "deep/[x].mp4", "deep/below/c.webm")]
+
+
+def test_files_globs_and_folders_stay_in_their_order_and_come_once(folder):
+    assert names(["videos/b.mp4", "videos/*.M*", "videos"]) == [
+        "b.mp4", "a.MKV", "deep/[x].mp4", "deep/below/c.webm",
+    ]  # fmt: skip
+    assert names(["videos/deep/[x].mp4"]) == ["deep/[x].mp4"]  # a file of that name comes before a glob
+    assert names(["videos/**/*.webm"]) == ["deep/below/c.webm"]
+    assert names(["videos/d*"]) == ["deep/[x].mp4", "deep/below/c.webm"]
+
+
+def test_text_lists(folder):
+    (folder / "list.txt").write_text(
+        "# of ours\n\nb.mp4\n a.MKV 3 \ndeep/[x].mp4 1 2\nhttp://host/v.mp4?a=1\ngone 7.mp4\n"
+    )
+    found = find_all(["videos/list.txt"])
+    assert found[:3] == [str(folder / name) for name in ("b.mp4", "a.MKV", "deep/[x].mp4")]
+    assert found[3:] == ["http://host/v.mp4?a=1", str(folder / "gone 7.mp4")]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_tables(folder, kind):
+    paths = ["b.mp4", "deep/x, y.mp4", f"{folder}/a.MKV", "s3://bucket/k.mp4"]
+    if kind == "csv":
+        rows = "\n".join(f'"{path}",{n}' for n, path in enumerate(paths))
+        (folder / "t.csv").write_text(f"path,label\n{rows}\n", encoding="utf-8-sig")
+    else:
+        parquet.write_table(pa.table({"label": [0, 1, 2, 3], "path": paths}), folder / "t.parquet")
+    assert find_all([f"videos/t.{kind}"]) == [
+        str(folder / "b.mp4"), str(folder / "deep/x, y.mp4"), str(folder / "a.MKV"), "s3://bucket/k.mp4",
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match=rf"t\.{kind}: has no column 'file' but .*; name one by --column"):
+        find_all([f"videos/t.{kind}"], column="file")
+
+
+def test_a_bucket_by_folder_glob_and_list():
+    import fsspec
+
+    bucket = fsspec.filesystem("memory")
+    for name in ("/bulk/b.mp4", "/bulk/deep/a.mkv", "/bulk/notes.md"):
+        bucket.pipe(name, b"x")
+    bucket.pipe("/bulk/list.txt", b"deep/a.mkv\nhttp://host/v.mp4\n")
+    assert find_all(["memory://bulk"]) == ["memory:///bulk/b.mp4", "memory:///bulk/deep/a.mkv"]
+    assert find_all(["memory://bulk/*.mp4"]) == ["memory:///bulk/b.mp4"]
+    assert find_all(["memory://bulk/list.txt"]) == ["memory://bulk/deep/a.mkv", "http://host/v.mp4"]
+    with pytest.raises(ValueError, match="memory://bulk/gone: there is no such file or folder"):
+        find_all(["memory://bulk/gone"])
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("videos/gone.mp4", "there is no such file or folder"),
+        ("videos/gone.csv", r"cannot be read \(No such file or directory\)"),
+        ("videos/*.avi", "names no videos"),
+        ("videos/empty", "names no videos"),
+        ("videos/bad.parquet", "is not a Parquet file"),
+        ("videos/hole.csv", "line 3 holds no path but ''"),
+        ("rtsp://host/camera", "is a stream; mmvideoiq infer --stream reads it"),
+        ("nothing://host/v.mp4", "Protocol not known"),
+    ],
+)
+def test_what_names_no_videos_is_said_in_one_line(folder, source, said):
+    (folder / "empty").mkdir()
+    (folder / "bad.parquet").write_bytes(b"PAR1 no")
+    (folder / "hole.csv").write_text("path,label\na.mp4,1\n,2\n")
+    with pytest.raises(ValueError, match=f"{source.split('/')[-1].replace('*', '.')}: {said}") as caught:
+        find_all([source])
+    assert "\n" not in str(caught.value)

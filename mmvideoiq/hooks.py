@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
 from mmaction.registry import HOOKS
+from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, set_random_seed
@@ -132,6 +134,44 @@ class CalibrationHook(Hook):
             "inputs"
         ]  # (N, T, C, H, W)
         part.calibrate_(clips[:, :: max(1, clips.shape[1] // self.frames_per_video)].flatten(0, 1))
+
+
+@HOOKS.register_module()
+class FeatureCacheHook(Hook):
+    """Keep the features that a ``VideoIQRecognizer`` caches in a file, for other policies over the same network.
+
+    The file is read before the first epoch, if the same weights and actions made it, and written after the first.
+    In distributed training each process has a file of its own.
+
+    Args:
+        path: of the safetensors file; its folder is made.
+
+    Raises:
+        ValueError: the model has no cache (``cache_features=True``), or the file is damaged.
+    """
+
+    def __init__(self, *, path: str) -> None:
+        self.path = Path(path)
+        self._read = 0
+
+    @property
+    def _own_path(self) -> Path:
+        rank = get_rank()
+        return self.path if rank == 0 else self.path.with_stem(f"{self.path.stem}.{rank}")
+
+    def before_train(self, runner: Runner) -> None:
+        model = _unwrapped(runner)
+        if getattr(model, "feature_cache", None) is None:
+            raise ValueError("FeatureCacheHook needs a VideoIQRecognizer with cache_features=True")
+        self._read = model.feature_cache.load(self._own_path, model.feature_source())
+        if self._read:
+            runner.logger.info(f"features of {self._read} clips come from {self._own_path}")
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        model = _unwrapped(runner)
+        if len(model.feature_cache) > self._read:
+            model.feature_cache.save(self._own_path, model.feature_source())
+            self._read = len(model.feature_cache)
 
 
 @HOOKS.register_module()

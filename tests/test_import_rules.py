@@ -38,6 +38,7 @@ RULES = {
     "actions": rule("", NUMBERS, "torch"),
     "cost": rule("actions", NUMBERS, "torch"),
     "models": rule("quant actions cost models", HOST),
+    "models/feature_cache": rule("fileio", HOST | {"safetensors"}),
     "hooks": rule("actions checkpoint cost jobs", HOST),
     "video": rule("video", NUMBERS, "av cv2 decord"),
     "video/decoder_process": rule("jobs video", NUMBERS, "cv2"),

@@ -11,7 +11,10 @@ stages = dict(
     float=dict(config="../float/gestures_float.py", cfg_options=in_work_dir),
     any_precision=dict(config="../any_precision/gestures_any_precision.py", cfg_options=in_work_dir),
     policy_backbone=dict(config="../policy_backbone/gestures_policy_backbone.py", cfg_options=in_work_dir),
-    policy=dict(config="gestures_videoiq.py", cfg_options=in_work_dir),
+    policy=dict(
+        config="gestures_videoiq.py",
+        cfg_options={**in_work_dir, "custom_hooks.1.path": "{work_dir}/features.safetensors"},
+    ),
 )
 del splits, in_work_dir
 

@@ -24,6 +24,10 @@ model = dict(
     losses=losses,
     cache_features=True,
 )
+custom_hooks = [
+    *_base_.custom_hooks,
+    dict(type="FeatureCacheHook", path="work_dirs/gestures/features.safetensors"),
+]
 train_dataloader = dict(dataset=dict(pipeline=_base_.test_pipeline))
 val_evaluator = test_evaluator = [_base_.val_evaluator, dict(_base_.cost_metric, actions=space)]
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.3))))

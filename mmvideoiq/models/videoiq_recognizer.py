@@ -19,7 +19,7 @@ from mmvideoiq.cost import ModelCost
 from mmvideoiq.models.any_precision_backbone import require_any_precision
 from mmvideoiq.models.choosers import Chooser, FixedAction
 from mmvideoiq.models.clip_cost import count_recognizer
-from mmvideoiq.models.feature_cache import FeatureCache
+from mmvideoiq.models.feature_cache import FeatureCache, digest
 from mmvideoiq.models.frozen import build_teacher, check_frozen, freeze_, load_teacher_
 from mmvideoiq.models.losses import build_policy_losses
 from mmvideoiq.models.policy import PolicyOutput, one_hot_argmax
@@ -56,6 +56,7 @@ class VideoIQRecognizer(BaseRecognizer):
         policy_cls_weight: weight of the policy classifier's cross-entropy; needs ``policy.head.num_classes``.
         frozen: parts that do not learn, of 'backbone', 'cls_head', 'policy'; () is joint training.
         cache_features: keep the frozen backbone's features of each clip; for pipelines without augmentation.
+            ``FeatureCacheHook`` keeps them in a file too.
         num_frames: T; longer inputs are consecutive views of T frames, as MMAction2's pipelines produce them.
             None treats every input as one clip.
         all_skip: a clip of which every frame would be skipped gets its frame most likely to be processed
@@ -163,6 +164,11 @@ class VideoIQRecognizer(BaseRecognizer):
             if self.feature_cache is None:
                 return self._compute_every_action(inputs)
             return self.feature_cache(inputs, self._compute_every_action)
+
+    def feature_source(self) -> str:
+        """What computes the cached features: changes with the weights and the actions."""
+        teacher = [] if self.teacher is None else [digest(self.teacher)]
+        return digest(self.backbone, [self.actions.names[index] for index in self.processed], *teacher)
 
     def _compute_every_action(self, inputs: Tensor) -> Tensor:
         self.actions.check_frames(*inputs.shape[-2:])

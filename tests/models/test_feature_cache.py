@@ -1,6 +1,7 @@
+import pytest
 import torch
 
-from mmvideoiq.models.feature_cache import FeatureCache
+from mmvideoiq.models.feature_cache import FeatureCache, digest
 
 
 class Counting:
@@ -61,3 +62,41 @@ def test_changing_a_result_does_not_change_what_is_kept():
     expected = first.clone()
     first.zero_()
     assert torch.equal(cache(clips, Counting()), expected)
+
+
+def test_a_file_gives_the_same_rows_back(tmp_path):
+    cache, clips, path = FeatureCache(), torch.randn(6, 4, 3), tmp_path / "folder/features.safetensors"
+    wanted = cache(clips, Counting())
+    other_length = torch.randn(2, 5, 3)
+    longer = cache(other_length, lambda clips: clips.flatten(1))
+    cache.save(path, "a network")
+
+    again, compute = FeatureCache(), Counting()
+    assert again.load(path, "a network") == len(again) == 8
+    assert torch.equal(again(clips, compute), wanted) and torch.equal(again(other_length, compute), longer)
+    assert compute.rows == 0 and again.held_bytes == cache.held_bytes
+
+
+def test_rows_of_something_else_are_not_taken(tmp_path):
+    cache, path = FeatureCache(), tmp_path / "features.safetensors"
+    cache(torch.randn(3, 4, 3), Counting())
+    cache.save(path, "a network")
+    assert FeatureCache().load(path, "another") == 0
+    assert FeatureCache().load(tmp_path / "none.safetensors", "a network") == 0
+    assert FeatureCache(max_bytes=2 * 8).load(path, "a network") == 2
+
+
+def test_a_damaged_file_is_one_line(tmp_path):
+    path = tmp_path / "features.safetensors"
+    path.write_bytes(b"cut")
+    with pytest.raises(ValueError, match="features.safetensors is damaged, delete it"):
+        FeatureCache().load(path, "a network")
+
+
+def test_the_digest_changes_with_weights_and_settings():
+    network = torch.nn.Linear(2, 2)
+    before = digest(network, ["8"])
+    assert before == digest(network, ["8"]) != digest(network, ["8", "4"])
+    with torch.no_grad():
+        network.bias[0] += 1e-6
+    assert digest(network, ["8"]) != before

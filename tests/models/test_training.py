@@ -4,7 +4,9 @@ import pytest
 import torch
 from mmaction.registry import MODELS
 from mmengine.hooks import Hook
+from safetensors import safe_open
 
+import mmvideoiq.hooks  # noqa: F401, registers them
 from tests.models.toy_runs import config, preprocessor, train
 from tests.models.toys import (
     CLASSES,
@@ -147,3 +149,39 @@ def test_gradient_accumulation_of_the_host(cfg, tmp_path):
     for name, parameter in model.named_parameters():
         expected = first[name] - 0.1 * parameter.grad
         torch.testing.assert_close(third[name], expected, rtol=1e-4, atol=1e-5, msg=name)
+
+
+class CountBackbone(Hook):
+    """How often the backbone ran."""
+
+    calls = 0
+
+    def before_train(self, runner):
+        runner.model.backbone.net.register_forward_pre_hook(lambda *_: setattr(self, "calls", self.calls + 1))
+
+
+def test_another_policy_takes_the_features_from_a_file(tmp_path):
+    start = lived_in(build(videoiq()))
+    torch.save(dict(state_dict=start.state_dict()), tmp_path / "start.pth")
+    hook = dict(type="FeatureCacheHook", path=str(tmp_path / "features.safetensors"))
+    runs, ran = [], []
+    for name in ("first", "second"):
+        settings = config(
+            videoiq(cache_features=True), tmp_path / name, load_from=str(tmp_path / "start.pth")
+        )
+        settings.custom_hooks = [*settings.get("custom_hooks", []), hook]
+        settings.randomness = dict(seed=0)
+        counter = CountBackbone()
+        _, steps = train(settings, counter)
+        runs.append([step["loss"] for step in steps])
+        ran.append(counter.calls)
+    assert runs[0] == runs[1] and ran[0] > ran[1] == 0
+    with safe_open(tmp_path / "features.safetensors", "pt") as file:
+        assert len(file.get_tensor("keys.0")) == 8
+
+
+def test_a_file_of_features_needs_a_cache(tmp_path):
+    settings = config(videoiq(), tmp_path)
+    settings.custom_hooks = [dict(type="FeatureCacheHook", path=str(tmp_path / "features.safetensors"))]
+    with pytest.raises(ValueError, match="cache_features=True"):
+        train(settings)

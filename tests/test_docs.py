@@ -22,7 +22,7 @@ from mmvideoiq.service.main import COMMANDS
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(
-    [ROOT / "README.md", *DOCS.rglob("*.md")]
+    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md")]
     + [path for folder in ("benchmarks", "configs", "tools", "zoo") for path in (ROOT / folder).rglob("*.md")]
 )
 ELSEWHERE = "…"  # the variable parts of a quoted message

@@ -298,13 +298,13 @@ def vary_norms(model: Any) -> None:
 
 def write_peers(settings: InferSettings, folder: Path, frames: np.ndarray) -> dict[str, str]:
     """MMAction2's TSN with random weights: config, checkpoint, ONNX, OpenVINO, OpenVINO after static quantization."""
-    import nncf
     import openvino as ov
     import torch
     from mmaction.registry import MODELS
     from mmengine.config import Config
     from mmengine.registry import init_default_scope
 
+    from mmvideoiq.deploy.export.static_int8 import FramesToScores, write_static_int8
     from mmvideoiq.latency.contenders import MEAN, STD
 
     files = {
@@ -329,30 +329,16 @@ def write_peers(settings: InferSettings, folder: Path, frames: np.ndarray) -> di
     model.eval()
     torch.save({"state_dict": model.state_dict()}, files["checkpoint"])
 
-    class EndToEnd(torch.nn.Module):
-        """Frames to probabilities: what the engines are given."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.backbone, self.classifier = model.backbone, model.cls_head.fc_cls
-            self.register_buffer("mean", torch.tensor(MEAN))
-            self.register_buffer("std", torch.tensor(STD))
-
-        def forward(self, frames: torch.Tensor) -> torch.Tensor:
-            x = ((frames.float() - self.mean) / self.std).permute(0, 3, 1, 2)
-            return self.classifier(self.backbone(x).mean((2, 3)).mean(0, keepdim=True)).softmax(-1)
-
-    end_to_end, sample = EndToEnd().eval(), torch.from_numpy(frames)
+    end_to_end = FramesToScores(model.backbone, model.cls_head.fc_cls, mean=MEAN, std=STD).eval()
+    sample = torch.from_numpy(frames)
     torch.onnx.export(end_to_end, (sample,), files["onnx"], dynamo=False)
     converted = ov.convert_model(
         end_to_end, example_input=sample, input=[ov.PartialShape(list(sample.shape))]
     )
     ov.save_model(converted, files["openvino"], compress_to_fp16=False)
-    nncf.set_log_level(logging.ERROR)
     noise = np.random.default_rng(1).integers(-20, 21, (CALIBRATION_CLIPS, *frames.shape))
     clips = [(frames + shift).clip(0, 255).astype(np.uint8) for shift in noise]
-    quantized = nncf.quantize(converted, nncf.Dataset(clips), subset_size=CALIBRATION_CLIPS)
-    ov.save_model(quantized, files["int8"], compress_to_fp16=False)
+    write_static_int8(end_to_end, clips, Path(files["int8"]))
     return files
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
 RESAMPLES = 9999
-ENGINE = "bundle"
+ENGINE = "engine"
 """``ms_of`` of rows that an engine ran."""
 EQUAL = 0.05
 """Milliseconds or costs that differ by less than this share count as equal."""

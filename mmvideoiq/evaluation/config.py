@@ -16,8 +16,8 @@ A comparison is a Python config file:
     kinds = "work_dirs/demo/data"  # optional: a folder that says what each frame is (data/frame_kinds.py)
     datasets = {"room B": {"test_dataloader.dataset.ann_file": "test_room_b.txt"}}  # optional: a table for each
 
-``config`` is relative to the file, other paths to the current folder. ``checkpoint`` is a file, an address, or the
-folder of a training, of which the best checkpoint is taken, else the last; with several, the row is their mean.
+``config`` is relative to the file, or as other paths to the current folder. ``checkpoint`` is a file, an address, or
+the folder of a training, of which the best checkpoint is taken, else the last; of several, the row is the mean.
 A row may have one override (``overrides.py``); a list of its figures makes a row of each, drawn as a curve.
 ``cfg_options`` are merged into the config. Milliseconds are measured where rows have a ``bundle``.
 """
@@ -164,7 +164,8 @@ def _expand(entry: Mapping[str, Any], folder: Path) -> list[Row]:
     overrides = [key for key in OVERRIDES if entry.get(key) is not None]
     if len(overrides) > 1:
         raise RowError(f"{where}: {' and '.join(overrides)} exclude one another")
-    config = folder / entry["config"]
+    beside = folder / entry["config"]
+    config = beside if beside.is_file() else Path(entry["config"])
     if not config.is_file():
         raise RowError(f"{where}: config {entry['config']} does not exist")
     checkpoints = [entry["checkpoint"]] if isinstance(entry["checkpoint"], str) else entry["checkpoint"]
@@ -234,6 +235,8 @@ def row_config(row: Row) -> Config:
     config.model.type = WITH_COSTS.get(config.model.type, config.model.type)
     if row.override == "threshold":
         config.model.threshold = row.value
+    if row.override == "static_int8" and config.model.type == "UniformRecognizer":
+        config.model |= dict(type="StaticInt8Recognizer", **row.value)
     imports = list((config.get("custom_imports") or {}).get("imports", []))
     if PLUGIN not in imports:
         config.custom_imports = dict(imports=[*imports, PLUGIN], allow_failed_imports=False)

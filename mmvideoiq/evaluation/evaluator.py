@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import platform
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -17,10 +18,17 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from mmvideoiq.data.frame_kinds import WITHOUT_EVIDENCE, kinds_of_trace
 from mmvideoiq.deploy.budget import multiplier_for, parse_budget
 from mmvideoiq.deploy.export.budget_curve import measure_curve
+from mmvideoiq.deploy.export.static_int8 import (
+    CALIBRATION_FRAMES,
+    FramesToScores,
+    open_static_int8,
+    write_static_int8,
+)
 from mmvideoiq.evaluation.frame_outcomes import digest_of, right_alone
 from mmvideoiq.evaluation.overrides import role_of
 from mmvideoiq.evaluation.policy_quality import mean_quality, policy_quality
@@ -65,12 +73,15 @@ def test_rows(job: Mapping[str, Any], progress: Callable[..., None]) -> dict[str
             for draw in range(row["draws"]):
                 _show_progress(tester, progress, row["name"], passed, total)
                 usage = given[number % len(given)] if given else {}
-                tester.override(row["override"], row["value"], usage, seed=1000 * number + draw)
+                file = Path(row["out"]).with_name(f"network_{number}.xml")
+                tester.override(row["override"], row["value"], usage, seed=1000 * number + draw, file=file)
                 runs.append(tester.test(Path(row["traces"][len(runs)])))
                 passed += 1
         result = _row(row["name"], runs) | {"role": role_of(row["override"], tester.model)}
         if all("quality" in run for run in runs):
             result["quality"] = mean_quality([run["quality"] for run in runs])
+        if row["override"] == "difference":
+            result["gate"] = tester.gate()
         usages[row["name"]] = [run["usage"] for run in runs]
         content = {"hash": row["hash"], "row": result, "usages": usages[row["name"]]}
         write_json(Path(row["out"]), content | {"source": tester.source()})
@@ -117,8 +128,15 @@ class _Tester:
         self.runner.load_checkpoint(checkpoint)
         self._checkpoint = checkpoint
 
-    def override(self, name: str | None, value: Any, usage: Mapping[str, float], *, seed: int) -> None:
-        """Test with the override ``name`` (see ``overrides.py``), None for none, instead of the one before."""
+    def override(
+        self, name: str | None, value: Any, usage: Mapping[str, float], *, seed: int, file: Path
+    ) -> None:
+        """Test with the override ``name`` (see ``overrides.py``), None for none, instead of the one before.
+
+        Args:
+            usage, seed: of random actions.
+            file: where a quantized network is written (.xml).
+        """
         model = self.model
         self.role = role_of(name, model)
         if hasattr(model, "policy"):
@@ -141,6 +159,8 @@ class _Tester:
             model.chooser = UniformFrames(actions=model.actions, name=value["mode"], count=value["count"])
         elif name == "difference":
             model.chooser = self._gate(**value)
+        elif name == "static_int8":
+            model.network = self._quantized(file)
         elif name == "oracle":
             model.chooser = GivenActions(self._oracle())
 
@@ -167,6 +187,29 @@ class _Tester:
             gate.threshold = threshold_for(self._differences, processed)
         return gate
 
+    def gate(self) -> dict[str, Any]:
+        """What decides by frame differences at the moment: action, threshold, and side of the small frames."""
+        chooser, side = self.model.chooser, self.model.policy.input_size
+        return dict(action=chooser.index, threshold=chooser.threshold, side=side)
+
+    def _quantized(self, file: Path) -> Callable[[np.ndarray], np.ndarray]:
+        """The model's network in 8 bits, calibrated with clips of the val list."""
+        model, dataset = self.model.eval(), self._batches("val").dataset
+        model.network = None
+        count = min(len(dataset), max(1, CALIBRATION_FRAMES // dataset[0]["inputs"].shape[0]))
+        places = np.unique(np.linspace(0, len(dataset) - 1, count).round().astype(int))
+        clips = [dataset[int(place)]["inputs"].permute(0, 2, 3, 1).contiguous().numpy() for place in places]
+        prepared = model.data_preprocessor
+        network = FramesToScores(
+            copy.deepcopy(model.backbone).cpu(),
+            copy.deepcopy(model.cls_head.fc_cls).cpu(),
+            mean=prepared.mean.flatten().tolist() if hasattr(prepared, "mean") else [0.0] * 3,
+            std=prepared.std.flatten().tolist() if hasattr(prepared, "std") else [1.0] * 3,
+            size=model.size,
+        ).eval()
+        write_static_int8(network, [clip[model.places(len(clip))] for clip in clips], file)
+        return open_static_int8(file, threads=torch.get_num_threads())
+
     def _oracle(self) -> Tensor:
         """Actions (V, T) of the test list."""
         right = self._right_alone()
@@ -192,7 +235,7 @@ class _Tester:
             self._right[key] = right_alone(model, self._batches("test"))
         return self._right[key]
 
-    def _batches(self, split: str) -> Iterable[Any]:
+    def _batches(self, split: str) -> DataLoader:
         return self.runner.build_dataloader(self.runner.cfg[f"{split}_dataloader"])
 
     def test(self, trace: Path) -> dict[str, Any]:

@@ -10,11 +10,14 @@
 | ``frames`` | dict(mode=8, count=4) | as many frames of each clip, evenly spread, in one mode |
 | ``difference`` | dict(mode=8, threshold=6.0) | a frame is processed if it differs from the last processed one: |
 | | dict(mode=8, processed=0.3) | the threshold at which this share of the val list's frames is processed |
+| ``static_int8`` | dict(size=160) | a float recognizer, quantized after training (NNCF) with clips of the val list |
+| | dict(size=160, frames=4) | the same with as many frames of each clip |
 | ``oracle`` | True | the cheapest mode that is right for each frame: the upper limit |
 """
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -25,10 +28,10 @@ from mmvideoiq.models.choosers import mode_and_skip
 
 OVERRIDES = (
     *("precision", "threshold", "budget", "multiplier", "usage_of"),
-    *("frames", "difference", "oracle"),
+    *("frames", "difference", "static_int8", "oracle"),
 )
-CURVES = ("threshold", "budget", "multiplier", "frames", "difference")
-"""Those whose figure may be a list: a row for each, drawn as a curve."""
+CURVES = ("threshold", "budget", "multiplier")
+"""Those whose value may be a list: a row for each, drawn as a curve; one of FORMS may hold a list."""
 NEEDS = {
     "precision": "set_fixed_action",
     "threshold": "set_threshold",
@@ -37,11 +40,16 @@ NEEDS = {
     "usage_of": "chooser",
     "frames": "chooser",
     "difference": "policy",
+    "static_int8": "network",
     "oracle": "chooser",
 }
 """What a model must have."""
-FIGURES = {"frames": ("count",), "difference": ("threshold", "processed")}
-"""Of the overrides that also have a mode: what else they say, one of these."""
+FORMS = {
+    "frames": (("mode", "count"),),
+    "difference": (("mode", "threshold"), ("mode", "processed")),
+    "static_int8": (("size",), ("size", "frames")),
+}
+"""Keys of the overrides that are dicts."""
 ROLES = {
     "usage_of": "random",
     "oracle": "limit",
@@ -65,26 +73,11 @@ def read_override(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     Raises:
         OverrideError: a value of another form.
     """
-    if name in FIGURES:
-        figure = _figure_of(name, value)
-        for item in _listed(name, value[figure]):
-            yield item[0], {"mode": value["mode"], figure: item[1]}
+    if name in FORMS:
+        yield from _read_form(name, value)
         return
     if name == "oracle" and value is not True:
         raise OverrideError(f"oracle={value!r} must be True, or left out")
-    yield from _listed(name, value)
-
-
-def _figure_of(name: str, value: Any) -> str:
-    allowed = FIGURES[name]
-    given = [key for key in allowed if isinstance(value, Mapping) and value.get(key) is not None]
-    if len(given) != 1 or set(value) != {"mode", given[0]}:
-        forms = " or ".join(f"dict(mode=, {key}=)" for key in allowed)
-        raise OverrideError(f"{name}={value!r} must be {forms}")
-    return given[0]
-
-
-def _listed(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     if not isinstance(value, list | tuple):
         yield "", value
         return
@@ -92,6 +85,21 @@ def _listed(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         raise OverrideError(f"{name}={value} must be a single value")
     for item in value:
         yield f"@{item:g}", item
+
+
+def _read_form(name: str, value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    forms = FORMS[name]
+    if not isinstance(value, Mapping) or set(value) not in [set(form) for form in forms]:
+        listed = " or ".join(f"dict({', '.join(f'{key}=' for key in form)})" for form in forms)
+        raise OverrideError(f"{name}={value!r} must be {listed}")
+    lists = [key for key in value if isinstance(value[key], list | tuple)]
+    if len(lists) > 1 or any(not value[key] for key in lists):
+        raise OverrideError(f"{name}={value!r} may hold one list, which is not empty")
+    if not lists:
+        yield "", dict(value)
+        return
+    for item in value[lists[0]]:
+        yield f"@{item:g}", {**value, lists[0]: item}
 
 
 def check_override(name: str, value: Any, model: nn.Module) -> None:
@@ -103,10 +111,12 @@ def check_override(name: str, value: Any, model: nn.Module) -> None:
         raise OverrideError(f"{where} does not apply to a {type(model).__name__}")
     if name == "multiplier" and (isinstance(value, bool) or not math.isfinite(value)):
         raise OverrideError(f"{where} must be a finite number")
+    if name == "static_int8" and importlib.util.find_spec("nncf") is None:
+        raise OverrideError(f"{where} needs nncf: pip install 'mmvideoiq[benchmark]'")
     try:
         if name == "precision":
             model.set_fixed_action(bits=value)  # type: ignore[operator]
-        elif name in FIGURES:
+        elif name in ("frames", "difference"):
             mode_and_skip(model.actions, value["mode"])  # type: ignore[arg-type]
         elif name == "oracle":
             model.actions.index("skip")  # type: ignore[union-attr, operator]

@@ -48,7 +48,7 @@ class Evaluation:
     """Rows that are tested, then timed, each result kept in ``work_dir`` and used again while nothing changed.
 
     Attributes:
-        rows: as in ``summary.json``, after :meth:`test`; :meth:`time` adds ``ms_per_clip`` and ``ms_of`` ('bundle' or
+        rows: as in ``summary.json``, after :meth:`test`; :meth:`time` adds ``ms_per_clip`` and ``ms_of`` ('engine' or
             'PyTorch') to those that can be timed, :meth:`advise` ``against`` and ``advice`` to policies.
         source: versions and counts.
         traces: by row, files with the action of each frame, one per run.
@@ -113,7 +113,7 @@ class Evaluation:
         for row in self.rows:
             if row["name"] in state["ms_per_clip"]:
                 row["ms_per_clip"] = state["ms_per_clip"][row["name"]]
-                row["ms_of"] = "bundle" if "bundle" in task["rows"][row["name"]] else "PyTorch"
+                row["ms_of"] = "PyTorch" if "checkpoint" in task["rows"][row["name"]] else "engine"
 
     def advise(self) -> None:
         """Say of each policy as trained what it gains over the rows that need none, and what to use.
@@ -139,7 +139,13 @@ class Evaluation:
         return read_json(Path(self._jobs[name]["out"]))
 
     def _contender(self, row: Row) -> dict[str, Any] | None:
-        """What is timed: the row's bundle, or a float network in MMAction2; None for a simulated network."""
+        """What is timed: the row's bundle, a quantized network, or a float one in MMAction2; None for a simulated one.
+
+        Actions that no session would choose by itself are those of the row's first run.
+        """
+        if row.override == "static_int8":
+            network = Path(self._jobs[row.name]["out"]).with_name("network_0.xml")
+            return dict(network=str(network), frames=row.value.get("frames"))
         if row.bundle is None:
             config = read_config(row)
             if "AnyPrecision" in config.model.backbone.type:
@@ -150,8 +156,10 @@ class Evaluation:
         spec: dict[str, Any] = dict(bundle=str(row.bundle))
         if row.override == "precision":
             spec["usage"] = {str(row.value): 1.0}
-        elif row.override == "usage_of":
-            spec["usage"] = self._result(row.value)["row"]["usage"]
+        elif row.override == "difference":
+            spec["gate"] = self._result(row.name)["row"]["gate"]
+        elif row.override in ("usage_of", "frames", "oracle", "multiplier"):
+            spec |= dict(trace=self.traces[row.name][0], policy=row.override == "multiplier")
         elif row.override == "budget":
             spec["budget"] = f"{row.value:g}"
         return spec

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from mmvideoiq.video.change import changed_frames
 from mmvideoiq.video.preprocessing import Preprocessing
 from mmvideoiq.video.reader import read_frames
 
@@ -180,6 +181,34 @@ class Ours(Contender):
         return time.perf_counter() - began
 
 
+class Given(Ours):
+    """A bundle that does with each frame what was decided before.
+
+    ``actions`` (clips, frames) are those of the videos; where ``policy`` is true, the policy runs all the same.
+    """
+
+    def __init__(self, spec: Mapping[str, Any]) -> None:
+        super().__init__(spec)
+        self.clips = list(zip(self.clips, np.array(spec["actions"]), strict=True))
+        self.clip = self.clips[0]
+
+    def _recognize(self, clip: tuple[np.ndarray, np.ndarray]) -> int:
+        frames, actions = clip
+        if self.spec["policy"]:
+            self.session.choose(frames)
+        return self.session.run(frames, actions=actions).label
+
+
+class Gated(Ours):
+    """A bundle that processes frames which have changed: ``gate`` has ``action``, ``threshold`` and ``side``."""
+
+    def _recognize(self, frames: np.ndarray) -> int:
+        gate, space = self.spec["gate"], self.session.actions
+        changed = changed_frames(frames, side=gate["side"], threshold=gate["threshold"])
+        actions = np.where(changed, gate["action"], space.index("skip"))
+        return self.session.run(frames, actions=actions).label
+
+
 def peak_rss() -> int:
     """Peak memory of this process in bytes. ``getrusage`` would include its parent, from which it was forked."""
     status = Path("/proc/self/status")
@@ -266,6 +295,8 @@ def openvino(spec: Mapping[str, Any]) -> Contender:
 
 
 KINDS: dict[str, Callable[[Mapping[str, Any]], Contender]] = {
+    "gated": Gated,
+    "given": Given,
     "mmaction2": mmaction2,
     "onnxruntime": onnxruntime,
     "openvino": openvino,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -25,9 +26,11 @@ def time_rows(job: Mapping[str, Any], progress: Callable[..., None]) -> dict[str
     """Median milliseconds of a clip for each row, without decoding; runs in a process of its own.
 
     Args:
-        job: ``rows``: name -> ``bundle`` with ``usage`` (shares by action name; then the policy does not run) or
-            ``budget``, or ``config`` and ``checkpoint`` of a float recognizer; ``config``, whose test list is used;
-            ``engine``, ``clips``, ``folder``.
+        job: ``rows``: name -> ``bundle``, by itself or with ``usage`` (shares by action name; then the policy does not
+            run), ``budget``, ``trace`` (a file with the actions of the test list; ``policy``: whether it runs all the
+            same) or ``gate`` (of :class:`~mmvideoiq.latency.contenders.Gated`); or ``network``, a file of OpenVINO
+            for ``frames`` of a clip, None for all; or ``config`` and ``checkpoint`` of a float recognizer. ``config``,
+            whose test list is used; ``engine``, ``clips``, ``folder``.
         progress: called with a text and the share done.
     """
     progress("the test list", 0.0)
@@ -41,16 +44,15 @@ def time_rows(job: Mapping[str, Any], progress: Callable[..., None]) -> dict[str
     common = dict(threads=torch.get_num_threads(), videos=videos, preload=len(videos))
     specs: dict[str, dict[str, Any]] = {}
     for name, row in job["rows"].items():
-        bundle = bundles.get(name, first)
-        spec = dict(common, preprocessing=bundle.preprocessing._asdict())
-        if name in bundles:
-            spec |= dict(kind="ours", bundle=row["bundle"], engine=job["engine"], budget=row.get("budget"))
-            if "usage" in row:
-                shares = [row["usage"].get(action, 0.0) for action in bundles[name].actions.names]
-                spec |= dict(policy=False, usage=shares)
+        preprocessing = bundles.get(name, first).preprocessing
+        if "network" in row:
+            preprocessing = preprocessing._replace(frames=row["frames"] or preprocessing.frames)
+            spec = dict(kind="openvino", model=row["network"], precision="f32")
+        elif name in bundles:
+            spec = _bundle_spec(row, bundles[name], places) | dict(engine=job["engine"])
         else:
-            spec |= dict(kind="mmaction2", compile=False, config=row["config"], checkpoint=row["checkpoint"])
-        specs[name] = spec
+            spec = dict(kind="mmaction2", compile=False, config=row["config"], checkpoint=row["checkpoint"])
+        specs[name] = common | dict(preprocessing=preprocessing._asdict()) | spec
     turns, total = 0, len(specs) * (len(videos) + WARMUP)
 
     def advance() -> None:
@@ -63,3 +65,16 @@ def time_rows(job: Mapping[str, Any], progress: Callable[..., None]) -> dict[str
         runs = {name: partial(worker.seconds, "model") for name, worker in workers.items()}
         seconds = interleave(runs, warmup=WARMUP, repeats=len(videos), advance=advance)
     return {name: 1e3 * statistics.median(values) for name, values in seconds.items()}
+
+
+def _bundle_spec(row: Mapping[str, Any], bundle: Bundle, places: np.ndarray) -> dict[str, Any]:
+    spec: dict[str, Any] = dict(kind="ours", bundle=row["bundle"], budget=row.get("budget"))
+    if "usage" in row:
+        spec |= dict(policy=False, usage=[row["usage"].get(name, 0.0) for name in bundle.actions.names])
+    elif "gate" in row:
+        spec |= dict(kind="gated", gate=row["gate"])
+    elif "trace" in row:
+        trace = json.loads(Path(row["trace"]).read_text())
+        actions = [trace[int(place)]["actions"] for place in places]
+        spec |= dict(kind="given", actions=actions, policy=row["policy"])
+    return spec

@@ -9,6 +9,7 @@ from mmvideoiq.models.lstm_head import LSTMHead
 from mmvideoiq.models.policy import PolicyHead, PrecisionPolicy
 from mmvideoiq.models.random_frames import RandomFramesPreprocessor
 from mmvideoiq.models.slim_resnet import SlimResNet
+from mmvideoiq.models.static_recognizer import StaticInt8Recognizer
 from mmvideoiq.models.uniform_recognizer import (
     FixedPrecisionRecognizer,
     PrecisionEnsemble,
@@ -32,6 +33,7 @@ __all__ = [
     "PrecisionPolicy",
     "RandomFramesPreprocessor",
     "SlimResNet",
+    "StaticInt8Recognizer",
     "UniformRecognizer",
     "UsageBalanceLoss",
     "VideoIQRecognizer",

@@ -52,11 +52,20 @@ class UniformFrames:
 
     def __call__(self, clips: Tensor) -> Tensor:
         videos, frames = clips.shape[:2]
-        if self.count > frames:
-            raise ValueError(f"count={self.count} is more than the {frames} frames of a clip")
         actions = torch.full((videos, frames), self.skip, device=clips.device)
-        actions[:, [(2 * part + 1) * frames // (2 * self.count) for part in range(self.count)]] = self.index
+        actions[:, middle_frames(self.count, frames)] = self.index
         return actions
+
+
+def middle_frames(count: int, frames: int) -> list[int]:
+    """The middle frames of ``count`` equal parts of a clip; ValueError where there are fewer.
+
+    >>> middle_frames(4, 16)
+    [2, 6, 10, 14]
+    """
+    if count > frames:
+        raise ValueError(f"count={count} is more than the {frames} frames of a clip")
+    return [(2 * part + 1) * frames // (2 * count) for part in range(count)]
 
 
 class FrameDifference:

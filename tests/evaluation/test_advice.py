@@ -118,7 +118,7 @@ def test_runs_are_averaged_clip_by_clip():
     assert correct_clips([clips((1, [0, 1]))]) is None and correct_clips([clips((None, 1))]) is None
 
 
-def row(name, role, top1, ms=None, ms_of="bundle", cost=1.0):
+def row(name, role, top1, ms=None, ms_of="engine", cost=1.0):
     times = {} if ms is None else dict(ms_per_clip=ms, ms_of=ms_of)
     return dict(name=name, role=role, top1=top1, cost=cost) | times
 

@@ -1,6 +1,7 @@
 """Rows of comparisons: reading and checking them."""
 
 import re
+from pathlib import Path
 
 import pytest
 from mmengine.config import Config
@@ -8,6 +9,7 @@ from mmengine.config import Config
 from mmvideoiq.evaluation.config import Comparison, RowError, check_rows, make_rows, read_comparison
 from tests.evaluation.conftest import build, entry, save
 
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 BAD_ROWS = [
     (dict(checkpoint="gone.pth"), "row 'x': checkpoint not found: gone.pth"),
     (dict(checkpoint="."), "row 'x': no checkpoint in the folder ."),
@@ -21,6 +23,8 @@ BAD_ROWS = [
     (dict(oracle=False), "oracle=False must be True"),
     (dict(frames=4), "frames=4 must be dict(mode=, count=)"),
     (dict(frames=dict(mode=4, count=2, size=3)), "must be dict(mode=, count=)"),
+    (dict(frames=dict(mode=[4, 2], count=[2, 1])), "may hold one list"),
+    (dict(static_int8=dict(frames=2)), "must be dict(size=) or dict(size=, frames=)"),
     (dict(difference=dict(mode=4)), "must be dict(mode=, threshold=) or dict(mode=, processed=)"),
     (dict(difference=dict(mode=4, threshold=1, processed=0.5)), "must be dict(mode=, threshold=) or"),
     (dict(usage_of="y"), "usage_of='y' is not another row"),
@@ -79,6 +83,7 @@ def test_names_are_unique_and_there_are_rows(trained):
         ("any", dict(frames=dict(mode=4, count=1)), "does not apply to a FixedPrecisionRecognizer"),
         ("videoiq", dict(frames=dict(mode=8, count=1)), "no action 8"),
         ("videoiq", dict(difference=dict(mode="skip", threshold=1)), "skip is no mode"),
+        ("any", dict(static_int8=dict(size=16)), "does not apply to a FixedPrecisionRecognizer"),
         ("videoiq", dict(multiplier=float("nan")), "multiplier=nan must be a finite number"),
         ("any", dict(budget=0.2), "budget=0.2 does not apply to a FixedPrecisionRecognizer"),
     ],
@@ -154,3 +159,28 @@ def test_each_data_set_has_its_options(trained, tmp_path):
     path.write_text(f"rows = [{one}]\nkinds = 'nowhere'\n")
     with pytest.raises(RowError, match="kinds=nowhere is not a folder"):
         read_comparison(path)
+
+
+@pytest.mark.parametrize("name", ["demo", "gestures", "scenes"])
+def test_shipped_files_of_rows_can_be_read(name, tmp_path, monkeypatch):
+    for stage in ("float", "any_precision", "lstm", *(f"policy/seed{seed}" for seed in range(3))):
+        (tmp_path / stage).mkdir(parents=True)
+        (tmp_path / stage / "best_acc_top1_epoch_1.pth").touch()
+    (tmp_path / "policy/seed0/stage_config.py").touch()
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle/manifest.json").touch()
+    (tmp_path / "data").mkdir()
+    for variable in ("DEMO", "TRAINED", "WITHOUT_SKIP"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    for variable, folder in dict(DEMO_LSTM="lstm", BUNDLE="bundle", DATA_ROOT="data").items():
+        monkeypatch.setenv(variable, str(tmp_path / folder))
+    comparison = read_comparison(CONFIGS / f"baselines/{name}_compare.py")
+    names = [row.name for row in comparison.rows]
+    assert {"float", "videoiq", "random", "oracle", "videoiq@4", "early exit@0.9"} < set(names)
+    assert ("lstm" in names) == (name == "demo") and ("videoiq, without skip" in names) == (
+        name == "gestures"
+    )
+    assert [each for each, _ in comparison.each_dataset()] == (
+        ["both rooms", "room B"] if name == "gestures" else [""]
+    )
+    assert all(row.bundle == tmp_path / "bundle" for row in comparison.rows if row.name.startswith("videoiq"))

@@ -129,6 +129,22 @@ def test_rivals_without_learning_and_the_oracle(trained, compare_rows, tmp_path)
     assert "oracle" not in against and "random" in against
 
 
+@pytest.mark.slow
+def test_static_int8_is_near_float(trained, compare_rows, tmp_path):
+    pytest.importorskip("nncf")
+    entries = [
+        entry(trained, "float", "float"),
+        entry(trained, "int8", "float", static_int8=dict(size=[32, 16])),
+        entry(trained, "half", "float", static_int8=dict(size=16, frames=1)),
+    ]
+    rows = {row["name"]: row for row in compare_rows(*entries)["rows"]}
+    assert list(rows) == ["float", "int8@32", "int8@16", "half"]
+    assert abs(rows["int8@32"]["top1"] - rows["float"]["top1"]) <= 1 / 8
+    assert [row["cost"] for row in rows.values()] == [1, 1, 0.25, 0.125]
+    assert rows["half"]["usage"] == {"8@16": 0.5, "skip": 0.5}
+    assert (tmp_path / "out/rows/int8@32/network_0.xml").is_file()
+
+
 def enumerate_actions(trace):
     """Clip, frame and action of each processed frame."""
     for number, clip in enumerate(trace):

@@ -28,7 +28,7 @@ ROWS = [
         0.1,
         {"32": 0, "4": 0.3, "2": 0.1, "skip": 0.6},
         ms_per_clip=2.5,
-        ms_of="bundle",
+        ms_of="engine",
         runs=3,
         top1_std=0.01,
         role="policy",

@@ -341,6 +341,9 @@ def _check_override(row: Row, model: nn.Module) -> None:
 
 def _count_costs(config: Config, actions: ActionSpace) -> None:
     evaluators = config.test_evaluator if isinstance(config.test_evaluator, list) else [config.test_evaluator]
-    if not any(evaluator["type"] == "ComputeCostMetric" for evaluator in evaluators):
-        metric = dict(type="ComputeCostMetric", actions=actions.to_cfg())
-        config.test_evaluator = [*evaluators, metric]
+    found = [evaluator for evaluator in evaluators if evaluator["type"] == "ComputeCostMetric"]
+    if not found:
+        config.test_evaluator = [*evaluators, dict(type="ComputeCostMetric", actions=actions.to_cfg())]
+    for metric in found:
+        if ActionSpace.from_cfg(metric["actions"]).names != actions.names:  # of a config that a row changes
+            metric["actions"] = actions.to_cfg()

@@ -132,10 +132,12 @@ def test_rivals_without_learning_and_the_oracle(trained, compare_rows, tmp_path)
 @pytest.mark.slow
 def test_static_int8_is_near_float(trained, compare_rows, tmp_path):
     pytest.importorskip("nncf")
+    counts = dict(type="ComputeCostMetric", actions=[dict(bits=32)])  # of the float network
+    counted = {"test_evaluator": [dict(type="AccMetric"), counts]}
     entries = [
         entry(trained, "float", "float"),
         entry(trained, "int8", "float", static_int8=dict(size=[32, 16])),
-        entry(trained, "half", "float", static_int8=dict(size=16, frames=1)),
+        entry(trained, "half", "float", static_int8=dict(size=16, frames=1), cfg_options=counted),
     ]
     rows = {row["name"]: row for row in compare_rows(*entries)["rows"]}
     assert list(rows) == ["float", "int8@32", "int8@16", "half"]

@@ -29,6 +29,9 @@ class FramesToScores(nn.Module):
         size: short side to which frames are resized (bilinear); None keeps theirs.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         backbone: nn.Module,

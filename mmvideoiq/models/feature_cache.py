@@ -39,7 +39,9 @@ class FeatureCache:
 
     def __call__(self, clips: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
         """Rows of ``compute`` for ``clips`` (N, ...); only clips not seen before are computed."""
-        keys = [hashlib.blake2b(clip.numpy().tobytes(), digest_size=KEY_BYTES).digest() for clip in clips.cpu()]
+        keys = [
+            hashlib.blake2b(clip.numpy().tobytes(), digest_size=KEY_BYTES).digest() for clip in clips.cpu()
+        ]
         missing = [i for i, key in enumerate(keys) if key not in self._rows and key not in keys[:i]]
         fresh: dict[bytes, Tensor] = {}
         if missing:
@@ -80,7 +82,7 @@ class FeatureCache:
                     return 0
                 groups = [
                     (file.get_tensor(name), file.get_tensor(name.replace("keys", "rows")))
-                    for name in file.keys()  # noqa: SIM118, it is no dict
+                    for name in file.keys()
                     if name.startswith("keys.")
                 ]
         except (SafetensorError, OSError) as error:

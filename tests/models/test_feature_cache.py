@@ -89,7 +89,7 @@ def test_rows_of_something_else_are_not_taken(tmp_path):
 def test_a_damaged_file_is_one_line(tmp_path):
     path = tmp_path / "features.safetensors"
     path.write_bytes(b"cut")
-    with pytest.raises(ValueError, match="features.safetensors is damaged, delete it"):
+    with pytest.raises(ValueError, match=r"features\.safetensors is damaged, delete it"):
         FeatureCache().load(path, "a network")
 
 

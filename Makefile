@@ -17,10 +17,10 @@ STAMP := $(VENV)/.installed
 READY := $(if $(filter $(VENV)/bin/python,$(PY)),$(STAMP))
 THREADS := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1}
 
-.PHONY: help install demo smoke runtime test check slow docs clean distclean
+.PHONY: help install demo smoke runtime test check slow test-web docs clean distclean
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 	@echo
 	@echo "Variables: PYTHON=$(PYTHON) makes the environment in VENV=$(VENV); PY=/path/to/python uses another as it is;"
 	@echo "TORCH_ARGS=\"--index-url https://download.pytorch.org/whl/cpu\" fetches a torch without CUDA."
@@ -69,6 +69,10 @@ test: $(READY)  ## the tests, without the slow ones
 slow: $(READY)  ## the slow tests alone
 	@echo ">> slow tests"
 	$(THREADS) $(PY) -m pytest -m slow -n 2 --durations=10
+
+test-web: $(READY)  ## the pages of `mmvideoiq serve` in a browser: needs chromium (apt-get install chromium)
+	@echo ">> the pages in a browser"
+	$(THREADS) $(PY) -m pytest -m slow tests/service/serve/test_page.py
 
 check: $(READY)  ## lint, format, types, import rules
 	@echo ">> lint"

@@ -1,4 +1,7 @@
-"""Which addresses the server reads for a client: no door into the network that it stands in."""
+"""Which addresses the server reads for a client.
+
+What a public host answers is trusted: FFmpeg follows its redirects and playlists to wherever they lead.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from mmvideoiq.video.network import SCHEMES
 
-PORTS = dict(http=80, https=443, rtsp=554, rtsps=322)
+PUBLIC_PORTS = dict(http=80, https=443)  # schemes that may be read where only public hosts may
 
 
 def check_source(source: str, streams: str) -> None:
@@ -33,9 +36,9 @@ def check_source(source: str, streams: str) -> None:
         raise HTTPException(403, "this server reads no streams: start it with --streams public or any")
     if streams == "any":
         return
-    if not is_public(host, port or PORTS[parts.scheme]):
+    if parts.scheme not in PUBLIC_PORTS or not is_public(host, port or PUBLIC_PORTS[parts.scheme]):
         raise HTTPException(
-            403, "only streams of public hosts are read: start the server with --streams any for others"
+            403, "only http(s) of public hosts is read: start the server with --streams any for others"
         )
 
 

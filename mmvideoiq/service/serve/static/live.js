@@ -10,6 +10,7 @@ const SAID_MS = 4000; // between two announcements
 let model, actions;
 let running = null; // AbortController of what is under way
 let again = null; // starts it over
+let ended = Promise.resolve(); // when what was before has left its place
 let before = null; // the last answer
 let said = 0;
 let opened = null; // the camera's id and size, on the server
@@ -49,11 +50,16 @@ function stop() {
   byId("stop").disabled = true;
 }
 
-async function begin(source) {
+function begin(source) {
   stop();
   const control = new AbortController();
   running = control;
   again = source;
+  ended = ended.then(() => follow(source, control));
+}
+
+async function follow(source, control) {
+  if (control.signal.aborted) return;
   before = null;
   complain(null);
   byId("strip").replaceChildren();
@@ -91,13 +97,14 @@ async function camera(signal) {
   } finally {
     for (const track of media.getTracks()) track.stop();
     byId("video").srcObject = null;
-    close();
+    await close();
   }
 }
 
-function close() {
-  if (opened) fetch(`/v1/cameras/${opened.id}`, { method: "DELETE", keepalive: true }).catch(() => {});
+async function close() {
+  const place = opened;
   opened = null;
+  if (place) await fetch(`/v1/cameras/${place.id}`, { method: "DELETE", keepalive: true }).catch(() => {});
 }
 
 // The middle of the picture in the model's size, as RGB bytes.

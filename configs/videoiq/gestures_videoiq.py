@@ -15,7 +15,7 @@ network = dict(
     data_preprocessor=_base_.data_preprocessor,
 )
 losses = dict(
-    efficiency=dict(type="EfficiencyLoss", weight=1.0), entropy=dict(type="PolicyEntropyLoss", weight=0.05)
+    efficiency=dict(type="EfficiencyLoss", weight=0.3), entropy=dict(type="PolicyEntropyLoss", weight=0.05)
 )
 model = dict(
     network,

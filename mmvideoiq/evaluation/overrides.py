@@ -93,8 +93,8 @@ def _read_form(name: str, value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
         listed = " or ".join(f"dict({', '.join(f'{key}=' for key in form)})" for form in forms)
         raise OverrideError(f"{name}={value!r} must be {listed}")
     lists = [key for key in value if isinstance(value[key], list | tuple)]
-    if len(lists) > 1 or any(not value[key] for key in lists):
-        raise OverrideError(f"{name}={value!r} may hold one list, which is not empty")
+    if len(lists) > 1 or "mode" in lists or any(not value[key] for key in lists):
+        raise OverrideError(f"{name}={value!r} may hold one list, of numbers")
     if not lists:
         yield "", dict(value)
         return

@@ -35,7 +35,7 @@ TIMES = (
 )
 LIMIT = (
     "Upper limit: it knows the labels; each frame takes the cheapest mode in which it is right by itself, "
-    "and no policy runs."
+    "or is skipped where none is, and no policy runs. One right frame would be enough, so that a policy may spend less."
 )
 AXES = {
     "cost": "mean cost per frame (float = 1, skipped = 0)",

@@ -30,7 +30,7 @@ NOTE = (
     "GFLOPs: the paper's formula (MACs) per clip; BitOPs: MACs x weight bits x activation bits."
 )
 TIMES = (
-    "ms/clip: medians on decoded clips, one at a time, in turn: rows with a bundle run in it, "
+    "ms/clip: medians on decoded clips, one at a time, in turn: rows with a bundle run in it, static INT8 in OpenVINO, "
     "float networks without one (*) as MMAction2 runs them."
 )
 LIMIT = (

@@ -212,7 +212,7 @@ def draw_comparison(rows: Sequence[Mapping[str, Any]], figure_of: str, label: st
         if limit:
             axes.axhline(100 * points[0]["top1"], color=shades[name], linestyle="--", linewidth=0.8, zorder=1)
         for row in points if len(points) > 1 else ():
-            text = row["name"].rpartition("@")[2]
+            text = row["name"].rpartition("@")[2] if "@" in row["name"] else ""  # the policy as trained
             place = (row[figure_of], 100 * row["top1"])
             axes.annotate(text, place, xytext=(4, -11), textcoords="offset points", fontsize=7, color=FAINT)
     axes.set(xlabel=label, ylabel=accuracy)

@@ -72,6 +72,13 @@ def test_what_is_written(tmp_path):
     assert "advice: use videoiq" in shown and "25.0 %" in shown
 
 
+def test_points_of_a_curve_have_the_figure_that_makes_them():
+    rows = [row(f"videoiq@{n}", 0.9, n / 10, {"32": 1.0}, curve="videoiq") for n in (1, 2)]
+    rows.append(row("videoiq", 0.9, 0.5, {"32": 1.0}))
+    [axes] = draw_comparison(rows, "cost", "cost", "top-1 %").axes
+    assert [text.get_text() for text in axes.texts if text.get_text()] == ["1", "2"]
+
+
 def test_the_drawing_joins_the_points_of_a_curve():
     [axes] = draw_comparison(ROWS, "cost", "cost", "top-1 %").axes
     labels = [text.get_text() for text in axes.get_legend().get_texts()]

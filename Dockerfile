@@ -3,7 +3,8 @@
 #   docker build -t mmvideoiq .
 #   docker run --rm -v "$PWD:/data" mmvideoiq infer zoo://demo_videoiq_bundle video.mp4
 #
-# --build-arg EXTRA=serve installs what `mmvideoiq serve` needs, EXTRA=bulk what `mmvideoiq bulk` needs.
+# --build-arg EXTRA=serve installs what `mmvideoiq serve` needs (then -p 8000:8000 and serve BUNDLE --host 0.0.0.0),
+# EXTRA=bulk what `mmvideoiq bulk` needs.
 
 FROM python:3.11-slim-bookworm AS build
 ARG EXTRA=runtime

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -155,7 +154,7 @@ def test_every_flag_of_the_table_of_commands_exists():
 def test_every_command_of_mmvideoiq_is_in_the_table():
     rows = (DOCS / "commands.md").read_text(encoding="utf-8").splitlines()
     named = {found[1] for row in rows if (found := re.match(r"\| `mmvideoiq (\w+)", row))}
-    assert named == {name for name, command in COMMANDS.items() if find_spec(command.module)}
+    assert named == COMMANDS.keys()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -174,7 +174,7 @@ def _expand(entry: Mapping[str, Any], folder: Path) -> list[Row]:
     bundle = entry.get("bundle")
     if bundle is not None and not (Path(bundle) / "manifest.json").is_file():
         raise RowError(
-            f"{where}: {bundle} is not a bundle (no manifest.json in it); make one with tools/export.py"
+            f"{where}: {bundle} is not a bundle (no manifest.json in it); make one with mmvideoiq export"
         )
     common = dict(
         curve=entry["name"],

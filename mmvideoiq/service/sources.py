@@ -32,7 +32,7 @@ def find_bundle(given: str) -> str:
         return str(zoo.bundle_folder(given.removeprefix(zoo.SCHEME)))
     if os.path.isfile(given):
         raise ValueError(
-            f"{given} is a file; a bundle is a folder, which tools/export.py makes of a checkpoint"
+            f"{given} is a file; a bundle is a folder, which mmvideoiq export makes of a checkpoint"
         )
     return given
 

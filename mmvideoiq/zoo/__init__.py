@@ -1,4 +1,4 @@
-"""Published models by name: ``list_models()``, ``load(name)``; the command is ``python -m mmvideoiq.zoo``.
+"""Published models by name: ``list_models()``, ``load(name)``; the command is ``mmvideoiq zoo``.
 
 Configs name them too: ``load_from="zoo://NAME"`` and ``init_cfg=dict(type="Pretrained", checkpoint="zoo://NAME")``.
 Listing and downloading need neither PyTorch nor MMAction2. The environment:
@@ -42,7 +42,7 @@ def checkpoint_file(name: str) -> Path:
     """:func:`download`, of a checkpoint; a bundle is a ValueError that says how it is opened."""
     if index.find(name).is_bundle:
         raise ValueError(
-            f"{name} is a bundle, which runs without PyTorch: python tools/infer.py {SCHEME}{name} VIDEO, "
+            f"{name} is a bundle, which runs without PyTorch: mmvideoiq infer {SCHEME}{name} VIDEO, "
             f"or VideoSession.open(mmvideoiq.zoo.download({name!r}))"
         )
     return download(name)
@@ -53,7 +53,7 @@ def bundle_folder(name: str) -> Path:
     if not index.find(name).is_bundle:
         bundles = [other for other, model in index.read().items() if model.is_bundle]
         raise ValueError(
-            f"{name} is not a bundle; published are {', '.join(bundles) or 'none'}, and tools/export.py makes one "
+            f"{name} is not a bundle; published are {', '.join(bundles) or 'none'}, and mmvideoiq export makes one "
             "of an any-precision checkpoint"
         )
     return download(name)

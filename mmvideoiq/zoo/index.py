@@ -96,7 +96,7 @@ def find(name: str) -> ZooModel:
     models = read()
     if name not in models:
         close = get_close_matches(name, models, n=3, cutoff=0.4)
-        hint = f"closest: {', '.join(close)}" if close else "python -m mmvideoiq.zoo list shows them all"
+        hint = f"closest: {', '.join(close)}" if close else "mmvideoiq zoo list shows them all"
         raise ValueError(f"no model {name!r} in the zoo; {hint}")
     return models[name]
 

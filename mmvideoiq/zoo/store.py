@@ -69,7 +69,7 @@ def _fill_cache(model: ZooModel, first: Path) -> None:
     if offline():
         raise FileNotFoundError(
             f"{model.name} is not in the cache {home()}, or damaged there, and MMVIDEOIQ_OFFLINE forbids to fetch it: "
-            f"copy the folder {folder.name} from the cache of a machine where python -m mmvideoiq.zoo download was run"
+            f"copy the folder {folder.name} from the cache of a machine where mmvideoiq zoo download was run"
         )
     address = _address(model)
     home().mkdir(parents=True, exist_ok=True)

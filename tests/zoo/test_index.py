@@ -39,7 +39,7 @@ def test_names(shelf):
     assert zoo.list_models("demo*") == ["demo_float", "demo_videoiq"]
     with pytest.raises(ValueError, match="no model 'demo_vidoiq' in the zoo; closest: demo_videoiq"):
         zoo.download("demo_vidoiq")
-    with pytest.raises(ValueError, match=r"python -m mmvideoiq\.zoo list shows them all"):
+    with pytest.raises(ValueError, match=r"mmvideoiq zoo list shows them all"):
         zoo.load("%")
 
 

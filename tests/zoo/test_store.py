@@ -7,6 +7,7 @@ import pytest
 import torch
 from mmengine.runner.checkpoint import CheckpointLoader
 
+import mmvideoiq.zoo.host  # noqa: F401  MMEngine reads zoo://
 from mmvideoiq import zoo
 from mmvideoiq.deploy.bundle.bundle import Bundle
 from mmvideoiq.zoo import index, store

@@ -25,6 +25,7 @@ from mmvideoiq.models.losses import build_policy_losses
 from mmvideoiq.models.policy import PolicyOutput, one_hot_argmax
 
 ALL_SKIP = ("likeliest", "zero")
+FRAMES_AT_ONCE = 16
 
 
 class Prediction(NamedTuple):
@@ -172,14 +173,22 @@ class VideoIQRecognizer(BaseRecognizer):
 
     def _compute_every_action(self, inputs: Tensor) -> Tensor:
         self.actions.check_frames(*inputs.shape[-2:])
-        num_frames = inputs.shape[1]
         frames = inputs.flatten(0, 1)  # (N*T, C, H, W)
+        if frames.is_cpu and not torch.is_grad_enabled():  # a few at a time stay in a CPU's caches
+            parts = frames.to(memory_format=torch.channels_last).split(FRAMES_AT_ONCE)
+        else:
+            parts = (frames,)
+        rows = torch.cat([self._every_action_of(part) for part in parts])  # (N*T, P, D)
+        return rows.unflatten(0, (-1, inputs.shape[1]))
+
+    def _every_action_of(self, frames: Tensor) -> Tensor:
+        """Features (M, P, D) of frames (M, C, H, W)."""
         maps = self.backbone.forward_all(frames, self.actions.modes)
         rows = []
         for index in self.processed:
             action = self.actions[index]
             rows.append(pool(self.teacher.backbone(frames) if action.separate else maps[action.mode]))
-        return torch.stack(rows, dim=1).unflatten(0, (-1, num_frames))
+        return torch.stack(rows, dim=1)
 
     # --- testing ------------------------------------------------------------------------------------------
 

@@ -174,11 +174,7 @@ class VideoIQRecognizer(BaseRecognizer):
     def _compute_every_action(self, inputs: Tensor) -> Tensor:
         self.actions.check_frames(*inputs.shape[-2:])
         frames = inputs.flatten(0, 1)  # (N*T, C, H, W)
-        if frames.is_cpu and not torch.is_grad_enabled():  # a few at a time stay in a CPU's caches
-            parts = frames.to(memory_format=torch.channels_last).split(FRAMES_AT_ONCE)
-        else:
-            parts = (frames,)
-        rows = torch.cat([self._every_action_of(part) for part in parts])  # (N*T, P, D)
+        rows = torch.cat([self._every_action_of(part) for part in in_parts(frames)])  # (N*T, P, D)
         return rows.unflatten(0, (-1, inputs.shape[1]))
 
     def _every_action_of(self, frames: Tensor) -> Tensor:
@@ -252,11 +248,15 @@ class VideoIQRecognizer(BaseRecognizer):
     def _run_action(self, frames: Tensor, index: int) -> Tensor:
         """Features (M, D) of frames (M, C, H, W) under one action."""
         action = self.actions[index]
-        return pool(
-            self.teacher.backbone(frames)
-            if action.separate
-            else self.backbone.forward_at(frames, action.mode)
-        )
+        rows = [
+            pool(
+                self.teacher.backbone(part)
+                if action.separate
+                else self.backbone.forward_at(part, action.mode)
+            )
+            for part in in_parts(frames)
+        ]
+        return torch.cat(rows)
 
     def predict(
         self, inputs: Tensor, data_samples: list[ActionDataSample] | None = None, **kwargs: Any
@@ -345,6 +345,13 @@ class VideoIQRecognizer(BaseRecognizer):
             freeze_(classifier)  # no loss reaches it
         if self.teacher is not None:
             freeze_(self.teacher)
+
+
+def in_parts(frames: Tensor) -> tuple[Tensor, ...]:
+    """Frames as they are best run: on a CPU, without gradient, a few at a time, which stay in its caches."""
+    if not frames.is_cpu or torch.is_grad_enabled():
+        return (frames,)
+    return frames.to(memory_format=torch.channels_last).split(FRAMES_AT_ONCE)
 
 
 def pool(features: Tensor) -> Tensor:

@@ -63,6 +63,7 @@ async function follow(source, control) {
   before = null;
   complain(null);
   byId("strip").replaceChildren();
+  document.body.dataset.starts = String(Number(document.body.dataset.starts ?? 0) + 1);
   try {
     await source(control.signal);
   } catch (error) {

@@ -163,7 +163,7 @@ async function run() {
       else if (kind === "clip") begin(data);
       else if (kind === "frame") step(data);
       else if (kind === "result") finish(data);
-      else if (kind === "failed") throw new Refused(data.error, data.status);
+      else if (kind === "failed") throw new Refused(`“${video.name}”: ${data.error}`, data.status);
     }
   } catch (error) {
     if (error.name === "AbortError") return;
@@ -207,8 +207,9 @@ function show(data) {
   showClass(data);
   showSaved(data, actions);
   const { decode, policy, recognition } = data.ms;
-  const parts = `policy ${milliseconds(policy)}, recognition ${milliseconds(recognition)}`;
-  set("time", `${milliseconds(policy + recognition)} ms`, decode ? `${parts}\ndecoding before: ${milliseconds(decode)} ms` : parts);
+  const parts = [`policy ${milliseconds(policy)}`, `recognition ${milliseconds(recognition)}`];
+  if (decode) parts.push(`decoding before ${milliseconds(decode)}`);
+  set("time", `${milliseconds(policy + recognition)} ms`, parts.join("\n"));
   set("cost", data.cost.toPrecision(3), `1 is ${actions.highest.bits} bits`);
 }
 

@@ -29,7 +29,8 @@ from mmvideoiq.deploy.export.static_int8 import (
     open_static_int8,
     write_static_int8,
 )
-from mmvideoiq.evaluation.frame_outcomes import digest_of, right_alone
+from mmvideoiq.evaluation.frame_outcomes import right_alone
+from mmvideoiq.evaluation.kept_features import KeptFeatures
 from mmvideoiq.evaluation.overrides import role_of
 from mmvideoiq.evaluation.policy_quality import mean_quality, policy_quality
 from mmvideoiq.fileio import write_json
@@ -41,6 +42,7 @@ from mmvideoiq.models.choosers import (
     oracle_actions,
     threshold_for,
 )
+from mmvideoiq.models.feature_cache import digest
 
 FIGURES = ("top1", "cost", "gflops", "bitops")
 
@@ -122,11 +124,17 @@ class _Tester:
         self._curves: dict[str, list[dict[str, Any]]] = {}  # by checkpoint
         self._differences: Tensor | None = None
         self._right: dict[str, Tensor | None] = {}  # by the network's digest
+        self._kept: KeptFeatures | None = None
+        if hasattr(self.model, "policy"):
+            dataset = self.runner.test_loop.dataloader.dataset
+            self._kept = KeptFeatures(self.model, frames=len(dataset) * dataset[0]["inputs"].shape[0])
 
     def load(self, checkpoint: str) -> None:
         """Test with these weights from now on."""
         self.runner.load_checkpoint(checkpoint)
         self._checkpoint = checkpoint
+        if self._kept is not None:
+            self._kept.follow()
 
     def override(
         self, name: str | None, value: Any, usage: Mapping[str, float], *, seed: int, file: Path
@@ -230,7 +238,7 @@ class _Tester:
 
     def _right_alone(self) -> Tensor | None:
         model = self.model.eval()
-        key = digest_of(model.backbone, model.cls_head, model.teacher)
+        key = model.feature_source() + digest(model.cls_head)
         if key not in self._right:
             self._right[key] = right_alone(model, self._batches("test"))
         return self._right[key]

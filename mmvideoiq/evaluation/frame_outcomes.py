@@ -5,12 +5,11 @@ Axes: N videos, T frames, P processed actions (those that are not skips), D feat
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
 @torch.no_grad()
@@ -37,12 +36,3 @@ def right_alone(model: Any, batches: Iterable[Any]) -> Tensor | None:
         wanted = torch.cat([label.flatten() for label in labels]).to(logits.device)
         rows.append((logits.argmax(-1).view(features.shape[:3]) == wanted[:, None, None]).cpu())
     return torch.cat(rows)
-
-
-def digest_of(*modules: nn.Module | None) -> str:
-    """Changes with the weights of the modules."""
-    digest = hashlib.sha256()
-    for module in modules:
-        for name, tensor in sorted(module.state_dict().items()) if module is not None else ():
-            digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

@@ -139,6 +139,11 @@ def started(address: str | None, *, object_store_bytes: int) -> Iterator[None]:
             where = f"the Ray cluster at {address} cannot be reached" if address else "Ray does not start"
             raise RunStopped(f"{where}: {one_line(error)}") from None
         yield
+    except RunStopped as stop:
+        if folder is None:
+            raise
+        logs, folder = folder, None
+        raise RunStopped(f"{stop}; logs are in {logs}") from stop
     finally:
         with suppress(Exception):  # what is left of it ends with this process
             ray.shutdown()
@@ -206,7 +211,7 @@ class RayPipeline:
         """
         import ray
         from ray.data import ActorPoolStrategy, DataContext
-        from ray.data.exceptions import ExecutionTimeoutError, SystemException
+        from ray.data.exceptions import ExecutionTimeoutError
 
         context = DataContext.get_current()
         context.enable_progress_bars = False
@@ -239,7 +244,7 @@ class RayPipeline:
             yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
         except ExecutionTimeoutError:  # a video that ends its worker each time, or no workers
             return
-        except (ray.exceptions.RayError, SystemException, RuntimeError) as error:
+        except Exception as error:  # as many kinds as it has reasons
             raise RunStopped(f"Ray: {cause(error)}") from error
 
     def _table(self, places: Sequence[int]) -> pa.Table:

@@ -31,6 +31,7 @@ class Shards:
     Attributes:
         plan: as given.
         done: shards that are written, of this start and of earlier ones.
+        videos_done: rows that are there, in these and in shards that are not whole yet.
     """
 
     def __init__(self, plan: Plan, *, retry_errors: bool = False) -> None:
@@ -41,20 +42,17 @@ class Shards:
             left.unlink()
         self._rows: dict[int, dict[int, pa.Table]] = {}  # of shards in the making, by place
         self.done: set[int] = set()
+        self.videos_done = 0
         for shard in range(plan.shards):
             if not self._is_whole(shard):
                 continue
             good = self._good_rows(shard) if retry_errors else None
             if good is None:
                 self.done.add(shard)
+                self.videos_done += len(plan.places(shard))
             else:
                 self._rows[shard] = good
-
-    @property
-    def videos_done(self) -> int:
-        """Rows that are there."""
-        written = sum(len(self.plan.places(shard)) for shard in self.done)
-        return written + sum(map(len, self._rows.values()))
+                self.videos_done += len(good)
 
     def missing(self) -> Iterator[int]:
         """Places without a row, in order."""
@@ -76,6 +74,7 @@ class Shards:
             shard = place // self.plan.shard_size
             rows = self._rows.setdefault(shard, {})
             rows[place] = results.slice(number, 1)
+            self.videos_done += 1
             if len(rows) == len(self.plan.places(shard)):
                 self._write(shard)
                 written.append(shard)

@@ -9,7 +9,7 @@ import os
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from mmvideoiq.service.bulk.fetch import WEB, file_system
@@ -89,9 +89,13 @@ def _is_video(name: str) -> bool:
 
 
 def _in_folder(folder: str) -> Iterator[str]:
-    for parent, below, names in os.walk(folder):
+    for parent, below, names in os.walk(folder, onerror=_unlisted):
         below.sort()
         yield from (absolute(os.path.join(parent, name)) for name in sorted(names) if _is_video(name))
+
+
+def _unlisted(error: OSError) -> NoReturn:
+    raise ValueError(f"{error.filename}: cannot be listed ({error.strerror})")
 
 
 def _in_bucket(address: str) -> Iterator[str]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mmvideoiq.deploy.session import VideoSession
+from mmvideoiq.jobs.lock import locked
 from mmvideoiq.service.bulk import command, main
 from mmvideoiq.service.bulk.summary import error_kind
 from mmvideoiq.video.errors import VideoError
@@ -139,6 +140,12 @@ def test_another_run_in_the_folder_is_refused(bulk, linked):
     code, out, err = bulk(folder, "--sampling", "keyframe")
     assert (code, out) == (2, "") and err.count("\n") == 1
     assert "holds another run (its sampling: exact, given: keyframe): give what it was begun with" in err
+
+
+def test_a_folder_belongs_to_one_run(bulk, linked, tmp_path):
+    with locked(tmp_path / "out", ValueError):
+        code, out, err = bulk(linked(1, good=True))
+    assert (code, out) == (2, "") and err.endswith(": end it, or choose another --out\n")
 
 
 def test_sizes():

@@ -5,10 +5,16 @@ import subprocess
 from pathlib import Path
 
 import psutil
+import pyarrow as pa
 import pytest
 
+from mmvideoiq.jobs.errors import RunStopped
 from mmvideoiq.service.bulk import main
+from mmvideoiq.service.bulk.command import in_rounds
 from mmvideoiq.service.bulk.on_ray import Pools, cause, store_bytes, videos_of_block
+from mmvideoiq.service.bulk.plan import Plan
+from mmvideoiq.service.bulk.shards import Shards, failed
+from mmvideoiq.service.bulk.stages import failed_row
 from mmvideoiq.video.preprocessing import Preprocessing
 from tests.service.bulk.runs import PATIENCE_S, rows, start, wait_for_shards
 
@@ -16,6 +22,12 @@ pytest.importorskip("ray.data", reason="pip install 'mmvideoiq[bulk]'")
 
 SMALL = ("--decoders", "2", "--recognizers", "2")
 TIMES = {"decode_ms", "recognize_ms"}
+
+
+def make_plan(folder: Path, videos: int) -> Plan:
+    (folder / "results").mkdir()
+    paths = pa.chunked_array([[f"/v/{number}.mp4".encode() for number in range(videos)]], pa.binary())
+    return Plan(folder=folder, paths=paths, shard_size=4, digest="d")
 
 
 def answers(out: Path) -> list[dict]:
@@ -111,6 +123,27 @@ def test_two_nodes_of_which_one_dies(bundle, linked, alone, tmp_path, monkeypatc
     finally:
         cluster.shutdown()
     check(out, folder, 600, alone[:3])
+
+
+def test_rounds_ask_again_and_give_up_at_last(tmp_path):
+    """Of ten videos 3 comes in the second round, alone, and 7 never."""
+    shards, asked = Shards(make_plan(tmp_path, 10)), []
+
+    def run(places, *, alone):
+        asked.append((list(places), list(alone)))
+        here = [place for place in [*places, *alone] if place != 7 and (place != 3 or alone)]
+        yield failed([dict(failed_row(place, ""), error=None) for place in here])
+
+    for table in in_rounds(shards, run):
+        shards.take(table)
+    assert asked == [(list(range(10)), []), ([], [3, 7]), ([], [7])]
+    errors = [row["error"] for row in rows(tmp_path)]
+    assert errors == [None] * 7 + ["ended its worker 3 times"] + [None] * 2
+
+
+def test_a_round_without_any_result_ends_the_run(tmp_path):
+    with pytest.raises(RunStopped, match="gave no result of any video"):
+        list(in_rounds(Shards(make_plan(tmp_path, 3)), lambda places, *, alone: iter(())))
 
 
 def test_actors_fit_the_cpus():

@@ -37,6 +37,17 @@ def test_files_globs_and_folders_stay_in_their_order_and_come_once(folder):
     assert names(["videos/d*"]) == ["deep/[x].mp4", "deep/below/c.webm"]
 
 
+def test_a_folder_that_cannot_be_listed_is_not_passed_over(folder, monkeypatch):
+    def refuses(path, scan=os.scandir):
+        if str(path).endswith("below"):
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuses)
+    with pytest.raises(ValueError, match=r"below: cannot be listed \(Permission denied\)"):
+        find_all(["videos"])
+
+
 def test_text_lists(folder):
     (folder / "list.txt").write_text(
         "# of ours\n\nb.mp4\n a.MKV 3 \ndeep/[x].mp4 1 2\nhttp://host/v.mp4?a=1\ngone 7.mp4\n"

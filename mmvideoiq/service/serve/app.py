@@ -114,6 +114,7 @@ class Service:
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        await run_in_threadpool(self._pool.wait_ready)
         tasks = [asyncio.create_task(self._live.sweep()), asyncio.create_task(self._sweep())]
         try:
             yield

@@ -66,6 +66,7 @@ class Pool:
         self._tasks: deque[Task] = deque()
         self._changed = threading.Condition()
         self._stopping, self._busy, self._mean_s = False, 0, 1.0
+        self._ready = threading.Semaphore(0)  # a worker each
         self._threads = [
             threading.Thread(target=self._work, args=(worker,), daemon=True, name=f"worker {number}")
             for number, worker in enumerate(self._workers)
@@ -109,6 +110,7 @@ class Pool:
     def _work(self, worker: Worker) -> None:
         with suppress(VideoError):  # starts the decoder process and imports what it needs
             worker.decoder.read(os.devnull)
+        self._ready.release()
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._tasks or self._stopping)
@@ -121,6 +123,11 @@ class Pool:
             with self._changed:
                 self._busy -= 1
                 self._mean_s = MEMORY * self._mean_s + (1 - MEMORY) * (time.perf_counter() - began)
+
+    def wait_ready(self) -> None:
+        """Return when all decoder processes have started. To be called once."""
+        for _ in self._workers:
+            self._ready.acquire()
 
     def stop(self) -> None:
         """Take no more tasks; those that wait are still run."""

@@ -28,6 +28,7 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from mmvideoiq.data.synthetic import make_clip, write_lossless
+from mmvideoiq.jobs.signals import restore_signals
 from tests.service.serve.serving import parsed
 
 WARM_UP = 0.3  # share of the time after which memory is taken
@@ -188,6 +189,7 @@ def summary(
 
 
 def main() -> int:
+    restore_signals()  # the server ends with this command
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--clients", type=int, default=50)

@@ -21,7 +21,7 @@ from mmvideoiq.service.serve.samples import add_samples
 from mmvideoiq.service.serve.settings import Limits
 from mmvideoiq.service.serve.uploads import Uploads
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 class Client:

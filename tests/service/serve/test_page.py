@@ -22,7 +22,7 @@ FLAGS = (
     "--headless=new --no-sandbox --disable-gpu --disable-background-networking --disable-component-update "
     "--disable-sync --no-first-run --use-fake-device-for-media-stream --use-fake-ui-for-media-stream"
 )
-PATIENCE_MS = 20_000
+PATIENCE_MS = 60_000
 PHONE = dict(width=390, height=844)
 DESK = dict(width=1280, height=900)
 pytestmark = [

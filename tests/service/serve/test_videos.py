@@ -185,7 +185,7 @@ def held(monkeypatch):
 
     def waiting(self, worker):
         began.set()
-        assert go.wait(20)
+        assert go.wait(60)
         run(self, worker)
 
     monkeypatch.setattr(Recognition, "run", waiting)
@@ -204,7 +204,7 @@ def test_a_full_queue_and_a_client_s_share(demo_bundle, grating, held):
     began, go = held
     with serving(demo_bundle, waiting=0, per_client=2) as server:
         first, answered = in_background(server.send, "/v1/recognize", grating)
-        assert began.wait(20)
+        assert began.wait(60)
         done = server.send("/v1/recognize", grating)
         assert done.status_code == 503 and int(done.headers["Retry-After"]) >= 1
         assert "try again later" in done.json()["error"]
@@ -215,7 +215,7 @@ def test_a_full_queue_and_a_client_s_share(demo_bundle, grating, held):
         began.clear(), go.clear()
     with serving(demo_bundle, waiting=5, per_client=1) as server:
         first, answered = in_background(server.send, "/v1/recognize", grating)
-        assert began.wait(20)
+        assert began.wait(60)
         done = server.send("/v1/recognize", grating)
         assert done.status_code == 429 and done.headers["Retry-After"] == "1"
         assert server.get("/healthz").json() == dict(status="ok", workers=1, waiting=0)
@@ -229,7 +229,7 @@ def test_stopping_finishes_what_has_begun_and_refuses_the_rest(demo_bundle, grat
     began, go = held
     with serving(demo_bundle) as server:
         first, answered = in_background(server.send, "/v1/recognize", grating)
-        assert began.wait(20)
+        assert began.wait(60)
         server.service.stop()
         assert server.get("/healthz").status_code == 503
         done = server.send("/v1/recognize", grating)

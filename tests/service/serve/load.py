@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -104,8 +105,10 @@ def follow(session: requests.Session, server: str, video: bytes) -> int:
 
 def family(pid: int) -> list[int]:
     """A process and its children."""
-    tasks = Path(f"/proc/{pid}/task")
-    children = [child for task in tasks.iterdir() for child in (task / "children").read_text().split()]
+    children = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(OSError):  # a thread that has just ended
+            children += (task / "children").read_text().split()
     return [pid, *map(int, children)]
 
 

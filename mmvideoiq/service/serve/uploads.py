@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -68,7 +68,11 @@ class Video:
             return decoded
 
     def bytes(self) -> int:
-        return sum(path.stat().st_size for path in (self.path, self.frames_path) if path.exists())
+        total = 0
+        for path in (self.path, self.frames_path):
+            with suppress(FileNotFoundError):  # a worker may just have removed it
+                total += path.stat().st_size
+        return total
 
 
 def refuse_lists(path: Path) -> None:

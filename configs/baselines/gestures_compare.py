@@ -3,12 +3,19 @@
 #
 # All rivals beside VideoIQ on the gesture clips, in a table for clips of both rooms and one for those of room B.
 # TRAINED is the work folder of configs/videoiq/gestures_recipe.py. PRECISIONS, SIZES and WITHOUT_SKIP are those of
-# recipes whose policy has other actions; their rows are there where they are given.
+# recipes whose policy has other actions; their rows are there where they are given. CLIPS takes the first of each list.
 name = "gestures"
 
 trained = "{{$TRAINED:work_dirs/gestures}}"
 kinds = "{{$DATA_ROOT:work_dirs/gestures/data}}"
-datasets = {"both rooms": {}, "room B": {"test_dataloader.dataset.ann_file": "test_room_b.txt"}}
+clips = {{$CLIPS:520}}
+datasets = {
+    "both rooms": {"test_dataloader.dataset.indices": clips},
+    "room B": {
+        "test_dataloader.dataset.ann_file": "test_room_b.txt",
+        "test_dataloader.dataset.indices": clips,
+    },
+}
 
 seeds = [f"policy/seed{seed}" for seed in range(3)]
 policy = dict(
@@ -50,4 +57,4 @@ rows = [
     dict(policy, name="videoiq"),
     dict(policy, name="oracle", oracle=True),
 ]
-del trained, seeds, policy, first, of_float, others
+del clips, trained, seeds, policy, first, of_float, others

@@ -13,11 +13,13 @@ import pytest
 from mmengine.runner import Runner
 
 from mmvideoiq import zoo
+from mmvideoiq.data.gestures import load_frames, make_gestures
 from mmvideoiq.data.synthetic import make_synthetic
 from mmvideoiq.deploy.session import VideoSession
 from mmvideoiq.zoo import index, store
 
 BUNDLE = "demo_videoiq_bundle"
+GESTURES = "gestures_videoiq_bundle"
 
 
 def test_shipped_models_recognize_new_clips(tmp_path, tiny_videos):
@@ -40,13 +42,32 @@ def test_shipped_models_recognize_new_clips(tmp_path, tiny_videos):
     assert sum(right) >= 15 and sum(same) >= 15 and np.mean(actions) >= 0.9
 
 
+def test_the_gestures_bundle_recognizes_clips_of_photos_it_has_not_seen(shared_dir, tmp_path):
+    photos = shared_dir / "data/gestures"
+    if not photos.is_dir():
+        pytest.skip(f"{photos} is absent: its photos make the clips")
+    pytest.importorskip("openvino")
+    make_gestures(photos, tmp_path, train=1, val=1, test=26, seed=7)
+    clips = [line.split() for line in (tmp_path / "test.txt").read_text().splitlines()]
+    with VideoSession.open(zoo.download(GESTURES), engine="openvino", threads=1) as session:
+        names = session.bundle.manifest["classes"]
+        answers = list(session.run_many([tmp_path / "videos" / name for name, _ in clips]))
+        skip = session.actions.names.index("skip")
+    assert names == (tmp_path / "classes.txt").read_text().split()
+    assert sum(answer.label == int(label) for answer, (_, label) in zip(answers, clips, strict=True)) >= 23
+    kinds = load_frames(tmp_path)
+    idle = np.array([[frame["kind"] == "idle" for frame in kinds[name]] for name, _ in clips])
+    skipped = np.array([answer.actions == skip for answer in answers])
+    assert skipped[idle].mean() > 0.9 > 0.3 > skipped[~idle].mean()
+
+
 def test_every_shipped_checkpoint_fits_its_config(repo):
     shipped = [name for name, model in index.read().items() if store.state(model) == "shipped"]
-    assert len(shipped) == 5
+    assert len(shipped) == 6
     for name in shipped:
-        if name != BUNDLE:
+        if name not in (BUNDLE, GESTURES):
             assert not zoo.load(name).training
-    assert sum(path.stat().st_size for path in (repo / "zoo").rglob("*")) < 2e6
+    assert sum(path.stat().st_size for path in (repo / "zoo").rglob("*")) < 6e6
 
 
 SDIST = "import sys; from setuptools import build_meta; print(build_meta.build_sdist(sys.argv[1]))"

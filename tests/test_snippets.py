@@ -126,14 +126,11 @@ def test_average_clips_may_be_left_out():
 def test_the_readme_recognizes_clips_it_makes(tmp_path):
     """Its commands as they stand, from a folder where ``tools`` is that of the repository."""
     (tmp_path / "tools").symlink_to(ROOT / "tools")
-    lines = [
-        line for line in command_lines((ROOT / "README.md").read_text(encoding="utf-8")) if "python" in line
-    ]
-    infer = next(n for n, line in enumerate(lines) if any(word.startswith("zoo://") for word in line))
-    for words in lines[infer - 1 : infer + 1]:
-        done = subprocess.run(
-            [sys.executable, *words[1:]], capture_output=True, text=True, cwd=tmp_path, env=ENVIRONMENT
-        )
+    lines = command_lines((ROOT / "README.md").read_text(encoding="utf-8"))
+    infer = next(n for n, line in enumerate(lines) if "zoo://demo_videoiq_bundle" in line)
+    for program, *words in lines[infer - 1 : infer + 1]:
+        command = [sys.executable, *(["-m", program] if program == "mmvideoiq" else []), *words]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=ENVIRONMENT)
         assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("demo_videoiq_bundle knows 8 classes: 0 degrees, ")
     assert "\n8 videos in " in done.stdout

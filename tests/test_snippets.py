@@ -126,7 +126,7 @@ def test_average_clips_may_be_left_out():
 def test_the_readme_recognizes_clips_it_makes(tmp_path):
     """Its commands as they stand, from a folder where ``tools`` is that of the repository."""
     (tmp_path / "tools").symlink_to(ROOT / "tools")
-    lines = command_lines((ROOT / "README.md").read_text(encoding="utf-8"))
+    lines = list(command_lines((ROOT / "README.md").read_text(encoding="utf-8")))
     infer = next(n for n, line in enumerate(lines) if "zoo://demo_videoiq_bundle" in line)
     for program, *words in lines[infer - 1 : infer + 1]:
         command = [sys.executable, *(["-m", program] if program == "mmvideoiq" else []), *words]

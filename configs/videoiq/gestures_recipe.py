@@ -23,6 +23,6 @@ data = dict(
     function="mmvideoiq.data.gestures.make_gestures",
     kwargs=dict(photos="{{$GESTURES:data/gestures}}", out="{work_dir}/data"),
 )
-evaluate = dict(engine="openvino")
+evaluate = dict(engine="openvino", kinds="{work_dir}/data")
 
 fast = dict(data=dict(train=16, val=13, test=13))

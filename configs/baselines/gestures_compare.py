@@ -8,7 +8,7 @@ name = "gestures"
 
 trained = "{{$TRAINED:work_dirs/gestures}}"
 kinds = "{{$DATA_ROOT:work_dirs/gestures/data}}"
-clips = {{$CLIPS:520}}
+clips = int("{{$CLIPS:520}}")
 datasets = {
     "both rooms": {"test_dataloader.dataset.indices": clips},
     "room B": {

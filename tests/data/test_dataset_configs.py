@@ -100,7 +100,7 @@ def test_gestures(repo: Path, tmp_path: Path, monkeypatch):
         assert batch["data_samples"][0].filename.split("/")[-2] == split
         kind = "train" if split == "train" else "test"
         small = first_batch(config, split, pipeline=config[f"policy_{kind}_pipeline"])["inputs"]
-        assert small.shape == (2, frames, 3, 84, 84)
+        assert small.shape == (2, frames, 3, 64, 64)
     assert config.random_frames.mean == config.data_preprocessor.mean
 
 

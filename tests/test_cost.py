@@ -9,6 +9,7 @@ from torch import nn
 
 from mmvideoiq.actions import ActionSpace, bitops_cost, paper_cost
 from mmvideoiq.cost import OTHER, ModelCost, count_macs, count_model
+from tests.models.toys import SIZE, any_precision, build
 
 PAPER = [dict(bits=32), dict(bits=4), dict(bits=2), dict(skip=1)]
 PRINTED = [66.7, 18.8, 6.8]  # arXiv:2108.10394, GFLOPs with every frame at 32, 4, 2 bits
@@ -282,3 +283,12 @@ def test_count_model_rejects(change, message):
 def test_model_cost_rejects(call, message):
     with pytest.raises(ValueError, match=message):
         call(toy_cost())
+
+
+def test_a_network_made_in_inference_mode_is_counted():
+    """The counter follows tensors that require a gradient, which a weight made in inference mode cannot give."""
+    with torch.inference_mode():
+        network = build(any_precision(precisions=(8,), weight=dict(type="nested")))
+        macs = count_macs(network, torch.rand(1, 3, SIZE, SIZE))
+    plain = build(any_precision(precisions=(8,), weight=dict(type="nested")))
+    assert macs == count_macs(plain, torch.rand(1, 3, SIZE, SIZE)) > 0

@@ -7,6 +7,7 @@ import torch
 from mmaction.models.backbones import ResNet
 from torch import nn
 
+import mmvideoiq.models  # noqa: F401, registers them
 from mmvideoiq.actions import ActionSpace, bitops_cost, paper_cost
 from mmvideoiq.cost import OTHER, ModelCost, count_macs, count_model
 from tests.models.toys import SIZE, any_precision, build

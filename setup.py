@@ -45,7 +45,16 @@ BUCKETS = ["s3fs"]
 LMDB = ["lmdb"]
 DOCS = ["mkdocs>=1.6", "mkdocs-material", "mkdocstrings[python]"]
 BENCHMARK = ["nncf>=2.15", "psutil"]
-DEV = ["pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "aio-rtsp-toolkit", "playwright"]
+DEV = [
+    "pytest",
+    "pytest-timeout",
+    "pytest-xdist",
+    "hypothesis",
+    "ruff",
+    "mypy",
+    "aio-rtsp-toolkit",
+    "playwright",
+]
 
 # What a wheel holds beside the package, in mmvideoiq/.mim, which is OpenMIM's place: the metafiles and configs,
 # the tools, and the weights that the zoo ships (zoo/README.md).

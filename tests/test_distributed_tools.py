@@ -305,7 +305,11 @@ def test_two_machines(demo, tmp_path, repo):
         )
         for rank in range(2)
     ]
-    printed = [process.communicate(timeout=300)[0] for process in running]
+    try:
+        printed = [process.communicate(timeout=300)[0] for process in running]
+    finally:
+        for process in running:
+            process.terminate()  # torchrun ends what it began
     assert [process.returncode for process in running] == [0, 0], "\n".join(printed)
     assert torch.load(tmp_path / "epoch_1.pth")["meta"]["iter"] == 2  # 30 clips by 8 on each
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,9 +61,25 @@ def level(number: int) -> int:
     return 40 + 24 * number
 
 
+@contextmanager
+def scheduling_kept() -> Iterator[None]:
+    """Undo what SVT-AV1 does to root: its encoder makes the calling thread real-time (SCHED_FIFO at 99), for good.
+
+    Every thread and process begun afterwards would inherit that and keep all others from the CPU.
+    """
+    if not hasattr(os, "sched_getscheduler"):  # not Linux
+        yield
+        return
+    policy, param = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, param)
+
+
 def write(path: Path, codec: Codec) -> None:
     """A clip that grows lighter. Raises FFmpeg's errors, or ValueError, where there is no such encoder."""
-    with av.open(str(path), "w") as container:
+    with scheduling_kept(), av.open(str(path), "w") as container:
         stream = container.add_stream(codec.encoder, rate=RATE, options=codec.options)
         stream.width, stream.height, stream.pix_fmt = SIDE, SIDE, codec.pixels
         for number in range(FRAMES):

@@ -1,11 +1,13 @@
 """``mmvideoiq doctor``: what each check finds, on this machine and on made-up ones, and what is told."""
 
 import json
+import os
 import sys
 from importlib.util import find_spec as real_find_spec
 from pathlib import Path
 
 import pytest
+from av.error import FFmpegError
 
 from mmvideoiq import compat
 from mmvideoiq.service import codecs, doctor, findings, installation, machine, processor
@@ -89,6 +91,17 @@ def test_a_clip_is_read_as_it_was_written(tmp_path):
     path = tmp_path / "clip.avi"
     codecs.write(path, codecs.CODECS["MPEG-4"])
     assert codecs.reads(path) == ""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="Linux schedules so")
+def test_writing_av1_leaves_the_process_as_it_was(tmp_path):
+    """Its encoder makes what root runs real-time, which would keep every other process from the CPU."""
+    before = os.sched_getscheduler(0), os.sched_getparam(0).sched_priority
+    try:
+        codecs.write(tmp_path / "a.mp4", codecs.CODECS["AV1"])
+    except (FFmpegError, ValueError):
+        pytest.skip("this FFmpeg does not write AV1")
+    assert (os.sched_getscheduler(0), os.sched_getparam(0).sched_priority) == before
 
 
 def test_codecs_that_fail(monkeypatch):

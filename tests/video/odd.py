@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from av.error import FFmpegError
 
+from mmvideoiq.service.codecs import scheduling_kept
+
 WIDTH, HEIGHT, BLOCKS = 128, 96, 8
 RATE = 25
 
@@ -53,7 +55,8 @@ def write(path: Path, odd: Odd) -> None:
     """Raises av's own errors where this FFmpeg cannot encode it."""
     target = path if odd.change is None else path.with_name("plain" + path.suffix)
     width, height = odd.size
-    with av.open(str(target), "w", format=odd.format, options=odd.muxer) as container:
+    muxed = dict(format=odd.format, options=odd.muxer)
+    with scheduling_kept(), av.open(str(target), "w", **muxed) as container:
         stream = container.add_stream(odd.codec, rate=RATE, options=odd.options)
         stream.width, stream.height, stream.pix_fmt = width, height, odd.pixels
         stream.codec_context.time_base = Fraction(1, RATE)

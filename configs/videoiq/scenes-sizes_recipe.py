@@ -4,5 +4,6 @@ _base_ = ["./scenes_recipe.py"]
 name = "scenes-sizes"
 stages = dict(
     any_precision=dict(config="../any_precision/scenes-sizes_any_precision.py"),
+    policy_backbone=dict(config="../policy_backbone/scenes-tiny_policy_backbone.py"),
     policy=dict(config="scenes-sizes_videoiq.py"),
 )

@@ -91,7 +91,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["mmvideoiq", "mmvideoiq.*"]),
-    package_data={"mmvideoiq.service.serve": ["static/*"]},
+    package_data={"mmvideoiq.service.serve": ["static/*"], "mmvideoiq.visualization": ["page.css"]},
     cmdclass={"build_py": BuildWithMim},
     python_requires=">=3.11",
     entry_points={"console_scripts": ["mmvideoiq = mmvideoiq.service.main:main"]},

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import re
+import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -107,6 +108,34 @@ def sha256_of(path: Path) -> str:
 def replace_file(path: Path, content: bytes) -> None:
     with atomic_write(path) as part:
         part.write_bytes(content)
+
+
+def to_bytes(text: str) -> bytes:
+    """UTF-8; what it cannot hold, such as names of files in another encoding, is escaped."""
+    return text.encode("utf-8", "backslashreplace")
+
+
+def check_output(flag: str, path: Path) -> None:
+    """Make sure that a file can be written at ``path``, before there is anything to write.
+
+    Args:
+        flag: that names the path, for the message.
+
+    Raises:
+        OSError: its folder is missing or takes no files, or it is a folder or a device; one line.
+    """
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{flag} {path}: there is no folder {path.parent}")
+    if path.exists() and not path.is_file():
+        raise OSError(
+            f"{flag} {path}: is {'a folder' if path.is_dir() else 'not a regular file'}; name a file"
+        )
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(f"{flag} {path}: no file can be written to {path.parent} ({error.strerror})") from None
 
 
 def finite(value: Any) -> Any:

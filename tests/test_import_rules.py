@@ -46,6 +46,7 @@ RULES = {
     "recipes": rule(f"{RUN} evaluation recipes", HOST | {"rich", "filelock"}),
     "recipes/config": rule(f"{RUN} deploy recipes", HOST),
     "recipes/export_stage": rule("deploy recipes", HOST, "*"),
+    "recipes/evaluation": rule(f"{RUN} deploy evaluation recipes", HOST | {"rich"}),
     "evaluation": rule(f"{RUN} data deploy evaluation models", HOST | {"rich", "filelock"}, "*"),
     "evaluation/metrics": rule("actions cost fileio", HOST),
     "latency": rule("compat deploy jobs latency video", HOST | {"rich"}),
@@ -72,6 +73,12 @@ RULES = {
     "visualization": rule(
         "actions data evaluation fileio video visualization", NUMBERS | {"matplotlib", "rich"}
     ),
+    "visualization/answers_report": rule("visualization", NUMBERS),
+    "visualization/clips_report": rule("visualization", NUMBERS),
+    "visualization/environment": rule("deploy jobs visualization"),
+    "visualization/filmstrips": rule("visualization", NUMBERS, "cv2"),
+    "visualization/page": rule("fileio"),
+    "visualization/tables": rule("actions fileio", frozenset({"rich"})),
     "benchmark": rule("*", ANY),
     "zoo": rule("zoo compat fileio jobs", frozenset({"rich", "yaml", "filelock"}), "torch mmaction mmengine"),
     "zoo/host": rule("zoo", HOST),

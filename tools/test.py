@@ -2,19 +2,27 @@
 
 import argparse
 import os
+import shlex
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import torch
 from mmengine.config import Config
+from mmengine.dist import is_main_process
 from mmengine.model import is_model_wrapper
 from torch import nn
 
 from mmvideoiq import cli
 from mmvideoiq.deploy.export.budget_curve import set_budget
+from mmvideoiq.evaluation.clip_records import ClipRecords, class_names, network_frames
+from mmvideoiq.fileio import check_output
 from mmvideoiq.jobs.errors import one_line_errors
 from mmvideoiq.jobs.signals import restore_signals
+from mmvideoiq.visualization.evaluation_report import write_evaluation
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -41,6 +49,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         action=cli.Settings,
         help='settings that win over the config, as key=value; lists as key="[a,b]" or key=a,b',
     )
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="FILE",
+        help="also write a page (.html): figures, confusion matrix, easiest and hardest clips, training curves",
+    )
     parser.add_argument("--show-dir", help="folder for images of the predictions")
     parser.add_argument("--show", action="store_true", help="show the predictions in a window")
     parser.add_argument("--interval", type=int, default=1, help="show one of this many samples")
@@ -50,6 +64,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
     args = parser.parse_args(argv)
+    args.given = sys.argv[1:] if argv is None else argv
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     return args
 
@@ -57,6 +72,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def apply_flags(config: Config, args: argparse.Namespace) -> None:
     """Lay the flags over the config, in place."""
     cli.need_file(args.checkpoint, "checkpoint")
+    if args.report is not None:
+        check_output("--report", args.report)
     config.load_from = args.checkpoint
     if args.show or args.show_dir is not None:
         if "visualization" not in config.get("default_hooks", {}):
@@ -95,6 +112,27 @@ def fix_precision(model: nn.Module, bits: int | str) -> None:
     model.set_fixed_action(bits=bits)
 
 
+def write_report(args: argparse.Namespace, runner: Any, metrics: dict[str, Any], clips: list[dict]) -> None:
+    """The page of ``--report``."""
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    dataset = runner.test_dataloader.dataset
+    write_evaluation(
+        args.report,
+        name=Path(args.config).stem,
+        checkpoint=args.checkpoint,
+        metrics=metrics,
+        clips=clips,
+        classes=class_names(dataset),
+        names=model.actions.names if hasattr(model, "actions") else (),
+        frames_of=partial(network_frames, dataset),
+        command=shlex.join(["python", "tools/test.py", *args.given]),
+        machine={
+            "device": str(next(model.parameters()).device),
+            "threads of torch": str(torch.get_num_threads()),
+        },
+    )
+
+
 def main(argv: list[str] | None = None) -> None:
     with one_line_errors() as begun:
         args = parse_args(argv)
@@ -111,7 +149,12 @@ def main(argv: list[str] | None = None) -> None:
                 runner.model.eval(), args.budget, runner.build_dataloader(config.val_dataloader)
             )
             runner.logger.info(f"budget {args.budget}: the costs count {multiplier:.4g} times")
-        runner.test()
+        records = ClipRecords()
+        if args.report is not None:
+            runner.register_hook(records)
+        metrics = runner.test()
+        if args.report is not None and is_main_process():
+            write_report(args, runner, metrics, records.clips)
 
 
 if __name__ == "__main__":

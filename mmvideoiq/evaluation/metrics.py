@@ -78,7 +78,7 @@ class ComputeCostMetric(BaseMetric):
                 "cost": {key: float(value) for key, value in sample["cost"].items()},
             }
             if self.trace_file is not None:
-                result["trace"] = self._trace(sample, result["actions"])
+                result["trace"] = trace_entry(sample, result["actions"])
             self.results.append(result)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
@@ -96,17 +96,19 @@ class ComputeCostMetric(BaseMetric):
             write_text(Path(self.trace_file), json.dumps([result["trace"] for result in results], indent=1))
         return metrics
 
-    def _trace(self, sample: dict, actions: np.ndarray) -> dict[str, Any]:
-        score = sample.get("pred_score")
-        return {
-            "filename": _plain(sample.get("filename")),
-            "frame_inds": _plain(sample.get("frame_inds")),
-            "actions": actions.tolist(),
-            "probs": _plain(sample.get("policy_probs")),
-            "pred_label": _label(sample.get("pred_label")),
-            "pred_score": None if score is None else float(torch.as_tensor(score).max()),
-            "gt_label": _label(sample.get("gt_label")),
-        }
+
+def trace_entry(sample: dict, actions: Any) -> dict[str, Any]:
+    """A tested clip in a trace, of its data sample as a dict; what that lacks is null."""
+    score = sample.get("pred_score")
+    return {
+        "filename": _plain(sample.get("filename")),
+        "frame_inds": _plain(sample.get("frame_inds")),
+        "actions": _plain(actions),
+        "probs": _plain(sample.get("policy_probs")),
+        "pred_label": _label(sample.get("pred_label")),
+        "pred_score": None if score is None else float(torch.as_tensor(score).max()),
+        "gt_label": _label(sample.get("gt_label")),
+    }
 
 
 def _plain(value: Any) -> Any:

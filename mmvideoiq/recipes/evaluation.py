@@ -12,6 +12,7 @@ from mmengine.config import Config
 from rich.console import Console
 
 from mmvideoiq.actions import ActionSpace
+from mmvideoiq.deploy.export.from_config import find_classes
 from mmvideoiq.evaluation.config import Comparison, Row
 from mmvideoiq.evaluation.runner import Evaluation
 from mmvideoiq.jobs import cache
@@ -25,8 +26,8 @@ LEARNED = "videoiq"  # the row of the trained policy
 def evaluate(recipe: Recipe, runs: Sequence[Run], work_dir: Path, console: Console) -> dict[str, Any]:
     """Test the rows, and where the recipe names an ``engine`` also export a bundle, run and time it.
 
-    Returns: ``rows``, ``traces`` (files, one per policy seed), ``policy_quality``, ``source``, and where there are any
-        ``kinds`` and ``bundle``, as in ``summary.json``.
+    Returns: ``rows``, ``traces`` (files, one per policy seed), ``policy_quality``, ``source``, the names of the
+        ``classes``, and where there are any ``kinds`` and ``bundle``, as in ``summary.json``.
 
     Raises:
         RowError, StageFailed: as :func:`mmvideoiq.evaluation.runner.run_comparison`.
@@ -55,6 +56,10 @@ def evaluate(recipe: Recipe, runs: Sequence[Run], work_dir: Path, console: Conso
     summary["policy_quality"] = rows[-1].pop("quality")
     if kinds is not None:
         summary["kinds"] = kinds
+    config = Config.fromfile(comparison.rows[-1].config)
+    dataset = config.test_dataloader.dataset
+    if "ann_file" in dataset:
+        summary["classes"] = find_classes(dataset, config.model.cls_head.num_classes)
     return summary | dict(rows=rows, traces=evaluation.traces[LEARNED], source=evaluation.source | draws)
 
 

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from mmvideoiq.deploy.session import VideoSession
+from mmvideoiq.fileio import check_output
 from mmvideoiq.jobs.arguments import (
     BAD,
     Parser,
@@ -30,7 +34,7 @@ from mmvideoiq.jobs.arguments import (
 )
 from mmvideoiq.jobs.errors import traceback_wanted, write_any_text
 from mmvideoiq.jobs.signals import exit_code
-from mmvideoiq.service.answers import Report, write_json
+from mmvideoiq.service.answers import Report, knowledge, write_json
 from mmvideoiq.service.sources import complete_bundle, find_bundle, find_videos
 from mmvideoiq.video.av_reader import SAMPLING
 from mmvideoiq.video.decoder_process import Decoder
@@ -40,6 +44,7 @@ from mmvideoiq.video.preprocessing import READERS
 
 PATIENCE = Connection()
 LINES = "-"  # in place of a file for --json
+LAST_FRAMES = 16  # of a stream, in a report
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -62,6 +67,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--json",
         metavar="F",
         help="also write a list with an entry for each video; -: a line each on stdout instead",
+    )
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="F",
+        help="also write a page (.html): a filmstrip with the actions, cost and times of each video",
     )
     parser.add_argument("--sampling", choices=SAMPLING, help="of frames; default: the bundle's")
     parser.add_argument("--reader", choices=READERS, default="av", help="av (PyAV, default) or decord")
@@ -102,6 +113,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--timeout and --retries are for addresses: leave them out")
     if args.json is not None and not Path(args.json).resolve().parent.is_dir():
         parser.error(f"--json {args.json}: there is no folder {Path(args.json).parent}")
+    if args.report is not None:
+        try:
+            check_output("--report", args.report)
+        except OSError as error:
+            parser.error(str(error))
+    args.given = sys.argv[1:] if argv is None else list(argv)
     return args
 
 
@@ -134,8 +151,10 @@ def run_clips(
         print(f"{len(videos)} videos in {seconds:.1f} s" + f", {bad} of them bad" * bool(bad))
 
 
-def run_stream(session: VideoSession, args: argparse.Namespace, report: Report) -> None:
-    """Until the source ends; a broken or interrupted stream answers too."""
+def run_stream(
+    session: VideoSession, args: argparse.Namespace, report: Report, last: deque[np.ndarray]
+) -> None:
+    """Until the source ends; a broken or interrupted stream answers too. ``last`` gets its frames."""
     (source,) = args.videos
     video = shown(source)
     if source.isdecimal() and not os.path.exists(source):
@@ -154,6 +173,7 @@ def run_stream(session: VideoSession, args: argparse.Namespace, report: Report) 
             ):
                 waited += time.perf_counter() - asked
                 session.push(frame)
+                last.append(frame)
                 seen += 1
                 if report.console.is_terminal and not report.lines:
                     live.update(report.running(session.result()), refresh=True)
@@ -176,6 +196,41 @@ def run_stream(session: VideoSession, args: argparse.Namespace, report: Report) 
         raise ended
 
 
+def write_report(
+    session: VideoSession,
+    args: argparse.Namespace,
+    report: Report,
+    videos: Sequence[str],
+    last: Sequence[np.ndarray],
+) -> None:
+    """The page of ``--report``. The videos that it shows are read once more; of a stream it shows the last frames."""
+    from mmvideoiq.visualization.answers_report import write_answers
+
+    decoder = Decoder(session.preprocessing)
+
+    def frames_of(place: int) -> np.ndarray | None:
+        if args.stream:
+            return np.stack(last) if last else None
+        try:
+            return decoder.read(videos[place]).frames
+        except VideoError:  # it has changed since
+            return None
+
+    try:
+        write_answers(
+            args.report,
+            report.entries,
+            bundle=session.bundle.path.resolve().name,
+            knowledge=knowledge(session.bundle),
+            names=session.actions.names,
+            frames_of=frames_of,
+            command=shlex.join([*prog().split(), *args.given]),
+            machine={"engine": f"{session.engine.name}, {session.engine.float_precision} at 32 bits"},
+        )
+    finally:
+        decoder.close()
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     code = 0
     write_any_text()
@@ -192,16 +247,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             reader=args.reader,
         ) as session:
             report = Report(session, top=args.top, lines=args.json == LINES)
+            last: deque[np.ndarray] = deque(maxlen=LAST_FRAMES if args.report else 0)
             report.legend()
             try:
                 if args.stream:
-                    run_stream(session, args, report)
+                    run_stream(session, args, report, last)
                 else:
                     run_clips(session, videos, report, decoders=args.decoders or "auto")
             except KeyboardInterrupt as stop:
                 code = exit_code(stop)
             if args.json not in (None, LINES):
                 write_json(args.json, report.entries)
+            if args.report is not None:
+                write_report(session, args, report, videos, last)
         code = code or (BAD if report.failed else 0)
     except KeyboardInterrupt as stop:
         code = exit_code(stop)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,12 +11,13 @@ from rich.console import Console
 
 from mmvideoiq.fileio import finite
 from mmvideoiq.visualization import gains
+from mmvideoiq.visualization.drawing import drawing, png
+from mmvideoiq.visualization.environment import environment_table
 from mmvideoiq.visualization.figures import draw_comparison
-from mmvideoiq.visualization.page import image, items, page
+from mmvideoiq.visualization.page import items, note, page, section
 from mmvideoiq.visualization.tables import (
     html_table,
     markdown_table,
-    png,
     table_columns,
     terminal_table,
     write_files,
@@ -74,23 +74,34 @@ def write_comparison(summary: Mapping[str, Any], work_dir: Path, *, console: Con
     origin = ", ".join(f"{key} {value}" for key, value in source.items())
     policies = [row for row in rows if _lines(row)]
     markdown = [f"# {title}", markdown_table(columns), notes.replace("(*)", "(\\*)")]
-    parts = [html_table(columns), f"<p><small>{html.escape(notes)}</small></p>"]
-    parts += [image(figure, f"{accuracy} against {AXES[key]}") for key, figure in figures.items()]
+    sections = [
+        section(
+            "Accuracy and cost",
+            html_table(columns),
+            note(notes),
+            *(
+                drawing(figure, f"{accuracy} against {AXES[key]}", name=key)
+                for key, figure in figures.items()
+            ),
+        )
+    ]
     for row in policies:
         markdown += [f"## {row['name']}", "\n".join(f"- {line}" for line in _lines(row))]
-        parts += [f"<h2>{html.escape(row['name'])}</h2>", items(_lines(row))]
+        parts = [items(_lines(row))]
         tables = (
             (gains.usage_columns(row.get("quality")), gains.NOTE),
             (gains.gain_columns(row, rows), gains.GAINS),
         )
-        for table, note in tables:
+        for table, said in tables:
             if table:
-                markdown += [markdown_table(table), note]
-                parts.append(f"{html_table(table)}<p><small>{html.escape(note)}</small></p>")
+                markdown += [markdown_table(table), said]
+                parts += [html_table(table), note(said)]
+        sections.append(section(row["name"], *parts))
+    sections.append(section("Environment", environment_table()))
     files: dict[str, bytes | str] = {
         "comparison.json": json.dumps(finite(summary), indent=1),
         "comparison.md": "\n\n".join([*markdown, origin]) + "\n",
-        "comparison.html": page(title, origin, parts),
+        "comparison.html": page(title, origin, sections),
     }
     files |= {DRAWINGS[key]: png(figure) for key, figure in figures.items()}
     if not timed:

@@ -6,25 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.colors import LinearSegmentedColormap, to_hex
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Patch, Rectangle
 
 from mmvideoiq.data.frame_kinds import KINDS, WITHOUT_EVIDENCE
 from mmvideoiq.video.av_reader import AvReader
+from mmvideoiq.visualization.action_style import action_colours, action_label
 
-INK, FAINT, SKIP = "#1d2733", "#7b8794", "#b8c0ca"
-PRECISIONS = LinearSegmentedColormap.from_list("precisions", ["#43206f", "#1f6fb2", "#2fb58a"])
-"""From the most expensive precision to the cheapest; dark to light, so that it is readable without colours."""
+INK, FAINT, GRID = "#1d2733", "#7b8794", "#e4e8ed"
 MAX_CLIPS, MAX_FRAMES = 6, 16
-
-
-def action_colours(names: Sequence[str]) -> dict[str, str]:
-    """A colour for each action: precisions dark to light as they get cheaper, skips grey."""
-    processed = [name for name in names if not name.startswith("skip")]
-    places = np.linspace(0, 1, len(processed)) if len(processed) > 1 else [0.0]
-    colours = {name: to_hex(PRECISIONS(place)) for name, place in zip(processed, places, strict=True)}
-    return {name: colours.get(name, SKIP) for name in names}
 
 
 def _choose_clips(trace: Sequence[Mapping[str, Any]], kinds: Sequence[Sequence[str]] | None) -> list[int]:
@@ -40,11 +31,11 @@ def _choose_clips(trace: Sequence[Mapping[str, Any]], kinds: Sequence[Sequence[s
     return [index for kind in order for index in groups[kind][:share]]
 
 
-def _read_frames(clip: Mapping[str, Any], places: Sequence[int]) -> np.ndarray | None:
-    """The clip's frames (T, H, W, 3); None where the file is missing or damaged."""
+def read_frames(clip: Mapping[str, Any], places: Sequence[int]) -> np.ndarray | None:
+    """Frames of a clip of a trace, (T, H, W, 3); None where the file is missing or damaged."""
     try:
         return np.stack(AvReader(clip["filename"]).read([clip["frame_inds"][i] for i in places]))
-    except (ValueError, KeyError, IndexError):
+    except (IndexError, KeyError, TypeError, ValueError):  # also where a trace names no file
         return None
 
 
@@ -62,7 +53,7 @@ def draw_timeline(
     for index in _choose_clips(trace, kinds):
         count = len(trace[index]["actions"])
         places = sorted({round(place) for place in np.linspace(0, count - 1, min(MAX_FRAMES, count))})
-        frames = _read_frames(trace[index], places)
+        frames = read_frames(trace[index], places)
         if frames is not None:
             rows.append((trace[index], places, frames, kinds[index] if kinds else None))
     colours = action_colours(names)
@@ -77,7 +68,7 @@ def draw_timeline(
         0.3, 0.36, "Precision chosen for each frame", fontsize=14, weight="bold", color=INK, va="center"
     )
     axes.text(size[0] - 0.35, 0.72, "time  \u2192", fontsize=9, color=FAINT, va="center", ha="right")
-    handles = [Patch(color=colours[name], label=_label(name)) for name in names]
+    handles = [Patch(color=colours[name], label=action_label(name)) for name in names]
     axes.legend(
         handles=handles, loc="center left", bbox_to_anchor=(0.22 / size[0], 1 - 0.72 / size[1]),
         ncols=len(names), frameon=False, fontsize=9, labelcolor=INK,
@@ -91,15 +82,6 @@ def draw_timeline(
             kind = row_kinds[place] if row_kinds else None
             _draw_frame(axes, frames[column], side + column * cell_w, y, ratio, name, colours[name], kind)
     return figure
-
-
-def _label(name: str) -> str:
-    if name.startswith("skip"):
-        return "skipped" if name == "skip" else f"skip {name[4:]}"
-    bits, _, size = name.partition("@")
-    if size:
-        return f"{bits} bits at {size}"
-    return "32 bits (float network)" if name.endswith("fp") else f"{name} bits"
 
 
 def _draw_title(axes: Any, clip: Mapping[str, Any], x: float, y: float) -> None:
@@ -129,7 +111,7 @@ def _draw_frame(
         facecolor="white" if skipped else colour, edgecolor=colour, linewidth=1, zorder=2,
     )  # fmt: skip
     axes.add_patch(pill)
-    text = "skip" if skipped else _label(name).partition(" (")[0]
+    text = "skip" if skipped else action_label(name).partition(" (")[0]
     middle = x + width / 2
     axes.text(
         middle, y + height + 0.16, text, fontsize=7.5, weight="bold", color=FAINT if skipped else "white",
@@ -139,8 +121,8 @@ def _draw_frame(
         axes.text(middle, y + height + 0.34, kind, fontsize=7, color=FAINT, ha="center", va="center")
 
 
-def _draw_grid(axes: Any) -> None:
-    axes.grid(color="#e4e8ed", linewidth=0.8)
+def draw_grid(axes: Any) -> None:
+    axes.grid(color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 
@@ -169,7 +151,7 @@ def draw_tradeoff(rows: Sequence[Mapping[str, Any]]) -> Figure:
         ylabel="top-1 accuracy in %",
         xlim=(-0.04, 1.06),
     )
-    _draw_grid(axes)
+    draw_grid(axes)
     figure.tight_layout()
     return figure
 
@@ -217,6 +199,6 @@ def draw_comparison(rows: Sequence[Mapping[str, Any]], figure_of: str, label: st
             axes.annotate(text, place, xytext=(4, -11), textcoords="offset points", fontsize=7, color=FAINT)
     axes.set(xlabel=label, ylabel=accuracy)
     axes.set_xlim(left=min(0, axes.get_xlim()[0]))
-    _draw_grid(axes)
+    draw_grid(axes)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9, labelcolor=INK)
     return figure

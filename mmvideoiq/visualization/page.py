@@ -1,40 +1,113 @@
-"""Reports as one HTML page that needs no other file."""
+"""Reports as one HTML page that needs no other file: light and dark, on a phone, and printed."""
 
 from __future__ import annotations
 
-import base64
 import html
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
 
-from matplotlib.figure import Figure
+from mmvideoiq.fileio import replace_file, to_bytes
 
-from mmvideoiq.visualization.tables import png
-
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #1d2733; background: white }
-body { max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
-h1 { margin-bottom: 0 } h2 { margin-top: 2.2rem } p.sub, small { color: #5c6875 }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; display: block; overflow-x: auto }
-th, td { padding: .35rem .8rem; text-align: right; border-bottom: 1px solid #e4e8ed; white-space: nowrap }
-th:first-child, td:first-child { text-align: left } tr.own { background: #fff3ea; font-weight: 600 }
-img { max-width: 100%; height: auto } pre { background: #f4f6f8; padding: .8rem; overflow-x: auto }
-"""
+LIMIT = 3_000_000  # bytes of a page
+NAME_LENGTH = 80  # characters of a name that others chose
 
 
-def image(figure: Figure, alt: str) -> str:
-    """A drawing, in the page itself."""
-    data = base64.b64encode(png(figure)).decode()
-    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{data}">'
+@dataclass(frozen=True, kw_only=True)
+class Thumbnails:
+    """How much the filmstrips of a page may take.
+
+    Attributes:
+        clips: of each group.
+        frames: of a clip.
+        height: pixels.
+        quality: of JPEG, 0 to 100.
+    """
+
+    clips: int
+    frames: int
+    height: int
+    quality: int
+
+    def all_of(self, clips: int) -> Thumbnails:
+        """The same with ``clips`` in a group where the best step has :data:`BEST`'s."""
+        return replace(self, clips=clips * self.clips // BEST.clips)
+
+
+BEST = Thumbnails(clips=6, frames=16, height=112, quality=80)
+#: From the best to the least; then none.
+STEPS = (
+    BEST,
+    Thumbnails(clips=6, frames=16, height=88, quality=70),
+    Thumbnails(clips=6, frames=12, height=72, quality=60),
+    Thumbnails(clips=4, frames=8, height=64, quality=50),
+    Thumbnails(clips=2, frames=8, height=48, quality=40),
+    None,
+)
 
 
 def items(lines: Sequence[str]) -> str:
     return f"<ul>{''.join(f'<li>{html.escape(line)}</li>' for line in lines)}</ul>"
 
 
-def page(title: str, subtitle: str, parts: Sequence[str]) -> str:
-    """A page of ``parts``, which are HTML."""
-    title = html.escape(title)
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>'
-    head += f"<style>{STYLE}</style>"
-    body = "\n".join([f"<h1>{title}</h1>", f'<p class="sub">{html.escape(subtitle)}</p>', *parts])
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{body}\n</body></html>\n'
+def note(text: str) -> str:
+    """A paragraph in small letters."""
+    return f'<p class="note">{html.escape(" ".join(text.split()))}</p>'
+
+
+def short(name: str) -> str:
+    """A name of a class or file, shortened in the middle where it is very long."""
+    half = NAME_LENGTH // 2
+    return name if len(name) <= NAME_LENGTH else f"{name[: half - 1]}…{name[-half:]}"
+
+
+def section(title: str, *parts: str) -> str:
+    """A part of the page with a heading; '' without content."""
+    content = "\n".join(part for part in parts if part)
+    if not content:
+        return ""
+    place = re.sub(r"\W+", "-", title.lower()).strip("-")
+    return f'<section id="{place}">\n<h2>{html.escape(title)}</h2>\n{content}\n</section>'
+
+
+def page(title: str, subtitle: str, sections: Sequence[str]) -> str:
+    """A page of :func:`section`s, with links to them at its top."""
+    found = [each for each in sections if each]
+    links = re.findall(r'^<section id="([^"]*)">\n<h2>(.*)</h2>', "\n".join(found), re.MULTILINE)
+    menu = "".join(f'<a href="#{place}">{name}</a>' for place, name in links)
+    style = files(__package__).joinpath("page.css").read_text(encoding="utf-8")
+    head = (
+        '<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{html.escape(title)}</title>\n<style>\n{style}</style>"
+    )
+    body = "\n".join(
+        [
+            f"<header>\n<h1>{html.escape(title)}</h1>",
+            f'<p class="sub">{html.escape(subtitle)}</p>',
+            *([f'<nav aria-label="Sections">{menu}</nav>'] if len(links) > 2 else []),
+            "</header>\n<main>",
+            *found,
+            "</main>",
+        ]
+    )
+    return f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{body}\n</body>\n</html>\n'
+
+
+def fit(render: Callable[[Thumbnails | None], str], *, limit: int = LIMIT) -> str:
+    """The page with the best thumbnails with which it has at most ``limit`` bytes; without any if need be.
+
+    Args:
+        render: makes the page with such thumbnails, or without any.
+    """
+    for step in STEPS:
+        text = render(step)
+        if len(to_bytes(text)) <= limit:
+            break
+    return text
+
+
+def write_page(path: Path, text: str) -> None:
+    """Write a page: readers see the old one or the new one, never a part."""
+    replace_file(path, to_bytes(text))

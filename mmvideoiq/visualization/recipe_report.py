@@ -5,16 +5,18 @@ from __future__ import annotations
 import html
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
 from rich.console import Console
 
 from mmvideoiq.data.frame_kinds import kinds_of_trace
 from mmvideoiq.fileio import finite
-from mmvideoiq.visualization.figures import draw_timeline, draw_tradeoff
+from mmvideoiq.visualization.clips_report import ClipStrips, confusion_section
+from mmvideoiq.visualization.drawing import drawing, png
+from mmvideoiq.visualization.environment import environment_table
+from mmvideoiq.visualization.figures import draw_timeline, draw_tradeoff, read_frames
 from mmvideoiq.visualization.gains import (
     GAINS,
     advice_of,
@@ -25,8 +27,9 @@ from mmvideoiq.visualization.gains import (
 from mmvideoiq.visualization.gains import (
     NOTE as QUALITY_NOTE,
 )
-from mmvideoiq.visualization.page import image, items, page
-from mmvideoiq.visualization.tables import clock, html_table, png, table_columns, terminal_table, write_files
+from mmvideoiq.visualization.page import Thumbnails, fit, items, note, page, section
+from mmvideoiq.visualization.tables import clock, html_table, table_columns, terminal_table, write_files
+from mmvideoiq.visualization.training_curves import curves_parts
 
 
 def write_all(summary: dict[str, Any], work_dir: Path, *, console: Console | None = None) -> None:
@@ -34,7 +37,7 @@ def write_all(summary: dict[str, Any], work_dir: Path, *, console: Console | Non
 
     Args:
         summary: of ``recipes.runner.run_recipe``. ``traces`` and ``kinds`` in it name files; with ``kinds``, a folder
-            of clips of which the kinds of frames are known, these stand in the timeline.
+            of clips of which the kinds of frames are known, these stand in the timeline. ``classes`` names the classes.
     """
     console = console or Console()
     traces = [json.loads(Path(path).read_text()) for path in summary.get("traces", [])]
@@ -42,11 +45,10 @@ def write_all(summary: dict[str, Any], work_dir: Path, *, console: Console | Non
     kinds = None
     if summary.get("kinds") and traces:
         kinds = kinds_of_trace(traces[0], summary["kinds"])
-    timeline = draw_timeline(traces[0], names, kinds=kinds) if traces else None
     files: dict[str, bytes | str] = {"summary.json": json.dumps(finite(_relative(summary)), indent=1)}
-    if timeline is not None:
-        files["timeline.png"] = png(timeline)
-    files["report.html"] = make_page(summary, timeline)
+    if traces:
+        files["timeline.png"] = png(draw_timeline(traces[0], names, kinds=kinds))
+    files["report.html"] = make_page(summary, traces, names, kinds=kinds)
     print_table(summary, console)
     write_files(work_dir, files, console)
 
@@ -128,35 +130,82 @@ TIMES = """
 ms/clip: medians on decoded clips, one at a time, measured in turn: the float row is MMAction2's own inference, all
 others run in the bundle, fixed precisions and random actions without the policy network.
 """
+SEEDS = "All {runs} policy seeds together: each tested every clip."
 
 
-def make_page(summary: Mapping[str, Any], timeline: Figure | None) -> str:
-    """The report as one HTML page that needs no other file."""
-    parts, own = [], _own_row(summary)
-    if summary["rows"]:
-        parts += [
-            "<h2>Accuracy and cost</h2>",
-            html_table(table_columns(summary["rows"])),
-            f"<p><small>{NOTE}</small></p>",
-            image(draw_tradeoff(summary["rows"]), "accuracy against cost"),
-        ]
-    if _policy_lines(summary):
-        parts += ["<h2>The policy</h2>", items(_policy_lines(summary))]
-        for columns, note in (
-            (usage_columns(summary.get("policy_quality")), QUALITY_NOTE),
-            (gain_columns(own, summary["rows"]), GAINS),
-        ):
-            if columns:
-                parts.append(f"{html_table(columns)}<p><small>{html.escape(note)}</small></p>")
-    if bundle_lines(summary):
-        parts.append(f"<h2>The bundle</h2>{items(bundle_lines(summary))}<p><small>{TIMES}</small></p>")
-    if timeline is not None:
-        parts += ["<h2>Frames and their precision</h2>", image(timeline, "frames with the precision chosen")]
-    parts += ["<h2>Stages</h2>", html_table(_stage_columns(summary["stages"]))]
-    parts += ["<h2>To run it again</h2>", f"<pre>{html.escape(summary['command'])}</pre>"]
+def make_page(
+    summary: Mapping[str, Any],
+    traces: Sequence[Sequence[Mapping[str, Any]]] = (),
+    names: Sequence[str] = (),
+    *,
+    kinds: Sequence[Sequence[str]] | None = None,
+) -> str:
+    """The report as one HTML page that needs no other file, of at most 3 MB.
+
+    Args:
+        traces: of the policy, one for each seed; the clips shown are the first one's.
+        names: of its actions.
+        kinds: of the first trace's frames, clip by clip, where known.
+    """
+    classes = summary.get("classes") or []
+    everything = [clip for trace in traces for clip in trace]
+    clips = ClipStrips(
+        traces[0] if traces else [], classes=classes, names=names, frames_of=_frames_of(traces), kinds=kinds
+    )
+    before = [
+        _rows_section(summary),
+        _policy_section(summary),
+        section("The bundle", items(bundle_lines(summary)), note(TIMES)) if bundle_lines(summary) else "",
+        confusion_section(
+            everything, classes, note(SEEDS.format(runs=len(traces))) if len(traces) > 1 else ""
+        ),
+    ]
+    stages = summary["stages"]
+    folders = [(stage["name"], Path(stage["checkpoint"]).parent) for stage in stages if stage["checkpoint"]]
     source = ", ".join(f"{key} {value}" for key, value in summary.get("source", {}).items())
-    parts.append(f"<p><small>{html.escape(source)}</small></p>")
-    return page(f"mmvideoiq: {summary['recipe']}", _subtitle(summary), parts)
+    after = [
+        section("Training", *curves_parts(folders)),
+        section("Stages", html_table(_stage_columns(stages), wrapped=("config", "checkpoint"), marked="")),
+        section("Environment", environment_table(), note(source) if source else ""),
+        section("To run it again", f"<pre>{html.escape(summary['command'])}</pre>"),
+    ]
+
+    def render(thumbnails: Thumbnails | None) -> str:
+        sections = [*before, clips.section(thumbnails), *after]
+        return page(f"mmvideoiq: {summary['recipe']}", _subtitle(summary), sections)
+
+    return fit(render)
+
+
+def _frames_of(traces: Sequence[Sequence[Mapping[str, Any]]]) -> Callable[[int], Any]:
+    def frames_of(place: int) -> Any:
+        clip = traces[0][place]
+        return read_frames(clip, range(len(clip["actions"])))
+
+    return frames_of
+
+
+def _rows_section(summary: Mapping[str, Any]) -> str:
+    if not summary["rows"]:
+        return ""
+    return section(
+        "Accuracy and cost",
+        html_table(table_columns(summary["rows"])),
+        drawing(draw_tradeoff(summary["rows"]), "accuracy against cost", name="tradeoff"),
+        note(NOTE),
+    )
+
+
+def _policy_section(summary: Mapping[str, Any]) -> str:
+    lines = _policy_lines(summary)
+    parts = [items(lines)] if lines else []
+    for columns, said in (
+        (usage_columns(summary.get("policy_quality")), QUALITY_NOTE),
+        (gain_columns(_own_row(summary), summary["rows"]), GAINS),
+    ):
+        if columns:
+            parts += [html_table(columns), note(said)]
+    return section("The policy", *parts)
 
 
 def _counts(summary: Mapping[str, Any]) -> str:
@@ -177,5 +226,5 @@ def _stage_columns(stages: Sequence[Mapping[str, Any]]) -> list[list[str]]:
         ["time", *(clock(stage["seconds"]) for stage in stages)],
         ["top-1 %", *("" if stage["top1"] is None else f"{100 * stage['top1']:.1f}" for stage in stages)],
         ["config", *(stage["config"] for stage in stages)],
-        ["checkpoint", *(stage["checkpoint"] for stage in stages)],
+        ["checkpoint", *(stage["checkpoint"] or "" for stage in stages)],
     ]

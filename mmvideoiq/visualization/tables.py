@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import html
-import io
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
 from mmvideoiq.actions import action_of, sort_actions
-from mmvideoiq.fileio import replace_file
+from mmvideoiq.fileio import replace_file, to_bytes
 
 Columns = Sequence[Sequence[str]]  # of each column the title, then a cell per line
 
@@ -59,16 +57,10 @@ def clock(seconds: float | None) -> str:
     return "?" if seconds is None else f"{seconds // 60:.0f}:{seconds % 60:02.0f}"
 
 
-def png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
-
-
-def _lines(columns: Columns) -> Iterator[tuple[tuple[str, ...], bool]]:
-    """Below the titles: the cells of each line, and whether it is the method's own."""
+def _lines(columns: Columns, marked: str = "videoiq") -> Iterator[tuple[tuple[str, ...], bool]]:
+    """Below the titles: the cells of each line, and whether it stands out: the method's own."""
     for cells in zip(*(column[1:] for column in columns), strict=True):
-        yield cells, cells[0].startswith("videoiq")
+        yield cells, bool(marked) and cells[0].startswith(marked)
 
 
 def terminal_table(columns: Columns, *, title: str, caption: str) -> Table:
@@ -92,18 +84,39 @@ def markdown_table(columns: Columns) -> str:
     )
 
 
-def html_table(columns: Columns) -> str:
-    head = "".join(f"<th>{html.escape(column[0])}</th>" for column in columns)
-    lines = [f"<tr>{head}</tr>"]
-    for cells, own in _lines(columns):
-        mark = ' class="own"' if own else ""
-        lines.append(f"<tr{mark}>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
-    return f"<table>{''.join(lines)}</table>"
+def html_table(columns: Columns, *, wrapped: Collection[str] = (), marked: str = "videoiq") -> str:
+    """A table that scrolls by itself where the page is too narrow for it.
+
+    Args:
+        wrapped: titles of columns of long words, such as paths, which break anywhere.
+        marked: lines whose first cell begins with this stand out.
+    """
+
+    def cell(tag: str, text: str, title: str, scope: str = "") -> str:
+        attributes = f' scope="{scope}"' if scope else ""
+        attributes += ' class="wrap"' if title in wrapped else ""
+        return f"<{tag}{attributes}>{html.escape(text)}</{tag}>"
+
+    titles = [column[0] for column in columns]
+    lines = ["".join(cell("th", title, title, "col") for title in titles)]
+    for cells, own in _lines(columns, marked):
+        first, *others = cells
+        content = cell("th", first, titles[0], "row")
+        content += "".join(cell("td", text, title) for text, title in zip(others, titles[1:], strict=True))
+        lines.append(f'<tr class="own">{content}</tr>' if own else f"<tr>{content}</tr>")
+    head, *body = lines
+    rows = "\n".join(body)
+    return scrolling(f"<table><thead><tr>{head}</tr></thead>\n<tbody>{rows}</tbody></table>")
+
+
+def scrolling(table: str) -> str:
+    """HTML that scrolls sideways within the page, by keyboard too."""
+    return f'<div class="wide" tabindex="0">{table}</div>'
 
 
 def write_files(folder: Path, files: Mapping[str, bytes | str], console: Console) -> None:
     """Write each file by an atomic rename, and print their names."""
     for name, content in files.items():
-        replace_file(folder / name, content if isinstance(content, bytes) else content.encode())
+        replace_file(folder / name, content if isinstance(content, bytes) else to_bytes(content))
     names = ", ".join(os.path.relpath(folder / name) for name in files)
     console.print(f"wrote {names}", highlight=False, soft_wrap=True)

@@ -23,6 +23,7 @@ from mmvideoiq.video.reader import prepare
 from tests.conftest import ROOT, write_video
 from tests.deploy.toy_bundle import toy_parts
 from tests.video.servers import encode, live, serving
+from tests.visualization.html_page import ReportPage, columns_of
 
 pytest.importorskip("openvino")
 
@@ -204,6 +205,44 @@ def test_an_older_list_is_replaced_or_kept_as_a_whole(infer, videos, tmp_path, m
     assert file.read_text() == "old" and os.listdir(tmp_path) == ["out.json"]
 
 
+def test_a_page_of_the_answers(infer, videos, tmp_path):
+    out, file = tmp_path / "page.html", tmp_path / "out.json"
+    given = [videos / "b.mp4", videos / "text.mp4", videos / "a.mkv"]
+    assert infer(*given, "--report", out, "--json", file)[0] == 2
+    page, entries = ReportPage(out.read_text()), json.loads(file.read_text())
+    answers = columns_of(page.tables["answers"][0])
+    assert [name[-6:] for name in answers["video"]] == ["/b.mp4", "/a.mkv"]
+    good = [entry for entry in entries if "label" in entry]
+    assert answers["label"] == [entry["name"] for entry in good]
+    assert answers["cost"] == [f"{entry['cost']:.3f}" for entry in good]
+    assert answers["recognition ms"] == [f"{entry['ms']['recognition']:.1f}" for entry in good]
+    shown = [kind for kind in page.kinds["frames"] if kind]
+    assert shown == ["skip" if a == "skip" else "done" for entry in good for a in entry["actions"]]
+    assert len(page.images["frames"]) == 2 * FRAMES
+    assert page.tables["videos-that-could-not-be-read"][0][1][1] == NO_VIDEO
+    assert sorted(os.listdir(tmp_path)) == ["out.json", "page.html"]
+
+
+def test_a_page_of_a_stream(infer, videos, tmp_path):
+    assert infer(videos / "b.mp4", "--stream", "--report", tmp_path / "page.html")[0] == 0
+    page = ReportPage((tmp_path / "page.html").read_text())
+    assert [alt for alt, _ in page.images["frames"]] == [f"frame {n}" for n in range(9)]
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("gone/x.html", "there is no folder gone"),
+        (".", "is a folder; name a file"),
+        ("/proc/x.html", "no file can be written to /proc ("),
+    ],
+)
+def test_where_no_page_can_be_written_is_said_first(infer, tmp_path, monkeypatch, place, message):
+    monkeypatch.chdir(tmp_path)
+    line = refused(infer("gone.mp4", "--report", place, of=tmp_path / "no bundle"))
+    assert f": error: --report {place}: {message}" in line
+
+
 # --- streams --------------------------------------------------------------------------------------------------------
 
 
@@ -357,7 +396,7 @@ def test_the_runtime_alone_is_enough(bundle, videos, tmp_path):
     tool = ROOT / "tools" / "infer.py"
     code = f"{BLOCKER}\nimport runpy\nsys.argv[0] = {str(tool)!r}\nrunpy.run_path(sys.argv[0], run_name='__main__')"
     done = subprocess.run(
-        [sys.executable, "-c", code, str(bundle), str(videos), "--json", "out.json"],
+        [sys.executable, "-c", code, str(bundle), str(videos), "--json", "out.json", "--report", "out.html"],
         capture_output=True,
         text=True,
         cwd=tmp_path,
@@ -367,6 +406,8 @@ def test_the_runtime_alone_is_enough(bundle, videos, tmp_path):
     assert done.stderr == f"infer.py: error: {videos / 'text.mp4'}: {NO_VIDEO}\n"
     assert "\x1b" not in done.stdout and done.stdout.splitlines()[-1].endswith("1 of them bad")
     assert len(json.loads((tmp_path / "out.json").read_text())) == 3
+    page = ReportPage((tmp_path / "out.html").read_text())
+    assert len(page.images["frames"]) == 2 * FRAMES
 
 
 def ignore_signals() -> None:

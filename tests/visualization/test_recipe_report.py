@@ -1,6 +1,5 @@
 """The report: files, figures in them, and what the drawings show."""
 
-import base64
 import io
 import json
 import math
@@ -9,14 +8,17 @@ import re
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
-from PIL import Image
 from rich.console import Console
 
 from mmvideoiq.data.synthetic import KINDS, load_kinds, make_synthetic
 from mmvideoiq.video.av_reader import AvReader
 from mmvideoiq.visualization import recipe_report as report
-from mmvideoiq.visualization.figures import MAX_CLIPS, action_colours, draw_timeline, draw_tradeoff
+from mmvideoiq.visualization.action_style import action_colours
+from mmvideoiq.visualization.figures import MAX_CLIPS, draw_timeline, draw_tradeoff
+from mmvideoiq.visualization.page import LIMIT
 from mmvideoiq.visualization.tables import action_names
+from tests.visualization.html_page import ReportPage, columns_of
+from tests.visualization.test_training_curves import write_scalars
 
 NAMES = ("32", "4", "2", "skip")
 RIGHT = {"blank": 3, "bold": 2, "medium": 1, "faint": 0}
@@ -93,15 +95,81 @@ def test_all_files_are_written_and_the_page_needs_no_other(clips, tmp_path):
     assert "over random actions of the same usage: +30.0 points (95 % interval +25.0 to +35.0)" in shown
     assert "cheapest sufficient" not in shown  # a share of no frames
 
-    page = (out / "report.html").read_text()
-    assert not re.search(r"""(src|href)\s*=\s*["'](?!data:)""", page)
-    assert "toy &lt;demo&gt;" in page and "<demo>" not in page
-    assert "use videoiq: &lt;good&gt;" in page and "+40.0 to +55.0" in page and "12.5 %" in page
-    assert "98.7 ± 1.2" in page and "python tools/train_stages.py toy.py" in page
-    images = re.findall(r"data:image/png;base64,([^\"]+)", page)
-    assert len(images) == 2
-    for image in images:
-        Image.open(io.BytesIO(base64.b64decode(image))).verify()
+    page = ReportPage((out / "report.html").read_text())
+    assert (
+        page.title == "mmvideoiq: toy <demo>"
+        and "python tools/train_stages.py toy.py" in page.texts["to-run-it-again"]
+    )
+    assert "use videoiq: <good>" in page.texts["the-policy"] and page.source.count("<svg") == 1
+    usage_table, gains_table = map(columns_of, page.tables["the-policy"])
+    assert usage_table["2 %"] == ["25.0", "50.0"] and "+40.0 to +55.0" in gains_table["95 % interval"]
+    figures = columns_of(page.tables["accuracy-and-cost"][0])
+    assert figures["top-1 %"][-1] == "98.7 ± 1.2" and figures["cost"][-1] == "0.125"
+    stages = columns_of(page.tables["stages"][0])
+    assert (
+        stages["time"] == ["1:01"]
+        and stages["top-1 %"] == ["50.0"]
+        and stages["checkpoint"] == ["f/epoch_1.pth"]
+    )
+    assert ["CPU class", "torch"] == [
+        row[0] for row in page.tables["environment"][0] if row[0] in ("CPU class", "torch")
+    ]
+    assert 0 < len(page.source.encode()) < LIMIT
+
+
+def test_the_page_shows_the_clips_and_what_was_confused(clips, tmp_path):
+    _, trace, kinds = clips
+    seeds = [
+        [clip | {"pred_score": 0.5 + place / 100} for place, clip in enumerate(trace)],
+        [dict(c) for c in trace],
+    ]
+    wrong = next(place for place, clip in enumerate(trace) if clip["gt_label"] == 0)
+    seeds[0][wrong] |= {"pred_label": 5, "pred_score": 0.99}
+    names = [f"class <{k}>" for k in range(8)]
+    page = ReportPage(report.make_page(make_summary(classes=names), seeds, NAMES, kinds=kinds))
+    said = page.texts["confusion-matrix"]
+    assert f"{2 * len(trace) - 1} of {2 * len(trace)} clips" in said and "All 2 policy seeds" in said
+    matrix, pairs = page.tables["confusion-matrix"]
+    assert [row[0] for row in matrix[1:]] == names and matrix[1][6] == "1"
+    assert columns_of(pairs)["taken for"] == ["class <5>"]
+    others = [place for place in range(len(trace)) if place != wrong]
+    expected = [wrong, *others[:5], *others[:-7:-1]]  # the hardest, the easiest
+    shown = page.texts["easiest-and-hardest-clips"]
+    assert re.findall(r"(class <\d>) [✓✗]", shown) == [names[trace[place]["gt_label"]] for place in expected]
+    assert "✗ class <5> 99 %" in shown and shown.count("✗") == 1 and shown.count("✓") == 11
+    assert len(page.images["easiest-and-hardest-clips"]) == 12 * 6
+    cells = [kind == "skip" for kind in page.kinds["easiest-and-hardest-clips"] if kind]
+    assert cells == [action == 3 for place in expected for action in trace[place]["actions"]]
+    words = re.findall("|".join(KINDS), shown)
+    assert words == [kind for place in expected for kind in kinds[place]]
+
+
+def test_curves_are_those_beside_each_checkpoint(tmp_path):
+    for name in ("float", "policy/seed0"):
+        write_scalars(tmp_path / name, policy="policy" in name)
+    stages = [
+        dict(
+            name=name,
+            config="c.py",
+            seconds=1.0,
+            checkpoint=str(tmp_path / name / "epoch_2.pth"),
+            top1=None,
+            metrics={},
+        )
+        for name in ("float", "policy/seed0", "measured")
+    ]
+    page = ReportPage(report.make_page(make_summary(stages=stages)))
+    assert page.source.count('class="curves"') == 2 and page.source.count("<svg") == 1 + 2 + 4
+    assert "policy/seed0" in page.texts["training"] and "measured" not in page.texts["training"]
+
+
+def test_a_large_page_takes_smaller_frames_until_it_fits(monkeypatch):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 256, 384, 3), dtype=np.uint8)
+    monkeypatch.setattr(report, "read_frames", lambda clip, places: noise[: len(places)])
+    trace = [dict(gt_label=0, pred_label=0, pred_score=0.9, actions=[0] * 64, filename="x.mp4")] * 40
+    page = ReportPage(report.make_page(make_summary(classes=["x" * 10_000] * 40), [trace], NAMES))
+    assert len(page.source.encode()) <= LIMIT
+    assert len(page.images["easiest-and-hardest-clips"]) >= 2 * 2 * 8
 
 
 def test_a_training_without_evaluation_is_reported_too(tmp_path):

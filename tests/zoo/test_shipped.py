@@ -124,5 +124,7 @@ def test_a_wheel_holds_the_zoo(repo, tmp_path, tiny_videos):
     paths = run("-m", "mmvideoiq.zoo", "download", *shipped).split()
     assert len(paths) == len(shipped) > 0 and all(Path(path).is_relative_to(root) for path in paths)
     answer = tmp_path / "answer.json"
-    run(root / "tools/infer.py", f"zoo://{BUNDLE}", tiny_videos / "0.mp4", "--threads", 1, "--json", answer)
+    written = ("--json", answer, "--report", tmp_path / "answer.html")
+    run(root / "tools/infer.py", f"zoo://{BUNDLE}", tiny_videos / "0.mp4", "--threads", 1, *written)
+    assert "data:image/jpeg" in (tmp_path / "answer.html").read_text()
     assert json.loads(answer.read_text())[0]["frames"] > 0

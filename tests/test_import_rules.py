@@ -214,7 +214,7 @@ def test_the_checker_finds(path, source, forbidden):
         ("models/policy.py", "from mmaction.registry import MODELS\nfrom mmvideoiq.quant.layers import x"),
         ("deploy/engines/onnxruntime_engine.py", "def f():\n    import onnxruntime"),
         ("deploy/export/trace.py", "import torch\nfrom mmvideoiq.models import x"),
-        ("visualization/tables.py", "import matplotlib\nimport mmvideoiq"),
+        ("visualization/figures.py", "import matplotlib\nimport mmvideoiq"),
     ],
 )
 def test_the_checker_leaves(path, source):

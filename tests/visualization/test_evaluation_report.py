@@ -110,6 +110,7 @@ def test_the_command_writes_the_page_of_what_it_tested(test, tsn_config, tmp_pat
     assert not list(tmp_path.glob(".*.part*"))
 
 
+@pytest.mark.slow
 def test_a_policy_has_its_actions_under_the_frames(test, repo, tmp_path):
     """The demo's shipped checkpoint, and the trace that its cost metric writes."""
     data = tmp_path / "data"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -54,10 +55,14 @@ def write_answers(
         machine: more lines of the environment.
     """
     frames = cache(frames_of)
+    folder, entries = _in_folder(entries)
     good = [place for place, entry in enumerate(entries) if "label" in entry]
     bad = [entry for entry in entries if "error" in entry]
     before = [
-        section("Summary", items([knowledge, *_summary(entries)])),
+        section(
+            "Summary",
+            items([knowledge, *([f"videos of {short(folder)}"] if folder else []), *_summary(entries)]),
+        ),
         section("Answers", *_answers([entries[place] for place in good])),
         section(
             "Videos that could not be read", html_table(_errors(bad), wrapped=("video", "why"), marked="")
@@ -75,6 +80,17 @@ def write_answers(
         return page(f"mmvideoiq: {bundle}", _count(len(entries), "video"), [*before, strips, *after])
 
     write_page(path, fit(render))
+
+
+def _in_folder(entries: Sequence[Mapping[str, Any]]) -> tuple[str, list[Mapping[str, Any]]]:
+    """The folder that holds all the videos, or "", and the entries with their names in it."""
+    folders = {os.path.dirname(entry["video"]) for entry in entries}
+    if any("://" in folder for folder in folders) or len({os.path.isabs(folder) for folder in folders}) != 1:
+        return "", list(entries)
+    folder = os.path.commonpath(folders)
+    if not folder:
+        return "", list(entries)
+    return folder, [dict(entry, video=os.path.relpath(entry["video"], folder)) for entry in entries]
 
 
 def _summary(entries: Sequence[Mapping[str, Any]]) -> list[str]:

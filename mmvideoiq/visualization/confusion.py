@@ -51,7 +51,10 @@ def confusion_parts(counts: NDArray[np.int64], classes: Sequence[str]) -> list[s
     pairs = confused_pairs(counts)[: PAIRS if drawn else PAIRS_ALONE]
     parts = [note(said), _matrix(counts, names) if drawn else ""]
     if pairs:
-        parts += ["<h3>Most often confused</h3>", html_table(_pair_columns(pairs, counts, names), marked="")]
+        parts += [
+            "<h3>Most often confused</h3>",
+            html_table(_pair_columns(pairs, counts, names), wrapped=("taken for",), marked=""),
+        ]
     return parts
 
 

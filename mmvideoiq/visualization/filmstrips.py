@@ -103,8 +103,11 @@ def group(
         strip = strip_of(place) if len(shown) < thumbnails.clips else None
         if strip is not None:
             shown.append(draw_strip(strip, names, thumbnails))
-    heading = [f"<h3>{html.escape(title)}</h3>"] if title else []
-    return "\n".join([*heading, *shown]) if shown else ""
+    if not shown:
+        return ""
+    heading = f"<h3>{html.escape(title)}</h3>\n" if title else ""
+    strips = "\n".join(shown)
+    return f'{heading}<div class="strips">\n{strips}\n</div>'
 
 
 def left_out() -> str:

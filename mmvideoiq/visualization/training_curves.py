@@ -90,7 +90,8 @@ def stage_curves(name: str, folder: Path) -> str:
         drawing(figure, f"{name}: {title} by {curves.unit}", name=f"{word}-{number}")
         for number, (title, figure) in enumerate(draw_curves(curves).items())
     ]
-    return f'<h3>{html.escape(name)}</h3>\n<div class="curves">\n' + "\n".join(parts) + "\n</div>"
+    drawings = "\n".join(parts)
+    return f'<div>\n<h3>{html.escape(name)}</h3>\n<div class="curves">\n{drawings}\n</div>\n</div>'
 
 
 def curves_parts(stages: Sequence[tuple[str, Path]]) -> list[str]:
@@ -108,11 +109,11 @@ def curves_parts(stages: Sequence[tuple[str, Path]]) -> list[str]:
             parts.append(part)
         elif part:
             left_out += 1
-    if left_out:
-        parts.append(
-            note(f"Left out: the curves of {left_out} more stages, which would make the page too large.")
-        )
-    return [*parts, note(NOTE)] if any(parts) else []
+    if not any(parts):
+        return []
+    more = f"Left out: the curves of {left_out} more stages, which would make the page too large."
+    shown = "\n".join(parts)
+    return [f'<div class="training">\n{shown}\n</div>', note(more) if left_out else "", note(NOTE)]
 
 
 def draw_curves(curves: Curves) -> dict[str, Figure]:
@@ -137,7 +138,8 @@ def draw_curves(curves: Curves) -> dict[str, Figure]:
     if losses["loss"]:
         figures["loss"] = _lines("loss in training", losses | (parts if len(parts) > 1 else {}), curves.unit)
     if accuracies:
-        figures["accuracy"] = _lines("validation, %", accuracies, curves.unit)
+        names = f" {next(iter(accuracies))}" if len(accuracies) == 1 else ""
+        figures["accuracy"] = _lines(f"validation{names}, %", accuracies, curves.unit)
     if any(costs.values()):
         figures["mean cost"] = _lines("mean cost per frame", costs, curves.unit)
     if usage:

@@ -89,6 +89,16 @@ def test_of_many_videos_the_most_and_least_certain(report):
     assert "0.mp4" in certain[0] and "59.mp4" in certain[1] and len(page.images["frames"]) == 12 * 3
 
 
+def test_the_folder_of_all_videos_is_said_once(report):
+    page = report([entry("/a/<b>/c/x.mp4"), entry("/a/<b>/y.mp4"), bad("/a/<b>/z.mp4")])
+    assert columns_of(page.tables["answers"][0])["video"] == ["c/x.mp4", "y.mp4"]
+    assert "videos of /a/<b>" in page.texts["summary"] and page.source.count("/a/&lt;b&gt;") == 1
+    stream = report([entry("rtsp://me:***@host/a/b")])
+    assert columns_of(stream.tables["answers"][0])["video"] == ["rtsp://me:***@host/a/b"]
+    mixed = report([entry("/a/x.mp4"), entry("a/x.mp4")])
+    assert columns_of(mixed.tables["answers"][0])["video"] == ["/a/x.mp4", "a/x.mp4"]
+
+
 def test_up_to_a_dozen_are_all_shown_in_their_order(report):
     page = report([entry(f"{k}.mp4", k / 100) for k in range(ALL)])
     assert len(page.images["frames"]) == ALL * 3

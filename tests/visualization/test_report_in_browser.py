@@ -83,7 +83,7 @@ def pages(tmp_path_factory):
     ]  # fmt: skip
     write_answers(
         found["answers"],
-        [*entries, dict(video="broken.mp4", error="is not a video, or cut off")],
+        [*entries, dict(video=str(root / "videos/test/broken.mkv"), error="is not a video, or cut off")],
         bundle="demo_videoiq_bundle",
         knowledge="demo_videoiq_bundle knows 8 classes: 0 degrees, 22.5 degrees, 45 degrees, ...",
         names=NAMES,
@@ -169,6 +169,7 @@ def test_on_paper_it_is_light_and_no_table_is_cut_off(open_page, name, tmp_path)
     assert page.eval_on_selector("body", "body => getComputedStyle(body).backgroundColor") == GROUND["light"]
     assert not page.evaluate(WIDE)
     assert page.eval_on_selector_all("section table", TOO_WIDE) == 0
+    picture(page, f"{name}-paper")
     folder = Path(os.environ.get("MMVIDEOIQ_SCREENSHOTS", tmp_path))
     folder.mkdir(parents=True, exist_ok=True)
     page.pdf(path=folder / f"{name}.pdf", format="A4", print_background=True, prefer_css_page_size=True)

@@ -15,14 +15,21 @@ TYPED := $(wildcard mmvideoiq/quant mmvideoiq/deploy)
 STAMP := $(VENV)/.installed
 # With PY=... given, that interpreter is used as it is and nothing is installed.
 READY := $(if $(filter $(VENV)/bin/python,$(PY)),$(STAMP))
+# Of fuzz, faults and soak: seconds after which nothing more is begun, and more options (ARGS="--only bulk").
+SEED ?= 0
+BUDGET ?= inf
+INPUTS ?= 1100
+KILLS ?= 20
+ARGS ?=
 THREADS := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1}
 
-.PHONY: help install demo smoke runtime test check slow test-web docs clean distclean
+.PHONY: help install demo smoke runtime test check slow test-web fuzz faults soak docs clean distclean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 	@echo
 	@echo "Variables: PYTHON=$(PYTHON) makes the environment in VENV=$(VENV); PY=/path/to/python uses another as it is;"
+	@echo "SEED, BUDGET (seconds), INPUTS, KILLS and ARGS (more options) are of fuzz, faults and soak;"
 	@echo "TORCH_ARGS=\"--index-url https://download.pytorch.org/whl/cpu\" fetches a torch without CUDA."
 
 install: $(READY)  ## make the environment (the other targets do so by themselves)
@@ -73,6 +80,15 @@ slow: $(READY)  ## the slow tests alone
 test-web: $(READY)  ## the pages of `mmvideoiq serve` in a browser: needs chromium (apt-get install chromium)
 	@echo ">> the pages in a browser"
 	$(THREADS) $(PY) -m pytest -m slow tests/service/serve/test_page.py
+
+fuzz: $(READY)  ## mutated videos, bundles, lists, configs, checkpoints, answers of a zoo: each works or is refused in a line
+	$(THREADS) $(PY) -m tests.trust.fuzz --inputs $(INPUTS) --seed $(SEED) --seconds $(BUDGET) $(ARGS)
+
+faults: $(READY)  ## kill -9, dead workers, full and read-only disks (as root): what is resumed is bit-identical
+	$(THREADS) $(PY) -m tests.trust.faults --kills $(KILLS) --seed $(SEED) --seconds $(BUDGET) $(ARGS)
+
+soak: $(READY)  ## 10,000 clips, an hour of stream, a server under 50 clients for ten minutes, on a machine with nothing else to do
+	$(THREADS) $(PY) -m tests.trust.soak --judge-times $(ARGS)
 
 check: $(READY)  ## lint, format, types, import rules
 	@echo ">> lint"

@@ -1,4 +1,4 @@
-"""Hooks of training: temperature, seed and calibration, and checks of losses, weights and checkpoints."""
+"""Hooks of training: temperature, seed, calibration and resuming, and checks of losses, weights and checkpoints."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mmaction.registry import HOOKS
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner, set_random_seed
+from mmengine.runner import IterBasedTrainLoop, Runner, set_random_seed
 
 from mmvideoiq.checkpoint import load_fitting
 from mmvideoiq.jobs.errors import RunStopped
@@ -88,6 +88,30 @@ class EpochSeedHook(Hook):
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         if batch_idx == 0:  # the loader drew numbers in between, more of them where it started its workers
             self._seed(runner)
+
+
+@HOOKS.register_module()
+class ResumedValidationHook(Hook):
+    """A resumed training begins with the validation of the epoch that it goes on from, if there is one.
+
+    MMEngine saves the checkpoint of an epoch before its validation. Where an interruption left this validation out,
+    the best checkpoint could be another than that of an uninterrupted training, and after the last epoch there would be
+    no figures. A validation that was done gives the same once more.
+    """
+
+    priority = "LOWEST"  # CheckpointHook has to know where it saves
+
+    def before_train(self, runner: Runner) -> None:
+        loop = runner.train_loop
+        step, last = (
+            (loop.iter, loop.max_iters)
+            if isinstance(loop, IterBasedTrainLoop)
+            else (loop.epoch, loop.max_epochs)
+        )
+        if runner.val_loop is None or step < max(1, loop.val_begin):
+            return
+        if step % loop.val_interval == 0 or step == last:
+            runner.val_loop.run()
 
 
 def _unwrapped(runner: Runner):

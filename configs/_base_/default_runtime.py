@@ -12,6 +12,7 @@ default_hooks = dict(
     sampler_seed=dict(type="DistSamplerSeedHook"),
     sync_buffers=dict(type="SyncBuffersHook"),
     epoch_seed=dict(type="EpochSeedHook"),  # a resumed training draws the noise of an uninterrupted one
+    resumed_validation=dict(type="ResumedValidationHook"),  # and chooses the same best checkpoint
     finite_loss=dict(type="FiniteLossHook"),  # a loss that is NaN or infinite ends the training
     checkpoint_fit=dict(type="CheckpointFitHook"),  # load_strict = False: load what fits
 )

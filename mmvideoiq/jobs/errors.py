@@ -110,3 +110,10 @@ def first_to_print() -> bool:
 def disk_full(error: BaseException) -> bool:
     """Whether a file could not be written for want of space, by the disk, a quota or a limit of the process."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def cannot_write(error: BaseException) -> bool:
+    """Whether a file could not be written: :func:`disk_full`, a read-only disk, or no permission."""
+    return disk_full(error) or (
+        isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
+    )

@@ -40,7 +40,7 @@ class Report:
     """Tells answers on stdout and errors on stderr, and keeps them for ``--json``.
 
     Args:
-        lines: tell each entry as a line of JSON, and nothing else on stdout.
+        lines: tell each entry as a line of JSON, and nothing else on stdout; none is kept.
 
     Attributes:
         entries: a video each: ``video``; ``label``, ``name``, ``score``, ``top`` [{label, name, score}], ``cost``,
@@ -54,7 +54,7 @@ class Report:
         self.entries: list[dict[str, Any]] = []
         self.console = Console(highlight=False, markup=False, emoji=False)
         self.lines = lines
-        self._session, self._top = session, top
+        self._session, self._top, self._failed = session, top, False
         marks = ["." * action.skip if action.is_skip else action.name for action in session.actions]
         self._width = max(map(len, marks))
         self._cells = [
@@ -64,7 +64,7 @@ class Report:
 
     @property
     def failed(self) -> bool:
-        return any("error" in entry for entry in self.entries)
+        return self._failed or any("error" in entry for entry in self.entries)
 
     def legend(self) -> None:
         self._say(knowledge(self._session.bundle))
@@ -136,6 +136,8 @@ class Report:
         """The newest entry will not change any more."""
         if self.lines:
             print(json.dumps(self.entries[-1]), flush=True)
+            self._failed = self.failed
+            self.entries.clear()  # memory stays as it is, however many come
 
     def _say(self, text: Text | str) -> None:
         if not self.lines:

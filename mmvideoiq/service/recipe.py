@@ -17,7 +17,7 @@ compat.apply()
 from mmvideoiq.evaluation.config import RowError
 from mmvideoiq.fileio import DamagedFile
 from mmvideoiq.jobs.arguments import Parser, prog
-from mmvideoiq.jobs.errors import disk_full, traceback_wanted, write_any_text
+from mmvideoiq.jobs.errors import cannot_write, disk_full, traceback_wanted, write_any_text
 from mmvideoiq.jobs.process import StageFailed
 from mmvideoiq.jobs.signals import exit_code
 from mmvideoiq.recipes.config import RecipeError, read_recipe
@@ -69,10 +69,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: a stage failed, {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        if not disk_full(error):
+        if traceback_wanted() or not cannot_write(error):
             raise
-        print(f"error: {error}: free some space, then go on with --resume", file=sys.stderr)
-        return 1
+        what = "free some space, then go on with --resume"
+        if not disk_full(error):
+            what = "choose another --work-dir, or allow to write there"
+        print(f"error: {error}: {what}", file=sys.stderr)
+        return 1 if disk_full(error) else 2
     except KeyboardInterrupt as stop:
         print(
             stop if isinstance(stop, Interrupted) else "Interrupted before the first stage.", file=sys.stderr

@@ -74,6 +74,8 @@ def read() -> dict[str, ZooModel]:
     folder = root()
     models: dict[str, ZooModel] = {}
     for path in _list(_yaml(folder / INDEX), "Import", INDEX):
+        if not isinstance(path, str):
+            raise ValueError(f"{INDEX}: Import must be a list of paths, got {path!r}")
         metafile = _yaml(folder / path)
         collections = {_text(entry, "Name", path) for entry in _list(metafile, "Collections", path)}
         for entry in _list(metafile, "Models", path):

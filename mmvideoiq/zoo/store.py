@@ -103,8 +103,23 @@ def _files(model: ZooModel, first: Path) -> Iterator[tuple[str, str, int]]:
     """Names, checksums and sizes of a model's files; a bundle's manifest, there by then, names those after it."""
     yield first.name, model.sha256, model.size
     if model.is_bundle:
-        for name, entry in json.loads(first.read_text(encoding="utf-8"))["files"].items():
-            yield Path(name).name, entry["sha256"], entry["bytes"]
+        yield from _listed(first)
+
+
+def _listed(manifest: Path) -> list[tuple[str, str, int]]:
+    """The files that a bundle's manifest names.
+
+    Raises:
+        ValueError: it names none, or not as a manifest does.
+    """
+    try:
+        files = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+        found = [(Path(name).name, entry["sha256"], entry["bytes"]) for name, entry in files.items()]
+        if all(name and type(sha256) is str and type(size) is int for name, sha256, size in found):
+            return found
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
+        pass
+    raise ValueError(f"{manifest} is not the manifest of a bundle: what was published is wrong")
 
 
 def _is_complete(model: ZooModel, first: Path) -> bool:

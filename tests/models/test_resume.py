@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from mmaction.registry import METRICS
+from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 
 import mmvideoiq.hooks  # noqa: F401
@@ -66,3 +68,63 @@ def test_epochs_draw_different_noise_and_the_seed_decides(tmp_path):
         draws.append([step["loss_efficiency"] + step["loss_entropy"] for step in train(cfg)[1]])
     assert draws[0] == draws[1]
     assert draws[0] != draws[2] and len(set(draws[0])) == 4
+
+
+@METRICS.register_module()
+class TrueClassScore(BaseMetric):
+    """The mean score of the right classes."""
+
+    def process(self, data_batch, data_samples):
+        self.results += [float(sample["pred_score"][int(sample["gt_label"])]) for sample in data_samples]
+
+    def compute_metrics(self, results):
+        return dict(score=sum(results) / len(results))
+
+
+class ValidationTrace(Hook):
+    """Keeps what was found; Ctrl-C before the validation of ``interrupted``."""
+
+    def __init__(self, interrupted=None):
+        self.interrupted, self.found = interrupted, {}
+
+    def before_val_epoch(self, runner):
+        if runner.epoch == self.interrupted:
+            raise KeyboardInterrupt
+
+    def after_val_epoch(self, runner, metrics=None):
+        self.found[runner.epoch] = metrics["score"]
+
+
+@pytest.mark.parametrize("interrupted", [1, 2])
+def test_a_validation_that_was_left_out_is_made_up_for(tmp_path, interrupted):
+    def run(name, hooks, trace, **options):
+        loader = dict(
+            batch_size=4,
+            num_workers=0,
+            sampler=dict(type="DefaultSampler", shuffle=False),
+            dataset=dict(type="ToyClips"),
+        )
+        val = dict(val_dataloader=loader, val_cfg=dict(), val_evaluator=dict(type="TrueClassScore"))
+        cfg = config(
+            any_precision_recognizer(), tmp_path / name, epochs=2, custom_hooks=hooks, **val, **options
+        )
+        cfg.default_hooks.checkpoint.update(save_best="score", rule="greater")
+        runner = train(cfg, trace)[0]
+        return runner.message_hub.get_info("best_score"), sorted(
+            path.name for path in (tmp_path / name).glob("*.pth")
+        )
+
+    made_up = [*SEED, dict(type="ResumedValidationHook")]
+    straight = ValidationTrace()
+    best = run("straight", made_up, straight)
+    assert list(straight.found) == [1, 2] and best[0] == max(straight.found.values())
+    for name, hooks in (("broken", made_up), ("without", SEED)):
+        with pytest.raises(KeyboardInterrupt):
+            run(name, hooks, ValidationTrace(interrupted))
+        resumed = ValidationTrace()
+        if name == "broken":
+            assert run(name, hooks, resumed, resume=True) == best
+            assert resumed.found == {epoch: straight.found[epoch] for epoch in range(interrupted, 3)}
+        else:  # why the hook is there
+            run(name, hooks, resumed, resume=True)
+            assert interrupted not in resumed.found

@@ -32,6 +32,20 @@ def test_a_full_disk_is_one_line(toy, tmp_path, load_tool, monkeypatch, capsys):
     assert errors.count("\n") == 1 and "No space left on device" in errors and "--resume" in errors
 
 
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_a_folder_that_may_not_be_written_is_one_line(toy, tmp_path, monkeypatch, capsys, number):
+    from mmvideoiq.service import recipe
+
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number), str(tmp_path / "work"))
+
+    monkeypatch.setattr(recipe, "run_recipe", refuse)
+    assert recipe.main([str(toy.path), "--work-dir", str(tmp_path / "work")]) == 2
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1 and os.strerror(number) in errors
+    assert errors.endswith(": choose another --work-dir, or allow to write there\n")
+
+
 @pytest.mark.slow
 def test_ctrl_c_and_resume_on_the_command_line(toy, tmp_path):
     toy.recipe(model__seconds=0.3)

@@ -145,6 +145,16 @@ def test_lines_on_stdout_in_place_of_a_list(infer, videos, tmp_path):
     assert infer(videos / "text.mp4", "--stream", "--json", "-")[1].count("\n") == 1
 
 
+def test_lines_are_not_kept(bundle, capsys):
+    with VideoSession.open(bundle, threads=1) as session:
+        report = answers.Report(session, top=1, lines=True)
+    for _ in range(2):
+        report.error("a.mkv", VideoError("a.mkv", "is empty"))
+        report.end()
+    assert report.entries == [] and report.failed
+    assert capsys.readouterr().out == '{"video": "a.mkv", "error": "is empty"}\n' * 2
+
+
 def test_one_video_has_no_summary(infer, videos):
     code, out, _ = infer(videos / "a.mkv")
     assert code == 0 and "videos in" not in out and len(out.splitlines()) == 5

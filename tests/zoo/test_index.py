@@ -74,6 +74,10 @@ def test_wrong_files(shelf):
     shelf.publish({"Config": "configs/toy/toy.py"})
     with pytest.raises(ValueError, match=r"configs/toy/metafile\.yml: Name must be a text, got None"):
         zoo.list_models()
+    (shelf.root / index.INDEX).write_text("Import: [3]")
+    with pytest.raises(ValueError, match=r"model-index\.yml: Import must be a list of paths, got 3"):
+        zoo.list_models()
+    (shelf.root / index.INDEX).write_text("Import: [configs/toy/metafile.yml]")
     (shelf.root / "configs/toy/metafile.yml").write_text("Models: [")
     with pytest.raises(ValueError, match=r"metafile\.yml is not YAML"):
         zoo.list_models()

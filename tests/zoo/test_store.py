@@ -102,6 +102,30 @@ def test_bundles(bundle, server, tmp_path):
         zoo.load("toy_bundle")
 
 
+WRONG_MANIFESTS = [
+    *(b"", b"{", b"[]", b"7", b"{}", b"[" * 10**5, b"\xff\xfe", b'{"files": 3}', b'{"files": {"a": 3}}'),
+    *(b'{"files": {"a": {"sha256": "0"}}}', b'{"files": {"a": {"sha256": 0, "bytes": 1}}}'),
+    *(b'{"files": {"a": {"sha256": "0", "bytes": "1"}}}', b'{"files": {"": {"sha256": "0", "bytes": 1}}}'),
+]
+
+
+@pytest.mark.parametrize("manifest", WRONG_MANIFESTS, ids=lambda manifest: repr(manifest[:40]))
+def test_a_bundle_that_was_published_wrongly_is_one_line(shelf, server, manifest):
+    server.files["/zoo/toy_bundle/manifest.json"] = manifest
+    shelf.publish(
+        entry(
+            "toy_bundle",
+            "toy_bundle/manifest.json",
+            manifest,
+            Metadata=dict(SHA256=sha256(manifest), Size=max(1, len(manifest))),
+        )
+    )
+    with pytest.raises(
+        ValueError, match=r"manifest\.json is not the manifest of a bundle: what was published"
+    ):
+        zoo.download("toy_bundle")
+
+
 def test_a_bundle_s_other_files_have_the_sizes_of_its_manifest(bundle, server, tmp_path):
     server.tempers = ["ranges", "endless"]
     with pytest.raises(

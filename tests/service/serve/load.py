@@ -163,15 +163,24 @@ def soak(bundle: Path, *, clients: int, seconds: float, options: tuple[str, ...]
     return summary(seen, samples, rest, seconds, code)
 
 
-def summary(
-    seen: Seen, samples: list[tuple[float, float, int]], rest: tuple[float, int], seconds: float, code: int
-) -> dict[str, Any]:
+def growth(samples: list[tuple[float, float, int]], seconds: float) -> tuple[float, float, list[str]]:
+    """The most MB in the first half after the warm-up and in the second, and a problem if they grew.
+
+    Args:
+        samples: seconds since the start, MB, descriptors.
+    """
     warm = [sample for sample in samples if sample[0] >= WARM_UP * seconds]
     half = warm[: max(1, len(warm) // 2)]
     before, after = max(mb for _, mb, _ in half), max(mb for _, mb, _ in warm[len(half) :] or half)
-    problems = list(seen.problems)
-    if after > before * (1 + GROWTH) + SLACK_MB:
-        problems.append(f"memory grew from {before:.0f} to {after:.0f} MB")
+    grown = after > before * (1 + GROWTH) + SLACK_MB
+    return before, after, [f"memory grew from {before:.0f} to {after:.0f} MB"] * grown
+
+
+def summary(
+    seen: Seen, samples: list[tuple[float, float, int]], rest: tuple[float, int], seconds: float, code: int
+) -> dict[str, Any]:
+    before, after, grown = growth(samples, seconds)
+    problems = seen.problems + grown
     if rest[1] > min(count for *_, count in samples) + DESCRIPTORS:
         problems.append(f"{rest[1]} descriptors are open at rest, {samples[0][2]} were at the beginning")
     if code != 0:

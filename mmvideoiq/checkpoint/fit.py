@@ -28,6 +28,9 @@ def load_fitting(model: nn.Module, state: Mapping[str, Tensor], *, source: str, 
     Raises:
         ValueError: tensors are missing, unexpected or of another shape; one line with the first names.
     """
+    nameless = next((name for name in state if not isinstance(name, str)), None)
+    if nameless is not None:
+        raise ValueError(f"{source} does not fit: {nameless!r} is not the name of a tensor")
     if any(name.startswith("module.") for name in state):
         state = OrderedDict((name.removeprefix("module."), value) for name, value in state.items())
     try:

@@ -43,6 +43,11 @@ def test_what_is_wrong_is_named_in_one_line(begin):
         assert str(error.value) == message
 
 
+def test_tensors_without_names():
+    with pytest.raises(ValueError, match=r"^x does not fit: 0 is not the name of a tensor$"):
+        load_fitting(network(), dict(enumerate(network().state_dict().values())), source="x")
+
+
 def test_a_training_may_begin_from_a_network_without_its_new_parts():
     state = network(loss=nn.Linear(1, 1)).state_dict()
     larger = network(policy=nn.Linear(2, 2), teacher=nn.Linear(2, 2))

@@ -117,6 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if end not in (WORKED, REFUSED):
                 again = f"--seed {args.seed} --replay {kind}/{number}"
                 rows[kind].problems.append(f"{end}, number {number} ({again}): {told}")
+                console.print(f"{kind}: {rows[kind].problems[-1]}", highlight=False, markup=False)
             elif args.replay:
                 console.print(f"{end}: {told}", highlight=False, markup=False)
             bad = sum(count for (_, name), count in ends.items() if name in (UNEXPLAINED, HANG))

@@ -6,6 +6,7 @@ import os
 import random
 import resource
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
@@ -80,6 +81,7 @@ def feed(name: str, seed: int, number: int, originals: str, folder: str) -> tupl
     changed, argv = kind.mutate(Path(originals), place, random.Random(f"{seed}/{name}/{number}"))
     (place / "input.txt").write_text(f"{changed}\n{argv}\n", errors="backslashreplace")
     code = call(argv, place)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # commands raise an error instead
     out, err = ((place / stream).read_text(errors="replace") for stream in ("stdout", "stderr"))
     end, line = judge(code, out, err)
     if end == WORKED and (wrong := kind.check(out)):

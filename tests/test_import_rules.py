@@ -71,7 +71,7 @@ RULES = {
     "deploy/engines/onnx_model": rule("deploy", NUMBERS, "onnx"),
     "deploy/export": rule("*", ANY),
     "visualization": rule(
-        "actions data evaluation fileio video visualization", NUMBERS | {"matplotlib", "rich"}
+        "actions data evaluation fileio video visualization", NUMBERS | {"matplotlib", "PIL", "rich"}
     ),
     "visualization/answers_report": rule("visualization", NUMBERS),
     "visualization/clips_report": rule("visualization", NUMBERS),
@@ -79,6 +79,7 @@ RULES = {
     "visualization/filmstrips": rule("visualization", NUMBERS, "cv2"),
     "visualization/page": rule("fileio"),
     "visualization/tables": rule("actions fileio", frozenset({"rich"})),
+    "visualization/policy_view": rule("actions evaluation visualization", HOST),
     "benchmark": rule("*", ANY),
     "zoo": rule("zoo compat fileio jobs", frozenset({"rich", "yaml", "filelock"}), "torch mmaction mmengine"),
     "zoo/host": rule("zoo", HOST),

@@ -15,6 +15,7 @@ default_hooks = dict(
     resumed_validation=dict(type="ResumedValidationHook"),  # and chooses the same best checkpoint
     finite_loss=dict(type="FiniteLossHook"),  # a loss that is NaN or infinite ends the training
     checkpoint_fit=dict(type="CheckpointFitHook"),  # load_strict = False: load what fits
+    policy_view=dict(type="PolicyViewHook"),  # what a policy chooses, after each validation
 )
 
 env_cfg = dict(
@@ -24,7 +25,8 @@ env_cfg = dict(
 )
 
 log_processor = dict(type="LogProcessor", window_size=20, by_epoch=True)
-vis_backends = [dict(type="LocalVisBackend")]
+# Where figures and pictures go. VIS_BACKENDS=LocalVisBackend,TensorboardVisBackend also writes them for TensorBoard.
+vis_backends = [dict(type=name) for name in "{{$VIS_BACKENDS:LocalVisBackend}}".split(",")]
 visualizer = dict(type="ActionVisualizer", vis_backends=vis_backends)
 log_level = "INFO"
 load_from = None

@@ -20,6 +20,8 @@ from mmvideoiq.fileio import read_json, write_json
 from mmvideoiq.jobs.environment import child_environment
 
 LOG_LINES = 15
+LINE_SECONDS = 20.0  # between lines, where an epoch takes that long
+BAR = 24
 
 
 class StageFailed(RuntimeError):
@@ -101,14 +103,15 @@ def _stop(process: subprocess.Popen) -> None:
 
 
 def _follow(process: subprocess.Popen, path: Path, console: Console) -> None:
-    """Show a process's progress until it ends: a moving bar on a terminal, else a line per quarter or epoch."""
+    """Show a process's progress until it ends: a moving bar on a terminal, else lines, of long epochs one each."""
     columns = (
         TextColumn("  "),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=BAR),
         TextColumn("{task.description}"),
         TimeElapsedColumn(),
     )
-    started, read, quarter = time.monotonic(), 0, 0
+    started = said = time.monotonic()
+    read, quarter = 0, 0
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("starting", total=1.0)
         while process.poll() is None:
@@ -117,11 +120,18 @@ def _follow(process: subprocess.Popen, path: Path, console: Console) -> None:
             lines = text[: text.rfind("\n") + 1].splitlines()
             for line in lines[read:]:
                 entry = json.loads(line)
-                bar.update(task, description=entry["text"], completed=entry["done"] or 0.0)
-                if not console.is_terminal and entry["log"] and int(4 * (entry["done"] or 0.0)) > quarter:
-                    quarter = int(4 * entry["done"])
-                    log(console, f"  {entry['text']}  ({time.monotonic() - started:.0f} s)")
+                done, now = entry["done"] or 0.0, time.monotonic()
+                bar.update(task, description=_cut(entry["text"], console.width - BAR - 14), completed=done)
+                if console.is_terminal or not entry["log"] or not done:
+                    continue
+                if int(4 * done) > quarter or now - said >= LINE_SECONDS:
+                    quarter, said = int(4 * done), now
+                    log(console, f"  {entry['text']}  ({now - started:.0f} s)")
             read = len(lines)
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: max(width - 1, 0)]}\u2026"
 
 
 def _end_of(log: Path, code: int) -> str:

@@ -40,6 +40,7 @@ from mmvideoiq.fileio import last_checkpoint, read_json
 from mmvideoiq.jobs.cache import changed, hash_of
 
 LATENCY = "latency"  # the stage that measures
+NOT_LEARNED = ("work_dir", "vis_backends", "visualizer")  # keys that change nothing of what is trained
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
 ENVIRONMENT = re.compile(r"\{\{['\"]?\s*\$(\w+)\s*:\s*(\S*?)\s*['\"]?\}\}")  # MMAction2's syntax
 
@@ -277,7 +278,7 @@ def _run(
     stage: Stage, seed: int | None, folder: Path, config: Config, recipe: Recipe, hashes: dict[str, str]
 ) -> Run:
     """The run, its hash noted in ``hashes``, where those of earlier stages are."""
-    content = {key: value for key, value in config.to_dict().items() if key != "work_dir"}
+    content = {key: value for key, value in config.to_dict().items() if key not in NOT_LEARNED}
     needs = sorted(set(_placeholders(content)) & set(hashes)) if stage.measure is None else []
     measure = [stage.measure] if stage.measure is not None else []
     hashes[stage.name] = hash_of(content, [hashes[name] for name in needs], recipe.data, *measure)

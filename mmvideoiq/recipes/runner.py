@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
+from mmvideoiq.evaluation.summary_line import summary_line
 from mmvideoiq.fileio import find_checkpoint, last_checkpoint, read_json, write_json
 from mmvideoiq.jobs.cache import digests
 from mmvideoiq.jobs.lock import locked
@@ -161,5 +162,4 @@ def _train(run: Run, runs: list[Run], work_dir: Path, count: str, console: Conso
         raise RecipeError(str(error)) from error
     state |= {"checkpoint": str(checkpoint), "metrics": metrics, "files": digests([checkpoint, config])}
     write_json(run.folder / "state.json", state)
-    figures = "  ".join(f"{key.rpartition('/')[2]} {value:.4g}" for key, value in list(metrics.items())[:2])
-    finished(console, run.name, seconds, figures)
+    finished(console, run.name, seconds, summary_line(metrics))

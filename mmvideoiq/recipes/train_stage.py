@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
 
+from mmvideoiq.evaluation.summary_line import summary_line
 from mmvideoiq.hooks import add_checks
 
 if TYPE_CHECKING:
@@ -32,26 +33,34 @@ class StageHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         if time.monotonic() - self.shown > 1:
-            self._show(runner, log=isinstance(runner.train_loop, IterBasedTrainLoop))
+            self._show(runner, runner.epoch + 1, log=isinstance(runner.train_loop, IterBasedTrainLoop))
 
     def after_train_epoch(self, runner: Runner) -> None:
-        self._show(runner)
+        self._show(runner, runner.epoch + 1, log=not _is_validated(runner))
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         self.metrics = {
             key: value for key, value in (metrics or {}).items() if isinstance(value, int | float)
         }
-        self._show(runner)
+        self._show(runner, runner.epoch, log=True)
 
-    def _show(self, runner: Runner, *, log: bool = True) -> None:
+    def _show(self, runner: Runner, epoch: int, *, log: bool) -> None:
         self.shown = time.monotonic()
-        parts = [f"epoch {min(runner.epoch + 1, runner.max_epochs)}/{runner.max_epochs}"]
         scalars = runner.message_hub.log_scalars
-        if "train/loss" in scalars:
-            parts.append(f"loss {scalars['train/loss'].mean(20):.3f}")
-        parts += [f"{key.rpartition('/')[2]} {value:.3f}" for key, value in list(self.metrics.items())[:2]]
+        loss = scalars["train/loss"].mean(20) if "train/loss" in scalars else None
+        temperature = scalars["train/temperature"].current() if "train/temperature" in scalars else None
+        place = f"epoch {min(max(epoch, 1), runner.max_epochs)}/{runner.max_epochs}"
+        figures = summary_line(self.metrics, loss=loss, temperature=temperature)
         done = runner.iter / max(runner.max_iters, 1)
-        self.progress("  ".join(parts), done, log=log)
+        self.progress(f"{place}: {figures}" if figures else place, done, log=log)
+
+
+def _is_validated(runner: Runner) -> bool:
+    """Whether a validation follows this epoch of training."""
+    loop, epoch = runner.train_loop, runner.epoch + 1
+    if runner.val_loop is None or epoch < loop.val_begin:
+        return False
+    return epoch % loop.val_interval == 0 or epoch == loop.max_epochs
 
 
 def train(config: str, progress: Progress) -> dict[str, float]:

@@ -119,3 +119,19 @@ def test_a_missing_list_and_the_variable_of_a_missing_file(toy, tmp_path):
         file.write('load_from = "{{$TOY_WEIGHTS:gone.pth}}"')
     with pytest.raises(RecipeError, match=r"load_from gone.pth does not exist; set TOY_WEIGHTS, from which"):
         check_runs(plan(toy.recipe(), tmp_path), tmp_path)
+
+
+def test_what_shows_a_training_is_no_part_of_its_hash(toy):
+    def hashes(text):
+        config = toy.path.with_name("stage.py")
+        whole = config.read_text()
+        config.write_text(whole + text)
+        found = [run.hash for run in plan(toy.recipe(), toy.folder / "work")]
+        config.write_text(whole)
+        return found
+
+    shown = (
+        'vis_backends = [dict(type="TensorboardVisBackend")]\nvisualizer = dict(vis_backends=vis_backends)\n'
+    )
+    assert hashes(shown) == hashes("")
+    assert not set(hashes("train_cfg = dict(by_epoch=True, max_epochs=5)\n")) & set(hashes(""))

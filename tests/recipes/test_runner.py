@@ -180,11 +180,29 @@ def test_interrupted_and_resumed_equals_uninterrupted(toy, tmp_path, in_process,
             assert torch.equal(whole[key], parts[key]), (name, key)
 
 
-def test_figures_within_an_epoch_are_not_for_the_log():
+@pytest.mark.parametrize(("validated", "lines"), [(False, ["epoch 1/2"]), (True, ["epoch 1/2: top1 0.5"])])
+def test_an_epoch_is_one_line_after_its_validation_if_there_is_one(validated, lines):
     shown = []
     hook = train_stage.StageHook(progress=lambda text, done, *, log: shown.append((text, done, log)))
-    hub = SimpleNamespace(log_scalars={})
-    runner = SimpleNamespace(epoch=0, max_epochs=1, iter=1, max_iters=4, message_hub=hub, train_loop=None)
+    loop = SimpleNamespace(val_begin=1, val_interval=1, max_epochs=2)
+    runner = SimpleNamespace(
+        epoch=0, max_epochs=2, iter=1, max_iters=4, message_hub=SimpleNamespace(log_scalars={}),
+        train_loop=loop, val_loop=object() if validated else None,
+    )  # fmt: skip
     hook.after_train_iter(runner, 0)
     hook.after_train_epoch(runner)
-    assert shown == [("epoch 1/1", 0.25, False), ("epoch 1/1", 0.25, True)]
+    runner.epoch = 1
+    if validated:
+        hook.after_val_epoch(runner, {"acc/top1": 0.5})
+    assert shown[0] == ("epoch 1/2", 0.25, False)
+    assert [text for text, _, log in shown if log] == lines
+
+
+@pytest.mark.parametrize(
+    ("epoch", "begin", "interval", "last", "expected"),
+    [(0, 1, 1, 9, True), (0, 1, 2, 9, False), (8, 1, 2, 9, True), (1, 3, 2, 9, False), (3, 3, 2, 9, True)],
+)
+def test_which_epochs_are_validated(epoch, begin, interval, last, expected):
+    loop = SimpleNamespace(val_begin=begin, val_interval=interval, max_epochs=last)
+    runner = SimpleNamespace(epoch=epoch, train_loop=loop, val_loop=object())
+    assert train_stage._is_validated(runner) == expected

@@ -56,6 +56,7 @@ RULES = {
     ),
     "jobs": rule("compat fileio jobs", frozenset({"mmengine", "rich", "filelock"}), "torch"),
     "jobs/errors": rule("jobs"),
+    "jobs/explained": rule(),
     "jobs/arguments": rule("jobs", frozenset(), "argcomplete"),
     "jobs/environment": rule(),
     "jobs/signals": rule(),

@@ -22,6 +22,7 @@ compat.apply()
 
 from mmvideoiq.evaluation.config import Comparison, RowError, make_rows, read_comparison
 from mmvideoiq.evaluation.runner import run_comparison
+from mmvideoiq.jobs.arguments import print_error
 from mmvideoiq.jobs.errors import traceback_wanted, write_any_text
 from mmvideoiq.jobs.process import StageFailed
 from mmvideoiq.jobs.signals import exit_code, restore_signals
@@ -72,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
     except RowError as error:
         if traceback_wanted():
             raise
-        print(f"compare.py: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print_error(error)
         return 2
     except StageFailed as error:
         print(f"compare.py: error: a row failed, {error}", file=sys.stderr)

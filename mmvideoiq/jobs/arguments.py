@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from mmvideoiq.jobs.errors import one_line
+from mmvideoiq.jobs.explained import explained
 
 BAD = 2  # exit code of a user's mistake
 COMPLETION = "_ARGCOMPLETE"  # environment: a shell asks for completions, from this word of its line on
@@ -70,7 +71,7 @@ def rate(text: str) -> float:
 def print_error(error: BaseException | str) -> None:
     """On stderr, as one line that begins with the command's name."""
     text = error if isinstance(error, str) else one_line(error)
-    print(f"{prog()}: error: {' '.join(text.split())}", file=sys.stderr, flush=True)
+    print(explained(f"{prog()}: error: {' '.join(text.split())}"), file=sys.stderr, flush=True)
 
 
 def print_warning(line: str) -> None:

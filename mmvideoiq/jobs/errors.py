@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmvideoiq.jobs.explained import explained
 from mmvideoiq.jobs.signals import exit_code
 
 TRACEBACK = "MMVIDEOIQ_TRACEBACK"  # environment: keep the traceback
@@ -81,7 +82,8 @@ def print_error(error: BaseException, prog: str | None = None) -> None:
     """The one line, unless another process of this launch has printed one."""
     sys.stdout.flush()
     if first_to_print():
-        print(f"{prog or Path(sys.argv[0]).name}: error: {one_line(error)}", file=sys.stderr, flush=True)
+        line = f"{prog or Path(sys.argv[0]).name}: error: {one_line(error)}"
+        print(explained(line), file=sys.stderr, flush=True)
 
 
 def one_line(error: BaseException) -> str:

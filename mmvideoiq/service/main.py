@@ -17,6 +17,7 @@ from importlib.util import find_spec
 
 from mmvideoiq import __version__
 from mmvideoiq.jobs.arguments import BAD, COMPLETION, Parser
+from mmvideoiq.jobs.explained import explained
 from mmvideoiq.jobs.signals import exit_code, restore_signals
 
 PROG = "mmvideoiq"
@@ -103,10 +104,8 @@ def run(name: str, argv: Sequence[str]) -> int:
     command = COMMANDS[name]
     lacking = missing(command.extra)
     if lacking:
-        print(
-            f"{PROG} {name}: error: {', '.join(lacking)} not installed: {how_to_install(command.extra)}",
-            file=sys.stderr,
-        )
+        line = f"{PROG} {name}: error: {', '.join(lacking)} not installed: {how_to_install(command.extra)}"
+        print(explained(line), file=sys.stderr)
         return BAD
     sys.argv = [f"{PROG} {name}", *argv]
     return importlib.import_module(command.module).main(argv)

@@ -18,6 +18,7 @@ from mmvideoiq.evaluation.config import RowError
 from mmvideoiq.fileio import DamagedFile
 from mmvideoiq.jobs.arguments import Parser, prog
 from mmvideoiq.jobs.errors import cannot_write, disk_full, traceback_wanted, write_any_text
+from mmvideoiq.jobs.explained import explained
 from mmvideoiq.jobs.process import StageFailed
 from mmvideoiq.jobs.signals import exit_code
 from mmvideoiq.recipes.config import RecipeError, read_recipe
@@ -63,10 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (RecipeError, RowError, DamagedFile) as error:
         if traceback_wanted():
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(explained(f"error: {error}"), file=sys.stderr)
         return 2
     except StageFailed as error:
-        print(f"error: a stage failed, {error}", file=sys.stderr)
+        print(explained(f"error: a stage failed, {error}"), file=sys.stderr)
         return 1
     except OSError as error:
         if traceback_wanted() or not cannot_write(error):

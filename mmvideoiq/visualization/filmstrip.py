@@ -54,7 +54,7 @@ def draw_filmstrip(clips: Sequence[FilmClip], names: Sequence[str], *, title: st
     cell = min(max(round(HEIGHT * width / height), WIDTHS[0]), WIDTHS[1])
     row = HEIGHT + PILL + 3 * GAP
     columns = max(len(clip.actions) for clip in clips)
-    size = (max(SIDE + columns * (cell + GAP) + GAP, _width(title) + 4 * GAP), HEAD + row * len(clips))
+    size = (max(SIDE + columns * (cell + GAP) + GAP, round(_width(title)) + 4 * GAP), HEAD + row * len(clips))
     picture = Image.new("RGB", size, "white")
     pen = ImageDraw.Draw(picture)
     pen.text((2 * GAP, HEAD / 2), title, fill=INK, font=_font(13), anchor="lm")

@@ -17,7 +17,7 @@ from mmvideoiq.actions import ActionSpace
 from mmvideoiq.evaluation.summary_line import summary_line
 
 if TYPE_CHECKING:
-    from mmvideoiq.visualization.filmstrip import FilmClip
+    from mmvideoiq.visualization.policy_picture import FilmClip
 
 MAX_CLIPS, MAX_FRAMES = 32, 16
 IMAGE = "policy"  # the picture's name
@@ -76,7 +76,7 @@ class PolicyViewHook(Hook):
         line = f"{'iteration' if by_iteration else 'epoch'} {step}: {figures}"
         runner.logger.info(line)
         if self._clips:
-            from mmvideoiq.visualization.filmstrip import draw_filmstrip
+            from mmvideoiq.visualization.policy_picture import draw_filmstrip
 
             runner.visualizer.add_image(
                 IMAGE, draw_filmstrip(self._clips, space.names, title=line), step=step
@@ -94,7 +94,7 @@ def film_clip(
         sample: what a ``VideoIQRecognizer`` predicted.
         classes: names of the labels, where known.
     """
-    from mmvideoiq.visualization.filmstrip import FilmClip
+    from mmvideoiq.visualization.policy_picture import FilmClip
 
     actions = space.indices(sample.policy_actions)
     count = len(actions)

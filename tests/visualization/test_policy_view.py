@@ -16,7 +16,7 @@ from torch import nn
 import mmvideoiq.plugin  # noqa: F401  registers the parts
 from mmvideoiq.actions import ActionSpace
 from mmvideoiq.data.synthetic import make_synthetic
-from mmvideoiq.visualization import filmstrip
+from mmvideoiq.visualization import policy_picture
 from mmvideoiq.visualization.policy_view import MAX_FRAMES, PolicyViewHook, film_clip
 from tests.conftest import ROOT
 
@@ -72,7 +72,7 @@ def validate(hook, run, *, batch=4):
 def test_a_line_and_a_picture_of_clips_spread_over_the_list(monkeypatch):
     drawn = []
     monkeypatch.setattr(
-        filmstrip, "draw_filmstrip", lambda clips, names, *, title: drawn.append((clips, names, title))
+        policy_picture, "draw_filmstrip", lambda clips, names, *, title: drawn.append((clips, names, title))
     )
     run, hook = runner(Policy()), PolicyViewHook(num_clips=4)
     for _ in range(2):  # the same clips in each validation
@@ -90,7 +90,9 @@ def test_few_or_many_clips(num_clips):
     run = runner(Policy())
     validate(PolicyViewHook(num_clips=num_clips), run)
     ((_, picture, _),) = run.shown
-    rows = (len(picture) - filmstrip.HEAD) / (filmstrip.HEIGHT + filmstrip.PILL + 3 * filmstrip.GAP)
+    rows = (len(picture) - policy_picture.HEAD) / (
+        policy_picture.HEIGHT + policy_picture.PILL + 3 * policy_picture.GAP
+    )
     assert rows == min(num_clips, CLIPS)
 
 
@@ -197,9 +199,12 @@ def test_an_epoch_in_tensorboard(load_tool, clips, tmp_path, monkeypatch, config
     assert written.Tags()["images"] == ["policy"]
     images = written.Images("policy")
     assert [image.step for image in images] == [1, 2] == [e.step for e in written.Scalars("cost/mean_cost")]
-    rows = 4 * (filmstrip.HEIGHT + filmstrip.PILL + 3 * filmstrip.GAP)
+    rows = 4 * (policy_picture.HEIGHT + policy_picture.PILL + 3 * policy_picture.GAP)
     for image in images:
-        assert image.height == filmstrip.HEAD + rows and image.width >= filmstrip.SIDE + 6 * filmstrip.HEIGHT
+        assert (
+            image.height == policy_picture.HEAD + rows
+            and image.width >= policy_picture.SIDE + 6 * policy_picture.HEIGHT
+        )
         saved = next(tmp_path.glob(f"*/vis_data/vis_image/policy_{image.step}.png"))
         decoded = cv2.imdecode(np.frombuffer(image.encoded_image_string, np.uint8), cv2.IMREAD_COLOR)
         assert (cv2.imread(str(saved)) == decoded).all()

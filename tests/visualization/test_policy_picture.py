@@ -3,7 +3,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from mmvideoiq.visualization.figures import action_colours
-from mmvideoiq.visualization.filmstrip import GAP, HEAD, HEIGHT, PILL, SIDE, FilmClip, draw_filmstrip
+from mmvideoiq.visualization.policy_picture import GAP, HEAD, HEIGHT, PILL, SIDE, FilmClip, draw_filmstrip
 
 NAMES = ("32", "8@112", "4", "skip")
 ROW = HEIGHT + PILL + 3 * GAP

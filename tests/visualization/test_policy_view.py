@@ -186,7 +186,8 @@ def test_an_epoch_in_tensorboard(load_tool, clips, tmp_path, monkeypatch, config
     monkeypatch.setenv("VIS_BACKENDS", "LocalVisBackend,TensorboardVisBackend")
     monkeypatch.setenv("DATA_ROOT", str(clips))
     path = str(ROOT / "configs" / f"{config}.py")
-    options = ["train_cfg.max_epochs=2", "train_dataloader.batch_size=8", f"experiment_name={tmp_path.name}"]
+    options = ["train_cfg.max_epochs=2", "train_cfg.val_interval=1", "train_dataloader.batch_size=8"]
+    options.append(f"experiment_name={tmp_path.name}")
     load_tool("train.py").main([path, "--work-dir", str(tmp_path), "--cfg-options", *options])
     (events,) = tmp_path.rglob("events.out.tfevents.*")
     written = EventAccumulator(str(events), size_guidance=dict(images=0)).Reload()

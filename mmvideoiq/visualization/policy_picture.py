@@ -11,7 +11,8 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mmvideoiq.visualization.figures import FAINT, INK, action_colours, action_label
+from mmvideoiq.visualization.action_style import action_colours, action_label, ink_on
+from mmvideoiq.visualization.figures import FAINT, INK
 
 HEIGHT = 64  # of a frame
 WIDTHS = (56, 128)  # of a frame, at least and at most
@@ -94,7 +95,7 @@ def _draw_frame(
     text = name if skipped else action_label(name).partition(" (")[0]
     size = next((size for size in (11, 10, 9) if _width(text, size) < frame.width - 4), 8)
     middle = (x + frame.width / 2, top + PILL / 2)
-    pen.text(middle, text, fill=FAINT if skipped else "white", font=_font(size), anchor="mm")
+    pen.text(middle, text, fill=FAINT if skipped else ink_on(colour), font=_font(size), anchor="mm")
 
 
 @cache

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from mmvideoiq.visualization.figures import action_colours
+from mmvideoiq.visualization.action_style import action_colours
 from mmvideoiq.visualization.policy_picture import GAP, HEAD, HEIGHT, PILL, SIDE, FilmClip, draw_filmstrip
 
 NAMES = ("32", "8@112", "4", "skip")

@@ -61,7 +61,7 @@ def write_answers(
     before = [
         section(
             "Summary",
-            items([knowledge, *([f"videos of {short(folder)}"] if folder else []), *_summary(entries)]),
+            items([knowledge, *([f"videos in {short(folder)}"] if folder else []), *_summary(entries)]),
         ),
         section("Answers", *_answers([entries[place] for place in good])),
         section(

@@ -18,6 +18,7 @@ from mmvideoiq.visualization.action_style import action_colours, action_label, i
 from mmvideoiq.visualization.page import Thumbnails, note, short
 
 TINY = 48  # pixels of height below which a frame is shown in squares, not blurred
+ONE_ROW = 10  # frames that stand in one row, two such clips side by side
 Frames = NDArray[np.uint8]  # (T, H, W, 3), RGB
 
 
@@ -130,7 +131,8 @@ def draw_strip(strip: Strip, names: Sequence[str], thumbnails: Thumbnails) -> st
     if details:
         caption += f" <small>{html.escape(' · '.join(details))}</small>"
     cells = "\n".join(_cell(strip, place, colours, thumbnails) for place in places)
-    return f'<figure class="strip"><figcaption>{caption}</figcaption>\n<ol class="frames">\n{cells}\n</ol></figure>'
+    kind = "frames long" if len(places) > ONE_ROW else "frames"
+    return f'<figure class="strip"><figcaption>{caption}</figcaption>\n<ol class="{kind}">\n{cells}\n</ol></figure>'
 
 
 def _cell(strip: Strip, place: int, colours: Mapping[str, str], thumbnails: Thumbnails) -> str:
@@ -151,7 +153,8 @@ def _cell(strip: Strip, place: int, colours: Mapping[str, str], thumbnails: Thum
 def _pill(name: str, colour: str = "") -> str:
     kind = "pill skip" if name.startswith("skip") else "pill"
     style = f' style="{_colours(colour)}"' if colour else ""
-    return f'<span class="{kind}"{style}>{html.escape(action_label(name))}</span>'
+    text = name if "@" in name and not colour else action_label(name)  # under a frame there is little room
+    return f'<span class="{kind}"{style}>{html.escape(text)}</span>'
 
 
 def _colours(colour: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import os
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,10 @@ def html_table(columns: Columns, *, wrapped: Collection[str] = (), marked: str =
     def cell(tag: str, text: str, title: str, scope: str = "") -> str:
         attributes = f' scope="{scope}"' if scope else ""
         attributes += ' class="wrap"' if title in wrapped else ""
-        return f"<{tag}{attributes}>{html.escape(text)}</{tag}>"
+        content = html.escape(text)
+        if title in wrapped:
+            content = re.sub(r"([/_-]+)(?=.)", r"\1<wbr>", content)  # it breaks there first
+        return f"<{tag}{attributes}>{content}</{tag}>"
 
     titles = [column[0] for column in columns]
     lines = ["".join(cell("th", title, title, "col") for title in titles)]

@@ -142,7 +142,7 @@ def draw_curves(curves: Curves) -> dict[str, Figure]:
         figures["accuracy"] = _lines(f"validation{names}, %", accuracies, curves.unit)
     if any(costs.values()):
         figures["mean cost"] = _lines("mean cost per frame", costs, curves.unit)
-    if usage:
+    if usage and len(next(iter(usage.values()))) > 1:
         figures["usage"] = _stack("usage in training, %", usage, curves.unit)
     return figures
 
@@ -184,6 +184,7 @@ def _lines(title: str, lines: Mapping[str, Points], unit: str) -> Figure:
             *zip(*points, strict=True), label=name.removeprefix("loss_"), color=SHADES[number % len(SHADES)],
             linewidth=1.0 if number else 1.8, zorder=2 if number else 3, marker="." if len(points) < 12 else None,
         )  # fmt: skip
+    axes.set_xlim(left=0)
     draw_grid(axes)
     _legend(axes, len(shown))
     return figure
@@ -199,7 +200,7 @@ def _stack(title: str, usage: Mapping[str, Points], unit: str) -> Figure:
         [x for x, _ in points[names[0]][-length:]], shares, labels=names,
         colors=[colours[name] for name in names], linewidth=0,
     )  # fmt: skip
-    axes.set_ylim(0, 100)
+    axes.set(xlim=(0, None), ylim=(0, 100))
     axes.spines[["top", "right"]].set_visible(False)
     _legend(axes, len(names))
     return figure

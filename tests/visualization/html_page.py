@@ -4,7 +4,7 @@ import base64
 import re
 from html.parser import HTMLParser
 
-VOID = {"meta", "img", "br", "hr"}
+VOID = {"meta", "img", "br", "hr", "wbr"}
 SECTIONED = {
     "tr": {"thead", "tbody"},
     "td": {"tr"},

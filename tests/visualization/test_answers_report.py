@@ -92,7 +92,7 @@ def test_of_many_videos_the_most_and_least_certain(report):
 def test_the_folder_of_all_videos_is_said_once(report):
     page = report([entry("/a/<b>/c/x.mp4"), entry("/a/<b>/y.mp4"), bad("/a/<b>/z.mp4")])
     assert columns_of(page.tables["answers"][0])["video"] == ["c/x.mp4", "y.mp4"]
-    assert "videos of /a/<b>" in page.texts["summary"] and page.source.count("/a/&lt;b&gt;") == 1
+    assert "videos in /a/<b>" in page.texts["summary"] and page.source.count("/a/&lt;b&gt;") == 1
     stream = report([entry("rtsp://me:***@host/a/b")])
     assert columns_of(stream.tables["answers"][0])["video"] == ["rtsp://me:***@host/a/b"]
     mixed = report([entry("/a/x.mp4"), entry("a/x.mp4")])

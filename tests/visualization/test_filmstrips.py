@@ -77,9 +77,7 @@ def test_each_frame_stands_over_its_action_in_the_order_of_time():
     assert [alt for alt, _ in found.images["f"]] == [f"frame {n}" for n in range(4)]
     words = " ".join(found.texts["f"].split())
     assert "a <class> ✗ b & c x.mp4" in words
-    order = [
-        words.index(text) for text in ("32 bits bold", "skipped blank", "8 bits at 112 faint", "2 bits <k>")
-    ]
+    order = [words.index(text) for text in ("32 bits bold", "skipped blank", "8@112 faint", "2 bits <k>")]
     assert order == sorted(order)
 
 

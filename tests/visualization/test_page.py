@@ -39,10 +39,11 @@ def test_it_knows_light_dark_and_paper():
 
 
 def test_lines_and_cells_are_escaped_and_long_words_may_break():
-    table = html_table([["a<b", "x & <i>"], ["path", "/tmp/<x>"]], wrapped=("path",))
+    table = html_table([["a<b", "x & <i>"], ["path", "/tmp/a_<x>.py"]], wrapped=("path",))
     found = ReportPage(page("t", "s", [section("s", items(["<li>"]), table)]))
-    assert found.tables["s"] == [[["a<b", "path"], ["x & <i>", "/tmp/<x>"]]]
-    assert '<td class="wrap">' in found.source and "<li>&lt;li&gt;</li>" in found.source
+    assert found.tables["s"] == [[["a<b", "path"], ["x & <i>", "/tmp/a_<x>.py"]]]
+    assert '<td class="wrap">/<wbr>tmp/<wbr>a_<wbr>&lt;x&gt;.py</td>' in found.source
+    assert "<li>&lt;li&gt;</li>" in found.source
 
 
 def test_names_are_shortened_in_the_middle():

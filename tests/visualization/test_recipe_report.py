@@ -175,7 +175,7 @@ def test_a_large_page_takes_smaller_frames_until_it_fits(monkeypatch):
 def test_a_training_without_evaluation_is_reported_too(tmp_path):
     report.write_all(make_summary(rows=[]), tmp_path, console=Console(file=io.StringIO()))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "summary.json"]
-    assert "epoch_1.pth" in (tmp_path / "report.html").read_text()
+    assert "epoch_1.pth" in ReportPage((tmp_path / "report.html").read_text()).texts["stages"]
 
 
 def test_the_table_fits_a_terminal_of_80_columns():

@@ -30,7 +30,7 @@ TIMES = (
     "Milliseconds of a video; decoding overlaps the rest, and the first frames in a mode also build its network. Cost: "
     "mean over all frames, 0 for a skipped one."
 )
-PALE = "Skipped frames are pale: the network never sees them."
+FADED = "Skipped frames are faded: the network never sees them."
 
 
 def write_answers(
@@ -179,7 +179,7 @@ def _filmstrips(
             group(title, [good[place] for place in places], strip_of, names, thumbnails)
             for title, places in (("Least certain", uncertain), ("Most certain", certain))
         ]
-    return section("Frames", note(PALE), legend(names), *parts) if any(parts) else ""
+    return section("Frames", note(FADED), legend(names), *parts) if any(parts) else ""
 
 
 def _count(number: int, what: str) -> str:

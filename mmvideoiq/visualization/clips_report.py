@@ -20,7 +20,7 @@ from mmvideoiq.visualization.page import BEST, Thumbnails, note, section, short
 
 ORDER = (
     "Easiest: right, and most certain of it. Hardest: wrong, the most certain first; then right, the least certain "
-    "first. Skipped frames are pale: the network never sees them."
+    "first. Skipped frames are faded: the network never sees them."
 )
 SEVERAL = "Clips have several labels, or none: there is no confusion matrix."
 

@@ -150,6 +150,10 @@ def test_errors_in_the_run_keep_their_traceback(capsys):
     with pytest.raises(SystemExit), one_line_errors():
         raise ValueError("while\n  building")
     assert capsys.readouterr().err.endswith("error: while building\n")
+    with pytest.raises(SystemExit), one_line_errors():  # as MMEngine for default_hooks=[]
+        [].items()
+    error = capsys.readouterr().err
+    assert error.endswith("error: AttributeError: 'list' object has no attribute 'items'\n")
 
 
 def test_frames_that_do_not_suit_the_model_end_in_one_line_before_the_first_step(capsys):

@@ -18,6 +18,7 @@ TRACEBACK = "MMVIDEOIQ_TRACEBACK"  # environment: keep the traceback
 REPORTED = "LAUNCH_SAID"  # environment: the file that the first process of a launch to print an error creates
 USER_ERRORS = (
     AssertionError,  # MMAction2 raises it for wrong settings
+    AttributeError,  # so does MMEngine for those of another type
     EOFError,
     ImportError,
     LookupError,
@@ -93,7 +94,7 @@ def one_line(error: BaseException) -> str:
         while error.__context__ is not None:
             error = error.__context__
         text = str(error) if str(error) in text else f"{text}: {error}"
-    if type(error) in (AssertionError, IndexError, KeyError, LookupError):
+    if type(error) in (AssertionError, AttributeError, IndexError, KeyError, LookupError):
         text = f"{type(error).__name__}: {text}"
     return " ".join(text.split()) or type(error).__name__
 

@@ -3,9 +3,9 @@
     python -m tests.trust.faults --kills 20 --seed 0
     python -m tests.trust.faults --only bulk --kills 20
 
-``recipe`` (the demo's, --fast), ``bulk`` and ``ray`` (bulk on Ray): kill -9 at random moments. ``workers``: their child
-processes. ``disk`` and ``readonly``: no room, or no permission, to write; these mount disks of their own, as root. Exit
-code 1: something was lost, doubled, changed or not explained.
+``recipe`` (the demo's, --fast), ``bulk`` and ``ray`` (bulk on Ray): kill -9 at random moments. ``*-workers``: of their
+child processes. ``*-disk``: no room, or no permission, to write; these mount disks of their own, as root. Exit code 1:
+something was lost, doubled, changed or not explained.
 """
 
 from __future__ import annotations
@@ -29,7 +29,23 @@ from tests.trust.kills import Reference, killed, with_dead_children
 from tests.trust.subjects import Subject, bulk, recipe
 from tests.trust.table import Row, finish
 
-FAULTS = ("recipe", "bulk", "ray", "workers", "disk", "readonly")
+#: What is done, a method of :class:`Faults`, and to what.
+FAULTS = {
+    "recipe": ("kills", "recipe"),
+    "bulk": ("kills", "bulk"),
+    "ray": ("kills", "ray"),
+    "recipe-workers": ("workers", "recipe"),
+    "bulk-workers": ("workers", "bulk"),
+    "recipe-disk": ("disk", "recipe"),
+    "bulk-disk": ("disk", "bulk"),
+    "full-disk": ("commands", "full"),
+    "read-only-disk": ("commands", "read-only"),
+}
+#: A part of the command line of a child process, and options with which the run goes on after its death.
+CHILDREN: dict[str, tuple[str, tuple[str, ...]]] = {
+    "recipe": ("mmvideoiq.jobs.worker", ()),
+    "bulk": ("bulk.fetch", ("--retry-errors",)),
+}
 PER_RUN = dict(recipe=5, bulk=3, ray=2)  # kills
 HERE = ("--no-ray", "--decoders", "1")
 ON_RAY = ("--decoders", "2", "--recognizers", "2")
@@ -48,7 +64,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--seconds", type=float, default=float("inf"), help="begin no kill of a run after these"
     )
-    parser.add_argument("--only", action="append", choices=FAULTS, help="a fault; may be repeated")
+    parser.add_argument("--only", action="append", choices=list(FAULTS), help="a fault; may be repeated")
     parser.add_argument("--videos", type=int, default=300, help="of bulk (default 300)")
     parser.add_argument("--epochs", type=int, default=3, help="of each stage (default 3)")
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/faults"))
@@ -96,50 +112,42 @@ class Faults:
                 shutil.rmtree(left, ignore_errors=True)
         return [found]
 
-    def workers(self) -> list[Row]:
-        found = []
-        for name, named, more in (
-            ("recipe", "mmvideoiq.jobs.worker", ()),
-            ("bulk", "bulk.fetch", ("--retry-errors",)),
-        ):
-            found.append(
-                with_dead_children(
-                    self.subject(name),
-                    self.folder / name,
-                    reference=self.reference(name),
-                    kills=self.few,
-                    seed=self.args.seed,
-                    named=named,
-                    more=more,
-                    tell=self.tell,
-                )
-            )
-        return found
+    def workers(self, name: str) -> list[Row]:
+        named, more = CHILDREN[name]
+        found = with_dead_children(
+            self.subject(name),
+            self.folder / name,
+            reference=self.reference(name),
+            kills=self.few,
+            seed=self.args.seed,
+            named=named,
+            more=more,
+            tell=self.tell,
+        )
+        return [found]
 
-    def disk(self) -> list[Row]:
-        found = [
-            disks.on_full_disks(
-                self.subject(name),
-                self.folder / name,
-                reference=self.reference(name),
-                tries=self.few,
-                seed=self.args.seed,
-                tell=self.tell,
-            )
-            for name in ("recipe", "bulk")
-        ]
-        return [*found, disks.unwritable(self.folder / "disks", how="full", names=COMMANDS, tell=self.tell)]
+    def disk(self, name: str) -> list[Row]:
+        found = disks.on_full_disks(
+            self.subject(name),
+            self.folder / name,
+            reference=self.reference(name),
+            tries=self.few,
+            seed=self.args.seed,
+            tell=self.tell,
+        )
+        return [found]
 
-    def readonly(self) -> list[Row]:
-        return [disks.unwritable(self.folder / "disks", how="read-only", names=COMMANDS, tell=self.tell)]
+    def commands(self, how: str) -> list[Row]:
+        return [disks.unwritable(self.folder / "disks", how=how, names=COMMANDS, tell=self.tell)]
 
-    def run(self, name: str) -> list[Row]:
+    def run(self, fault: str) -> list[Row]:
+        kind, *args = FAULTS[fault]
         try:
-            return self.kills(name) if name in PER_RUN else getattr(self, name)()
+            return getattr(self, kind)(*args)
         except disks.Skipped as reason:
-            return [Row(name, skipped=str(reason))]
+            return [Row(fault, skipped=str(reason))]
         except Exception as error:
-            return [Row(name, problems=[f"{type(error).__name__}: {error}"])]
+            return [Row(fault, problems=[f"{type(error).__name__}: {error}"])]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -155,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name in args.only or FAULTS:
             rows += faults.run(name)
     seconds = time.monotonic() - began
-    code = finish(rows, json_file=args.json, console=Console(), seed=args.seed, seconds=seconds)
+    code = finish(rows, json_file=args.json, seed=args.seed, seconds=seconds)
     print(f"{seconds:.0f} s, seed {args.seed}" + f"; see {faults.folder}" * code)
     return code
 

@@ -130,11 +130,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     code = finish(
         list(rows.values()),
         json_file=args.json,
-        console=Console(),
         seed=args.seed,
         inputs=done,
         seconds=seconds,
     )
+    if not code and not args.replay:
+        shutil.rmtree(args.keep / "originals")
     print(
         f"{done} of {planned} inputs in {seconds:.0f} s, seed {args.seed}" + f"; kept in {args.keep}" * code
     )

@@ -241,7 +241,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     console, began = Console(stderr=True), time.monotonic()
     with Progress(console=console, disable=not console.is_terminal) as bar:
         rows = [WHAT[name](args, bar) for name in args.only or WHAT]
-    return finish(rows, json_file=args.json, console=Console(), seconds=time.monotonic() - began)
+    return finish(rows, json_file=args.json, seconds=time.monotonic() - began)
 
 
 if __name__ == "__main__":

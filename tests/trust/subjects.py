@@ -19,8 +19,8 @@ from tests.deploy.toy_bundle import make_toy_bundle
 from tests.service.bulk.runs import rows
 from tests.trust.isolated import ROOT
 
-#: Of a summary and of rows, what no two runs share.
-MEASURED = {"seconds", "command", "ms_per_clip", "decode_ms", "recognize_ms"}
+#: Of a summary and of rows, what no two runs share; the advice names milliseconds.
+MEASURED = {"seconds", "command", "ms_per_clip", "advice", "decode_ms", "recognize_ms"}
 STAGES = {
     "float": "float/demo_float",
     "any_precision": "any_precision/demo_any_precision",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -35,8 +36,9 @@ def shown(figure: Any) -> str:
     return f"{figure:.1f}" if isinstance(figure, float) else str(figure)
 
 
-def finish(rows: Sequence[Row], *, json_file: Path | None, console: Console, **more: Any) -> int:
+def finish(rows: Sequence[Row], *, json_file: Path | None, **more: Any) -> int:
     """Print the table and the problems, write ``{"rows": ..., **more}``; 1 if there is a problem, else 0."""
+    console = Console(width=None if sys.stdout.isatty() else 160)
     columns = list(dict.fromkeys(name for row in rows for name in row.figures))
     table = Table("", *columns, box=None, pad_edge=False)
     for column in table.columns[1:]:

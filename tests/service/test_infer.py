@@ -29,6 +29,7 @@ pytest.importorskip("openvino")
 
 SIZE, FRAMES = 32, 6
 NO_VIDEO = "is not a video, or cut off (Invalid data found when processing input)"
+EXPLAINED = " (docs/videos.md#damaged-files)"  # the end of its line on the terminal
 CURVE = [
     dict(multiplier=-4.0, cost=0.8, accuracy=None, usage=[0.8, 0.0, 0.0, 0.2]),
     dict(multiplier=0.0, cost=0.4, accuracy=0.9, usage=[0.4, 0.0, 0.0, 0.6]),
@@ -122,7 +123,7 @@ def test_a_bad_video_beside_good_ones(infer, videos, tmp_path):
     assert code == 2
     lines = err.splitlines()
     assert [line.split(": error: ")[1] for line in lines] == [
-        f"{videos / 'text.mp4'}: {NO_VIDEO}",
+        f"{videos / 'text.mp4'}: {NO_VIDEO}{EXPLAINED}",
         f"{videos / 'gone.mp4'}: there is no such file",
     ]
     entries = json.loads(file.read_text())
@@ -310,7 +311,7 @@ def test_an_interrupted_stream_answers_too(infer, tmp_path, monkeypatch):
 
 def test_a_bad_stream(infer, videos):
     code, out, err = infer(videos / "text.mp4", "--stream")
-    assert code == 2 and err.endswith(f"text.mp4: {NO_VIDEO}\n") and len(out.splitlines()) == 2
+    assert code == 2 and err.endswith(f"text.mp4: {NO_VIDEO}{EXPLAINED}\n") and len(out.splitlines()) == 2
 
 
 # --- the terminal ---------------------------------------------------------------------------------------------------
@@ -342,12 +343,18 @@ def test_in_a_terminal_cells_have_colours_and_lines_its_width(infer, bundle, vid
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--budget", "7"], "a budget of 7 is out of reach: this model spends 0.2 to 0.8"),
+        (
+            ["--budget", "7"],
+            "a budget of 7 is out of reach: this model spends 0.2 to 0.8 (docs/deployment.md#budgets)",
+        ),
         (
             ["--budget", "cheap"],
             "budget 'cheap' is neither a mean cost such as 0.4 nor a time such as '30ms'",
         ),
-        (["--engine", "tensorrt"], "unknown engine 'tensorrt'; choose one of openvino, onnxruntime"),
+        (
+            ["--engine", "tensorrt"],
+            "unknown engine 'tensorrt'; choose one of openvino, onnxruntime (docs/deployment.md#engines)",
+        ),
         (["--threads", "0"], "argument --threads: '0' is not a whole number of at least 1"),
         (["--top", "few"], "argument --top: 'few' is not a whole number of at least 1"),
         (["--every", "2"], "--every and --fps set the pace of --stream: give it too"),
@@ -413,7 +420,7 @@ def test_the_runtime_alone_is_enough(bundle, videos, tmp_path):
         env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
     )
     assert done.returncode == 2, done.stderr
-    assert done.stderr == f"infer.py: error: {videos / 'text.mp4'}: {NO_VIDEO}\n"
+    assert done.stderr == f"infer.py: error: {videos / 'text.mp4'}: {NO_VIDEO}{EXPLAINED}\n"
     assert "\x1b" not in done.stdout and done.stdout.splitlines()[-1].endswith("1 of them bad")
     assert len(json.loads((tmp_path / "out.json").read_text())) == 3
     page = ReportPage((tmp_path / "out.html").read_text())

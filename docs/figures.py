@@ -6,6 +6,7 @@ python docs/figures.py FOLDER
 from __future__ import annotations
 
 import io
+import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from mmvideoiq import zoo
 from mmvideoiq.actions import ActionSpace
@@ -41,6 +43,7 @@ NAMES = ("32", "8", "4", "2", "skip")
 COLOURS = action_colours(NAMES)
 SEED = 1000  # of the clips: none that the shipped model was trained on
 BUNDLE = "demo_videoiq_bundle"
+COMPARISONS = Path(__file__).resolve().parents[1] / "benchmarks" / "comparisons"
 
 
 def draw_method() -> Figure:
@@ -242,6 +245,43 @@ def generated_clips() -> Iterator[list[tuple[str, int, list[str]]]]:
         yield [(str(Path(folder) / "videos" / path), int(label), kinds[path]) for path, label in lines]
 
 
+RIVALS = {  # beginning of a row's name -> marker, colour, size, label
+    "videoiq": ("*", "#c2410c", 11, "VideoIQ, at five budgets"),
+    "static INT8@": ("s", "#1d4ed8", 6, "static INT8, every frame, by size"),
+    "fixed": ("o", "#0891b2", 6, "every frame in one mode"),
+    "static INT8, fewer": ("v", "#1d4ed8", 6, "static INT8, fewer frames"),
+    "fewer": ("v", "#0891b2", 6, "fewer frames in one mode"),
+    "frame difference": ("x", "#64748b", 6, "only frames that change"),
+    "random": ("D", "#7c3aed", 5, "random actions of the policy's usage"),
+    "oracle": ("P", "#15803d", 7, "oracle, knows the labels"),
+}
+
+
+def draw_does_it_pay() -> Figure:
+    """Accuracy against milliseconds of what was compared: ``benchmarks/comparisons``, files of ``tools/compare.py``."""
+    panels = dict(gestures="gestures, both rooms", scenes="scenes", demo="demo")
+    figure = Figure(figsize=(9.2, 3.6), facecolor="white", layout="constrained")
+    for axes, (name, title) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+        rows = json.loads((COMPARISONS / f"{name}.json").read_text(encoding="utf-8"))["rows"]
+        timed = [row for row in rows if row.get("ms_of") == "engine"]
+        for start, (marker, colour, size, label) in RIVALS.items():
+            points = sorted(
+                (row["ms_per_clip"], 100 * row["top1"]) for row in timed if row["name"].startswith(start)
+            )
+            axes.plot(
+                *zip(*points, strict=True), marker=marker, color=colour, markersize=size, linewidth=0.8,
+                linestyle="-" if start == "videoiq" else "none", label=label, zorder=3 if start == "videoiq" else 2,
+            )  # fmt: skip
+        axes.set(title=title, xscale="log", xlabel="ms per clip, frames to label")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    figure.axes[0].set_ylabel("top-1 %")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    return figure
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
     "method.svg": draw_method,
     "grids.svg": draw_grids,
@@ -249,6 +289,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "pact.svg": draw_pact,
     "costs.svg": draw_costs,
     "cost_multiplier.svg": draw_cost_multiplier,
+    "does_it_pay.svg": draw_does_it_pay,
     "trained_policy.png": draw_trained_policy,
     "right_policy.png": draw_right_policy,
 }

@@ -170,9 +170,10 @@ def advise(
     )
     measure = "milliseconds" if unit == "ms" else "cost"
     if best.interval[1] < 0:
+        too_much = "takes too long" if unit == "ms" else "costs too much"
         return Advice(
             "faster",
-            f"use {name} where the {measure} of {best.name} are too many: it takes {share:.2g} of them "
+            f"use {name} where {best.name} {too_much}: it takes {share:.2g} times its {measure} "
             f"and is less accurate ({compared})",
         )
     if best.spent <= spent * (1 + EQUAL):

@@ -57,7 +57,7 @@ def test_a_choice_no_better_than_chance():
 def test_less_accurate_but_faster_than_the_best(random):
     found = verdict([rival("float", 0.85, 40.0, WORSE), rival("fixed", 0.7, 9.0, BETTER)], random)
     assert found.verdict == "faster"
-    assert "where the milliseconds of float are too many: it takes 0.25 of them" in found.text
+    assert "where float takes too long: it takes 0.25 times its milliseconds" in found.text
 
 
 @pytest.mark.parametrize("spent", [4.0, 10.4])
@@ -83,7 +83,7 @@ def test_costs_where_nothing_was_timed():
     found = verdict([rival("float", 0.8, 1.0, EQUAL)], RANDOM, spent=0.25, unit="cost")
     assert "at 0.25 of its cost" in found.text and "videoiq 80.0 % at cost 0.25" in found.text
     free = verdict([rival("float", 0.85, 1.0, WORSE)], RANDOM, spent=0.25, unit="cost")
-    assert "where the cost of float" in free.text
+    assert "where float costs too much: it takes 0.25 times its cost" in free.text
 
 
 def test_the_interval_holds_the_gain_and_shrinks_with_more_clips():

@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
     except RowError as error:
         if traceback_wanted():
             raise
-        print_error(error)
+        print_error(error, "compare.py")
         return 2
     except StageFailed as error:
         print(f"compare.py: error: a row failed, {error}", file=sys.stderr)

@@ -22,8 +22,7 @@ compat.apply()
 
 from mmvideoiq.evaluation.config import Comparison, RowError, make_rows, read_comparison
 from mmvideoiq.evaluation.runner import run_comparison
-from mmvideoiq.jobs.arguments import print_error
-from mmvideoiq.jobs.errors import traceback_wanted, write_any_text
+from mmvideoiq.jobs.errors import print_error, traceback_wanted, write_any_text
 from mmvideoiq.jobs.process import StageFailed
 from mmvideoiq.jobs.signals import exit_code, restore_signals
 from mmvideoiq.visualization.comparison_report import write_comparison

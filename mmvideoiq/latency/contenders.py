@@ -143,10 +143,7 @@ class Ours(Contender):
         return dict(frames=len(self.clip), seconds=seconds)
 
     def push(self) -> dict[str, Any]:
-        """The clip as a stream: seconds of ``push``, and of the bare engine for the same frames one by one.
-
-        One after the other: networks that take turns find less of their weights in the caches than one that repeats.
-        """
+        """The clip as a stream: seconds of ``push``, then of the bare engine for the same frames one by one."""
         session, runs = self.session, self._bare()
         session.reset()
         began = time.perf_counter()

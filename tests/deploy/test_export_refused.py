@@ -191,3 +191,11 @@ def test_a_norm_without_statistics_is_refused(tmp_path):
         ExportError, match=r"backbone.conv1.conv: the norm after it has no running statistics"
     ):
         exported(model, tmp_path / "bundle", 24)
+
+
+def test_policy_weights_that_are_not_finite(tmp_path):
+    model = build(recognizer())
+    with torch.no_grad():
+        model.policy.head.lstm.weight_hh_l0[0, 0] = torch.inf
+    with pytest.raises(ExportError, match="weight_hh holds numbers that are not finite"):
+        exported(model, tmp_path / "bundle", 24)

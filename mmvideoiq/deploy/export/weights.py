@@ -165,6 +165,8 @@ def _folded(name: str, layer: Any, norm: Any) -> tuple[np.ndarray, np.ndarray]:
 def _int16(name: str, weight: Tensor) -> Tensors:
     """``weight = step * int16``, the step of each output channel its largest magnitude over 32767."""
     values = weight.detach().double()
+    if not values.isfinite().all():
+        raise ExportError(f"{name} holds numbers that are not finite")
     step = values.abs().amax(dim=tuple(range(1, values.dim()))).clamp_min(1e-30) / INT16
     codes = (values / step.view(-1, *[1] * (values.dim() - 1))).round()
     yield f"{name}.int16", codes.numpy().astype(np.int16)

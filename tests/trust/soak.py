@@ -66,17 +66,15 @@ class Watched:
 
     Attributes:
         lines: of JSON, that it printed.
+        seconds: that it took.
         samples: seconds since the start, MB of it and its children, its open descriptors.
     """
 
     code: int
     lines: list[dict[str, Any]]
     said: str
+    seconds: float
     samples: list[tuple[float, float, int]] = field(default_factory=list)
-
-    @property
-    def seconds(self) -> float:
-        return self.samples[-1][0] if self.samples else 0.0
 
 
 def watch(argv: Sequence[str], tell: Any) -> Watched:
@@ -110,13 +108,13 @@ def watch(argv: Sequence[str], tell: Any) -> Watched:
             process.kill()
             process.wait()
         err.seek(0)
-        return Watched(code, lines, err.read()[-500:], samples)
+        return Watched(code, lines, err.read()[-500:], time.monotonic() - began, samples)
 
 
 def flat(found: Watched) -> tuple[dict[str, Any], list[str]]:
-    """Figures and problems of memory and descriptors."""
+    """Figures and problems of memory and descriptors; neither of a run too short to judge."""
     if len(found.samples) < 8:
-        return {}, ["too short for a judgement of memory"]
+        return {}, ["memory was not watched"] * (found.seconds > 20 * EVERY_S)
     before, after, problems = growth(found.samples, found.seconds)
     counts = [count for *_, count in found.samples]
     first, last = max(counts[: len(counts) // 2]), max(counts[len(counts) // 2 :])

@@ -40,12 +40,13 @@ def test_what_grows_is_seen():
     def found(mb: float, descriptors: float) -> list[str]:
         """Of 100 samples that grow by so much from first to last."""
         samples = [(float(i), 300 + mb * i / 99, int(9 + descriptors * i / 99)) for i in range(100)]
-        return flat(Watched(0, [], "", samples))[1]
+        return flat(Watched(0, [], "", 100.0, samples))[1]
 
     assert found(10, 0) == []
     assert found(90, 0)[0].startswith("memory grew from ")
     assert found(0, 40) == ["descriptors grew from 28 to 49"]
-    assert flat(Watched(0, [], "", []))[1]
+    assert flat(Watched(0, [], "", 0.5)) == ({}, [])
+    assert flat(Watched(0, [], "", 60.0))[1] == ["memory was not watched"]
 
 
 def test_times_are_judged_on_request():

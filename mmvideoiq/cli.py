@@ -28,7 +28,7 @@ class Settings(DictAction):
 
 
 class BeginHook(Hook):
-    """Checks the size of the first clip, then records in ``begun`` that the run has begun."""
+    """Checks the size of the first clip and the metrics' options, then records in ``begun`` that the run has begun."""
 
     priority = "LOWEST"
 
@@ -37,10 +37,13 @@ class BeginHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         check_frames(runner.model, runner.train_dataloader)
+        if runner.val_loop is not None:
+            check_metrics(runner.val_evaluator)
         self.begun.happened = True
 
     def before_test(self, runner: Runner) -> None:
         check_frames(runner.model, runner.test_dataloader)
+        check_metrics(runner.test_evaluator)
         self.begun.happened = True
 
 
@@ -49,6 +52,23 @@ def check_frames(model: Any, loader: Any) -> None:
     model = model.module if is_model_wrapper(model) else model
     if hasattr(model, "check_frames"):
         model.check_frames(*loader.dataset[0]["inputs"].shape[-2:])
+
+
+def check_metrics(evaluator: Any) -> None:
+    """Check the options of ``AccMetric``, which looks at them only after all clips; ValueError names what is wrong."""
+    from mmaction.evaluation import AccMetric
+
+    for metric in evaluator.metrics:
+        if not isinstance(metric, AccMetric) or "top_k_accuracy" not in metric.metrics:
+            continue
+        options = metric.metric_options
+        chosen = options.get("top_k_accuracy", {}) if isinstance(options, dict) else None
+        topk = chosen.get("topk", 1) if isinstance(chosen, dict) else None
+        if not all(type(k) is int and k >= 1 for k in (topk if isinstance(topk, tuple) else (topk,))):
+            raise ValueError(
+                "AccMetric metric_options must be like dict(top_k_accuracy=dict(topk=(1, 5))), topk a whole number or "
+                f"a tuple of some, got {options!r}"
+            )
 
 
 def need_file(path: str, what: str) -> None:

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmaction.evaluation import AccMetric
 from mmaction.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
@@ -143,7 +144,9 @@ def test_flags_that_need_something(train, test, tsn_config, tmp_path, capsys):
 
 def test_errors_in_the_run_keep_their_traceback(capsys):
     with pytest.raises(ValueError, match="in training"), one_line_errors() as begun:
-        cli.BeginHook(begun).before_train(SimpleNamespace(model=nn.Linear(1, 1), train_dataloader=None))
+        cli.BeginHook(begun).before_train(
+            SimpleNamespace(model=nn.Linear(1, 1), train_dataloader=None, val_loop=None)
+        )
         raise ValueError("in training")
     with pytest.raises(ZeroDivisionError), one_line_errors():
         1 / 0  # noqa: B018
@@ -168,6 +171,25 @@ def test_frames_that_do_not_suit_the_model_end_in_one_line_before_the_first_step
             getattr(cli.BeginHook(begun), name)(runner)
         assert ended.value.code == 2
         assert capsys.readouterr().err.endswith("error: frames of 40x30\n")
+
+
+@pytest.mark.parametrize(
+    "options", [-1, None, dict(top_k_accuracy=1), dict(top_k_accuracy=dict(topk=[1, 5]))]
+)
+def test_options_of_a_metric_end_in_one_line_before_the_first_clip(capsys, options):
+    metric = AccMetric(metric_options=options)
+    evaluator = SimpleNamespace(
+        metrics=[AccMetric(), AccMetric("mean_class_accuracy", metric_options=options), metric]
+    )
+    runner = SimpleNamespace(
+        **dict(model=nn.Linear(1, 1), train_dataloader=None, test_dataloader=None, val_loop=object()),
+        **dict(val_evaluator=evaluator, test_evaluator=evaluator),
+    )
+    for name in ("before_train", "before_test"):
+        with pytest.raises(SystemExit) as ended, one_line_errors() as begun:
+            getattr(cli.BeginHook(begun), name)(runner)
+        assert ended.value.code == 2 and not begun.happened
+        assert capsys.readouterr().err.endswith(f"topk a whole number or a tuple of some, got {options!r}\n")
 
 
 def test_traceback_on_request(monkeypatch):

@@ -33,9 +33,10 @@ from mmvideoiq.video.streams import FrameStream, check_pace
 CLIP_TIMEOUT_S = 300.0  # for one clip
 STREAM_TIMEOUT_S = 60.0  # between two frames of a stream, in addition to the requested interval
 FRAMES_PER_S = 5.0  # that a stream is expected to give at least
-MAX_CLIPS = (
-    250  # after which a process is replaced: FFmpeg keeps 0.1 to 3 KB of each, and the heap is fragmented
+CLIPS_BETWEEN_CHECKS = (
+    250  # of a process's memory: FFmpeg keeps 0.1 to 3 KB of each, and the heap is fragmented
 )
+MAX_GROWTH = 16 * 2**20  # bytes since the first check, after which a process is replaced
 MAX_DECODERS = 256
 MAX_THREADS = 4  # that decode one video; more hardly help
 NEXT = "next"  # asks for a stream's next frame
@@ -54,7 +55,7 @@ class Decoded(NamedTuple):
 class Decoder:
     """Reads videos in a child process: its crash is an error of one video, and its memory is freed with it.
 
-    The process starts at the first video and is replaced after :data:`MAX_CLIPS`. For one thread at a time.
+    The process starts at the first video and is replaced when it has grown by :data:`MAX_GROWTH`. One thread at a time.
 
     Args:
         threads: that decode a video, >= 1.
@@ -86,7 +87,7 @@ class Decoder:
         self.live, self.dropped = False, 0
         self._process: subprocess.Popen[bytes] | None = None
         self._answering = False  # whether the process still owes an answer to the last request
-        self._clips = 0
+        self._clips, self._resident = 0, 0
 
     @property
     def pid(self) -> int | None:
@@ -106,7 +107,7 @@ class Decoder:
                 raise
         self._answering = False
         self._clips += 1
-        if self._clips >= MAX_CLIPS:
+        if self._clips % CLIPS_BETWEEN_CHECKS == 0 and self._has_grown(process):
             self.close()
         assert frames is not None
         return Decoded(frames, header["lost"], header["seconds"])
@@ -214,6 +215,16 @@ class Decoder:
         how = f"by signal {-code}" if code < 0 else f"with code {code}"
         raise VideoError(source, f"the decoder crashed ({how})")
 
+    def _has_grown(self, process: subprocess.Popen[bytes]) -> bool:
+        """Whether it holds more memory than at the first check; True where systems do not say."""
+        try:
+            with open(f"/proc/{process.pid}/statm") as file:
+                resident = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        except OSError:
+            return True
+        self._resident = self._resident or resident
+        return resident > self._resident + MAX_GROWTH
+
     def _start(self) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-c", self._program],
@@ -222,7 +233,7 @@ class Decoder:
             stderr=subprocess.DEVNULL,  # where FFmpeg reports each damaged frame
             env=child_environment(),
         )
-        self._clips = 0
+        self._clips, self._resident = 0, 0
         self._end = weakref.finalize(self, _end, self._process)
 
 

@@ -86,19 +86,20 @@ def test_another_request_ends_a_stream(folder, decoder):
     np.testing.assert_array_equal(decoder.read(good).frames, read_frames(good, SMALL))
 
 
-def test_the_process_is_renewed(folder, monkeypatch):
-    monkeypatch.setattr(decoding, "MAX_CLIPS", 2)
+def test_a_process_that_grows_is_replaced(folder, monkeypatch):
+    monkeypatch.setattr(decoding, "CLIPS_BETWEEN_CHECKS", 2)
     decoder, pids = Decoder(SMALL), []
     assert decoder.pid is None
-    for _ in range(5):
+    for clip in range(7):
+        monkeypatch.setattr(decoding, "MAX_GROWTH", 2**40 if clip < 4 else -(2**40))
         decoder.read(folder / "good.mp4")
         pids.append(decoder.pid)
-    first, third = pids[0], pids[2]
-    assert pids[1] is None and pids[3] is None and first != third and pids[4] not in (None, third)
-    assert not alive(first) and not alive(third) and alive(pids[4])
+    first, last = pids[0], pids[6]
+    assert pids[:5] == [first] * 5 and pids[5] is None and last not in (None, first)
+    assert not alive(first) and alive(last)
     decoder.close()
     decoder.close()
-    assert not alive(pids[4])
+    assert not alive(last)
 
 
 def test_as_many_decoders_as_keep_up_with_recognition(monkeypatch):

@@ -19,7 +19,7 @@ A comparison is a Python config file:
 ``config`` is relative to the file, or as other paths to the current folder. ``checkpoint`` is a file, an address, or
 the folder of a training, of which the best checkpoint is taken, else the last; of several, the row is the mean.
 A row may have one override (``overrides.py``); a list of its figures makes a row of each, drawn as a curve.
-``cfg_options`` are merged into the config. Milliseconds are measured where rows have a ``bundle``.
+``cfg_options`` are merged into the config. Milliseconds are measured where rows have a ``bundle``, that of their first checkpoint.
 """
 
 from __future__ import annotations
@@ -277,11 +277,11 @@ def check_rows(rows: Sequence[Row]) -> dict[str, Config]:
     for row in rows:
         config = row_config(row)
         key = config.dump()
-        model = models.get(key) or _build(row, config)
+        model = models.get(key) or build_model(row, config)
         models = {key: model}  # rows of one config are neighbours; no more than one model is held
         for checkpoint in row.checkpoints:
             if (key, checkpoint) not in loaded:
-                _load(row, model, checkpoint)
+                load_checkpoint(row, model, checkpoint)
                 loaded.add((key, checkpoint))
         _check_override(row, model)
         found = (row, int(model.cls_head.num_classes), find_test_list(row, config))
@@ -295,7 +295,8 @@ def check_rows(rows: Sequence[Row]) -> dict[str, Config]:
     return configs
 
 
-def _build(row: Row, config: Config) -> nn.Module:
+def build_model(row: Row, config: Config) -> nn.Module:
+    """The recognizer of :func:`row_config`; RowError where it cannot be built or reports no cost."""
     init_default_scope(config.get("default_scope", "mmaction"))
     try:
         model = MODELS.build(copy.deepcopy(config.model))
@@ -312,7 +313,8 @@ def _build(row: Row, config: Config) -> nn.Module:
     return model
 
 
-def _load(row: Row, model: nn.Module, checkpoint: str) -> None:
+def load_checkpoint(row: Row, model: nn.Module, checkpoint: str) -> None:
+    """Fill a row's model; RowError where the checkpoint does not fit."""
     where = f"row '{row.name}': checkpoint {checkpoint}"
     try:
         state = CheckpointLoader.load_checkpoint(checkpoint, map_location="cpu", logger="silent")

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from mmvideoiq.data.frame_kinds import load_frame_kinds
 from mmvideoiq.evaluation.advice import correct_clips, gains
+from mmvideoiq.evaluation.bundle_match import check_bundles
 from mmvideoiq.evaluation.config import Comparison, Row, RowError, check_rows, read_config
 from mmvideoiq.fileio import read_json
 from mmvideoiq.jobs import cache
@@ -35,6 +36,7 @@ def run_comparison(
         StageFailed: the process that tests or measures ended with an error.
     """
     with locked(work_dir, RowError):
+        check_bundles(comparison.rows)
         evaluation = Evaluation(comparison, work_dir, console=console)
         evaluation.test()
         if timed and any(row.bundle for row in comparison.rows):

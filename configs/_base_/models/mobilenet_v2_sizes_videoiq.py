@@ -1,14 +1,11 @@
-# As mobilenet_v2_videoiq.py, 8 bits at one of three frame sizes, or skip; the tiny policy. Usage is not to be uniform,
-# so no loss asks for balance. The features of a clip are computed once, for all policies over the same network.
+# As mobilenet_v2_videoiq.py, 8 bits at one of three frame sizes, or skip; the tiny policy. The features of a clip are
+# computed once, for all policies over the same network.
 _base_ = ["./mobilenet_v2_videoiq.py", "./mobilenet_v2_sizes.py", "./integer_policy.py"]
 model = dict(
     backbone=_base_.at_sizes,
     policy=dict(_delete_=True, **_base_.tiny_policy),
     actions=dict(_delete_=True, **_base_.sizes_and_skip),
-    losses=dict(
-        efficiency=dict(type="EfficiencyLoss", weight=0.3),
-        entropy=dict(type="PolicyEntropyLoss", weight=0.05),
-    ),
+    losses=_base_.sparing_losses,
     cache_features=True,
 )
 cost_metric = dict(actions=dict(_delete_=True, **_base_.sizes_and_skip))

@@ -19,7 +19,8 @@ A comparison is a Python config file:
 ``config`` is relative to the file, or as other paths to the current folder. ``checkpoint`` is a file, an address, or
 the folder of a training, of which the best checkpoint is taken, else the last; of several, the row is the mean.
 A row may have one override (``overrides.py``); a list of its figures makes a row of each, drawn as a curve.
-``cfg_options`` are merged into the config. Milliseconds are measured where rows have a ``bundle``, that of their first checkpoint.
+``cfg_options`` are merged into the config. Milliseconds are measured where rows have a ``bundle``, which must be that
+of their first checkpoint.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 #     python tools/compare.py configs/baselines/gestures_compare.py
 #
 # All rivals beside VideoIQ on the gesture clips, in a table for clips of both rooms and one for those of room B.
-# TRAINED is the work folder of configs/videoiq/gestures_recipe.py. PRECISIONS, SIZES and WITHOUT_SKIP are those of
-# recipes whose policy has other actions; their rows are there where they are given. CLIPS takes the first of each list.
+# TRAINED is the work folder of configs/videoiq/gestures_recipe.py. ONE_SIZE (VideoIQ's choice, of one precision) and
+# WITHOUT_SKIP (sizes alone) are those of policies with fewer actions, gestures-*_videoiq.py; their rows are there where
+# the folders are given. CLIPS takes the first of each list.
 name = "gestures"
 
 trained = "{{$TRAINED:work_dirs/gestures}}"
@@ -25,11 +26,7 @@ policy = dict(
 )
 first = dict(policy, checkpoint=policy["checkpoint"][0])
 of_float = dict(config="gestures_uniform.py", checkpoint=f"{trained}/float")
-others = {
-    "precisions only": "{{$PRECISIONS:none}}",
-    "sizes only": "{{$SIZES:none}}",
-    "without skip": "{{$WITHOUT_SKIP:none}}",
-}
+others = {"one_size": "{{$ONE_SIZE:none}}", "without_skip": "{{$WITHOUT_SKIP:none}}"}
 rows = [
     dict(of_float, name="float"),
     dict(of_float, name="early exit", config="gestures_early_exit.py", threshold=[0.3, 0.5, 0.7, 0.9, 0.99]),
@@ -44,11 +41,10 @@ rows = [
     dict(policy, name="random", usage_of="videoiq", draws=2),
     *[
         dict(
-            name=f"videoiq, {what}",
-            config=f"{folder}/policy/seed0/stage_config.py",
+            name=f"videoiq, {what.replace('_', ' ')}",
+            config=f"../videoiq/gestures-{what}_videoiq.py",
             checkpoint=[f"{folder}/{seed}" for seed in seeds],
             bundle=f"{folder}/bundle",
-            cfg_options={f"{split}_dataloader.dataset.data_root": kinds for split in ("val", "test")},
         )
         for what, folder in others.items()
         if folder != "none"

@@ -4,6 +4,7 @@
     python tools/benchmark.py infer --json infer.json
     python tools/benchmark.py infer --bundle BUNDLE --list LIST --data-root FOLDER --plot accuracy.png
     python tools/benchmark.py decode --json decode.json
+    python tools/benchmark.py bulk BUNDLE --json bulk.json
     python tools/benchmark.py latency BUNDLE_OR_CONFIG --json latency.json
 
 Nothing else should run beside it.
@@ -24,6 +25,7 @@ from rich.progress import Progress, TimeElapsedColumn
 
 from mmvideoiq import cli
 from mmvideoiq.benchmark import tables
+from mmvideoiq.benchmark.bulk import BulkSettings, measure_bulk
 from mmvideoiq.benchmark.decoding import DecodeSettings, make_films, measure_decoding
 from mmvideoiq.benchmark.inference import measure_inference, measure_trained
 from mmvideoiq.benchmark.prepared import MIXES, PEERS, POLICIES, InferSettings
@@ -58,6 +60,10 @@ DECODE_FLAGS = {
     "tolerance": "seconds that a key frame may be away",
     "repeats": "rounds measured",
     "warmup": "rounds before these, not counted",
+}
+BULK_FLAGS = {
+    "clips": "clips of a run, links to the videos",
+    "workers": "workers of each stage on Ray, measured from one on",
 }
 
 
@@ -125,12 +131,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     decode.add_argument(
         "--keep", type=Path, metavar="FOLDER", help="keep the videos made here, for later runs"
     )
+    bulk = commands.add_parser("bulk", help="mmvideoiq bulk, without and with Ray, against mmvideoiq infer")
+    bulk.set_defaults(run=run_bulk)
+    bulk.add_argument("bundle", type=Path, help="folder that mmvideoiq export wrote")
+    bulk.add_argument("videos", type=Path, nargs="*", help="default: small clips, made here")
+    add_counts(bulk, BulkSettings, BULK_FLAGS)
     latency = commands.add_parser("latency", help='milliseconds of each action here, for cost="latency.json"')
     latency.set_defaults(run=run_latency)
     latency.add_argument("source", type=Path, help="a bundle, or a config of a model with actions")
     latency.add_argument("--engine", choices=["openvino", "onnxruntime"], default="openvino")
     latency.add_argument("--threads", type=int, metavar="N", help="default: the engine's choice")
-    for command in (train, infer, decode, latency):
+    for command in (train, infer, decode, bulk, latency):
         command.add_argument("--json", type=Path, metavar="F", help="write everything measured to this file")
     return parser.parse_args(argv)
 
@@ -217,6 +228,16 @@ def run_decode(args: argparse.Namespace, console: Console) -> dict[str, Any]:
             videos = {str(video): video for video in args.videos} or make_films(Path(folder), begin=begin)
             result = measure_decoding(videos, settings, begin=begin)
     tables.show_decoding(result, console)
+    return result
+
+
+def run_bulk(args: argparse.Namespace, console: Console) -> dict[str, Any]:
+    settings = settings_of(args, BulkSettings)
+    for video in args.videos:
+        cli.need_file(str(video), "video")
+    with tempfile.TemporaryDirectory() as folder, progress_bars() as progress:
+        result = measure_bulk(args.bundle, args.videos, settings, Path(folder), begin=bars(progress))
+    tables.show_bulk(result, console)
     return result
 
 

@@ -94,6 +94,25 @@ def show_decoding(result: Mapping[str, Any], console: Console) -> None:
         console.print(table)
 
 
+def show_bulk(result: Mapping[str, Any], console: Console) -> None:
+    """The rows of ``measure_bulk``."""
+    table = Table("", title="{clips} clips".format(**result["settings"]), box=SIMPLE)
+    for column in ("seconds", "over infer's", "start s", "clips/s", "over infer's"):
+        table.add_column(column, justify="right")
+    for row in result["rows"]:
+        total, rate = f"{row['seconds']:.1f}", f"{row['clips_per_s']:.0f}"
+        table.add_row(
+            row["name"],
+            total,
+            f"{row['ratio']:.2f}",
+            f"{row['start_s']:.1f}",
+            rate,
+            f"{row['rate_ratio']:.2f}",
+        )
+    console.print(table)
+    console.print("start: seconds of a run that its clips, at the rate beside it, do not account for")
+
+
 def show_latency(result: Mapping[str, Any], console: Console) -> None:
     """The table of ``measure_table``."""
     table = Table("action", title="{engine} on {cpu}, threads {threads}".format(**result), box=SIMPLE)

@@ -26,5 +26,5 @@ def test_bulk_is_measured_against_infer(load_tool, tmp_path):
 def test_a_run_that_fails_is_no_measurement(tmp_path):
     from mmvideoiq.benchmark.bulk import run
 
-    with pytest.raises(RunStopped, match="infer did 0 of 3 clips: .*error: "):
+    with pytest.raises(RunStopped, match=r"infer did 0 of 3 clips: .*error: "):
         run(["infer", str(tmp_path / "none"), str(tmp_path)], clips=3)

@@ -49,7 +49,7 @@ CHILDREN: dict[str, tuple[str, tuple[str, ...]]] = {
 PER_RUN = dict(recipe=5, bulk=3, ray=2)  # kills
 HERE = ("--no-ray", "--decoders", "1")
 ON_RAY = ("--decoders", "2", "--recognizers", "2")
-RAY_FOLDERS = "/tmp/mmvideoiq-ray-*"  # of what is killed nobody removes it
+RAY_FOLDERS = "/tmp/mmvideoiq-bulk-*"  # of what is killed nobody removes it
 COMMANDS = ("infer --json", "bulk", "zoo download", "export", "recipe")
 
 

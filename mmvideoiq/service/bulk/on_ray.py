@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import shutil
 import sys
 import tempfile
 import warnings
@@ -27,6 +26,7 @@ from mmvideoiq.jobs.environment import child_environment, usable_cpus
 from mmvideoiq.jobs.errors import RunStopped, one_line
 from mmvideoiq.service.bulk.fetch import open_decoder
 from mmvideoiq.service.bulk.plan import Plan, Settings
+from mmvideoiq.service.bulk.ray_folder import KEPT, ray_folder
 from mmvideoiq.service.bulk.stages import decode, open_session, recognized
 from mmvideoiq.video.preprocessing import Preprocessing
 
@@ -106,8 +106,7 @@ def started(address: str | None, *, object_store_bytes: int) -> Iterator[None]:
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
-        import ray
-        import ray.data
+        import ray.data  # noqa: F401
     except ImportError as error:
         raise ImportError(
             f"Ray is not installed ({error}): pip install 'mmvideoiq[bulk]', or give --no-ray"
@@ -118,37 +117,42 @@ def started(address: str | None, *, object_store_bytes: int) -> Iterator[None]:
         if handler.name == "console":
             handler.setLevel(logging.CRITICAL)  # its file has all
     how: dict[str, Any] = dict(log_to_driver=False, logging_level=logging.ERROR)
-    folder = None
-    if address is None:
-        os.environ["PYTHONPATH"] = child_environment()["PYTHONPATH"]
-        folder = tempfile.mkdtemp(prefix="mmvideoiq-ray-", dir="/tmp")  # sockets need a short path
+    if address is not None:
+        with connected(how | dict(address=address), failed=f"the Ray cluster at {address} cannot be reached"):
+            yield
+        return
+    os.environ["PYTHONPATH"] = child_environment()["PYTHONPATH"]
+    with ray_folder() as folder:
         how |= dict(
             address="local",
             num_cpus=usable_cpus(),
             include_dashboard=False,
             object_store_memory=object_store_bytes,
-            _temp_dir=folder,
+            _temp_dir=str(folder / "r"),
         )
-    else:
-        how |= dict(address=address)
+        try:
+            with connected(how, failed="Ray does not start"):
+                yield
+        except RunStopped as stop:
+            (folder / KEPT).touch()
+            raise RunStopped(f"{stop}; logs are in {folder}") from stop
+
+
+@contextmanager
+def connected(how: Mapping[str, Any], *, failed: str) -> Iterator[None]:
+    """``ray.init`` and its end; RunStopped, which begins with ``failed``."""
+    import ray
+
     try:
         try:
             with silent_stderr():
                 ray.init(**how)
         except Exception as error:  # as many kinds as it has reasons
-            where = f"the Ray cluster at {address} cannot be reached" if address else "Ray does not start"
-            raise RunStopped(f"{where}: {one_line(error)}") from None
+            raise RunStopped(f"{failed}: {one_line(error)}") from None
         yield
-    except RunStopped as stop:
-        if folder is None:
-            raise
-        logs, folder = folder, None
-        raise RunStopped(f"{stop}; logs are in {logs}") from stop
     finally:
         with suppress(Exception):  # what is left of it ends with this process
             ray.shutdown()
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

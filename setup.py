@@ -90,6 +90,7 @@ setup(
     long_description=(HERE / "README.md").read_text() if (HERE / "README.md").exists() else "",
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    project_urls={"Paper": "https://arxiv.org/abs/2108.10394"},
     packages=find_packages(include=["mmvideoiq", "mmvideoiq.*"]),
     package_data={"mmvideoiq.service.serve": ["static/*"], "mmvideoiq.visualization": ["page.css"]},
     cmdclass={"build_py": BuildWithMim},

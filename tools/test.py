@@ -4,7 +4,6 @@ import argparse
 import os
 import shlex
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from torch import nn
 
 from mmvideoiq import cli
 from mmvideoiq.deploy.export.budget_curve import set_budget
-from mmvideoiq.evaluation.clip_records import ClipRecords, class_names, network_frames
+from mmvideoiq.evaluation.clip_records import ClipRecords, class_names, indices_of, network_frames
 from mmvideoiq.fileio import check_output
 from mmvideoiq.jobs.errors import one_line_errors
 from mmvideoiq.jobs.signals import restore_signals
@@ -116,6 +115,7 @@ def write_report(args: argparse.Namespace, runner: Any, metrics: dict[str, Any],
     """The page of ``--report``."""
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     dataset = runner.test_dataloader.dataset
+    indices = indices_of(dataset, clips)
     write_evaluation(
         args.report,
         name=Path(args.config).stem,
@@ -124,7 +124,7 @@ def write_report(args: argparse.Namespace, runner: Any, metrics: dict[str, Any],
         clips=clips,
         classes=class_names(dataset),
         names=model.actions.names if hasattr(model, "actions") else (),
-        frames_of=partial(network_frames, dataset),
+        frames_of=lambda place: network_frames(dataset, indices[place]),
         command=shlex.join(["python", "tools/test.py", *args.given]),
         machine={
             "device": str(next(model.parameters()).device),

@@ -5,7 +5,7 @@ Axes: V views, T frames, C H W.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from mmvideoiq.evaluation.metrics import trace_entry
 
 
 class ClipRecords(Hook):
-    """Keeps an entry for each clip of the test list, in its order, as in the trace of ``ComputeCostMetric``.
+    """Keeps an entry for each clip, in the order of the test loop, as in the trace of ``ComputeCostMetric``.
 
     ``actions`` is None where the model chooses none for each frame.
 
@@ -61,6 +61,19 @@ def class_names(dataset: Any) -> list[str]:
         return [str(name) for name in named]
     beside = Path(getattr(dataset, "ann_file", None) or ".").parent / CLASSES_FILE
     return read_classes(beside) if beside.is_file() else []
+
+
+def indices_of(dataset: Any, clips: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Where in the dataset each entry is: a loader may have shuffled it. Entries without a known file are in order.
+
+    Args:
+        clips: of :class:`ClipRecords`.
+    """
+    known: dict[str, int] = {}
+    if hasattr(dataset, "get_data_info"):
+        for index in reversed(range(len(dataset))):  # of equal files the first
+            known[str(dataset.get_data_info(index).get("filename"))] = index
+    return [known.get(str(clip["filename"]), place) for place, clip in enumerate(clips)]
 
 
 def network_frames(dataset: Any, index: int) -> NDArray[np.uint8] | None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmaction.structures import ActionDataSample
 
-from mmvideoiq.evaluation.clip_records import ClipRecords, class_names, network_frames
+from mmvideoiq.evaluation.clip_records import ClipRecords, class_names, indices_of, network_frames
 
 
 def sample(label, score, actions=None, **meta):
@@ -43,6 +43,17 @@ def test_names_of_classes(tmp_path):
     (tmp_path / "classes.txt").write_text("c\nd\n")
     assert class_names(nameless) == ["c", "d"]
     assert class_names(SimpleNamespace(metainfo=dict(classes="gone.txt"))) == []
+
+
+def test_a_shuffled_list_is_found_by_its_files():
+    class Listed(list):
+        get_data_info = list.__getitem__
+
+    dataset = Listed(dict(filename=name) for name in ("a.mp4", "b.mp4", "c.mp4", "b.mp4"))
+    shuffled = [dict(filename=name) for name in ("c.mp4", "a.mp4", "b.mp4", "b.mp4")]
+    assert indices_of(dataset, shuffled) == [2, 0, 1, 1]
+    nameless = [dict(filename=None), dict(filename="elsewhere.mp4")]
+    assert indices_of(dataset, nameless) == indices_of([0, 1], shuffled[:2]) == [0, 1]
 
 
 def test_frames_are_those_of_the_network():

@@ -83,28 +83,25 @@ def on_full_disks(
     reference: Reference,
     tries: int,
     seed: int,
+    until: float,
     tell: Callable[[str], None],
 ) -> Row:
     """A run on a disk that is too small by chance, which becomes large enough later."""
-    began, rng, row, held = (
-        time.monotonic(),
-        random.Random(f"{seed}/disk"),
-        Row(f"{subject.name}, full disk"),
-        0,
-    )
+    began, rng, row = time.monotonic(), random.Random(f"{seed}/disk"), Row(f"{subject.name}, full disk")
+    held = tried = 0
     whole = used(reference.folder)
-    for number in range(tries):
-        tell(f"{row.name}: {number}")
+    while tried < tries and time.monotonic() < until:
+        tell(f"{row.name}: {tried}")
         size = int(whole * rng.uniform(0.05, 0.9))
-        with disk(folder / f"full{number}", f"{max(1, size // PAGE) * PAGE}") as place:
-            out, log = place / "out", folder / f"full{number}.log"
+        with disk(folder / f"full{tried}", f"{max(1, size // PAGE) * PAGE}") as place:
+            out, log = place / "out", folder / f"full{tried}.log"
             code = start(subject.argv(out), log).wait(PATIENCE_S)
             problems = refused(code, errors(log), words=FULL)
             remount(place, f"size={ROOM}")
             problems += last_run(subject, out, reference.content)
         row.problems += [f"a disk of {size} bytes: {problem}" for problem in problems]
-        held += not problems
-    row.figures = dict(tried=tries, held=held, runs=tries, seconds=time.monotonic() - began)
+        tried, held = tried + 1, held + (not problems)
+    row.figures = dict(tried=tried, held=held, runs=tried, seconds=time.monotonic() - began)
     return row
 
 

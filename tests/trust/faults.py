@@ -27,7 +27,7 @@ from tests.trust import disks
 from tests.trust.isolated import ROOT
 from tests.trust.kills import Reference, killed, with_dead_children
 from tests.trust.subjects import Subject, bulk, recipe
-from tests.trust.table import Row, finish
+from tests.trust.table import Row, finish, shown
 
 #: What is done, a method of :class:`Faults`, and to what.
 FAULTS = {
@@ -61,9 +61,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--kills", type=int, default=20, help="of each (default 20); a quarter of other faults"
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--seconds", type=float, default=float("inf"), help="begin no kill of a run after these"
-    )
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no fault after these")
     parser.add_argument("--only", action="append", choices=list(FAULTS), help="a fault; may be repeated")
     parser.add_argument("--videos", type=int, default=300, help="of bulk (default 300)")
     parser.add_argument("--epochs", type=int, default=3, help="of each stage (default 3)")
@@ -122,6 +120,7 @@ class Faults:
             seed=self.args.seed,
             named=named,
             more=more,
+            until=self.until,
             tell=self.tell,
         )
         return [found]
@@ -133,6 +132,7 @@ class Faults:
             reference=self.reference(name),
             tries=self.few,
             seed=self.args.seed,
+            until=self.until,
             tell=self.tell,
         )
         return [found]
@@ -161,7 +161,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         task = bar.add_task("")
         faults = Faults(args, lambda text: bar.update(task, description=text))
         for name in args.only or FAULTS:
-            rows += faults.run(name)
+            for row in faults.run(name):
+                rows.append(row)
+                told = ", ".join(f"{key} {shown(value)}" for key, value in row.figures.items())
+                console.print(f"{row.name}: {row.skipped or told}", highlight=False, markup=False)
     seconds = time.monotonic() - began
     code = finish(rows, json_file=args.json, seed=args.seed, seconds=seconds)
     print(f"{seconds:.0f} s, seed {args.seed}" + f"; see {faults.folder}" * code)

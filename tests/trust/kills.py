@@ -128,6 +128,7 @@ def with_dead_children(
     seed: int,
     named: str,
     more: tuple[str, ...],
+    until: float,
     tell: Callable[[str], None],
 ) -> Row:
     """Runs in which a child process is killed: the command says so and ends in order, and goes on to the same result.
@@ -138,7 +139,7 @@ def with_dead_children(
     """
     began, rng = time.monotonic(), random.Random(f"{seed}/{subject.name}/children")
     row, held, tried = Row(f"{subject.name}, dead workers"), 0, 0
-    while tried < kills:
+    while tried < kills and time.monotonic() < until:
         out = folder / f"dead{tried}"
         tell(f"{row.name}: {tried}")
         moment = rng.uniform(0.2, 0.7) * reference.seconds

@@ -20,15 +20,20 @@ def summarize(shards: Shards, *, dearest: float, done_now: int, seconds: float) 
         dearest: cost of the most expensive action; a run in which all frames take it saves nothing.
         done_now, seconds: videos of this start, and its time.
 
-    Returns: ``videos``, ``done``, ``errors``, ``error_kinds`` {kind: videos}, ``mean_cost`` and ``share_saved`` (None
-    where no video was recognized), ``actions`` {name: share of the frames}, ``now`` {videos, seconds, clips_per_s}.
+    Returns: ``videos``, ``done``, ``errors``, ``error_kinds`` {kind: videos}, ``error_examples`` {kind: path},
+    ``mean_cost`` and ``share_saved`` (None where no video was recognized), ``actions`` {name: share of the frames},
+    ``now`` {videos, seconds, clips_per_s}.
     """
     kinds: Counter[str] = Counter()
+    examples: dict[str, str] = {}
     actions: Counter[str] = Counter()
     total, good = 0.0, 0
     for shard in sorted(shards.done):
-        table = shards.columns(shard, ["cost", "actions", "error"])
-        kinds.update(error_kind(error) for error in table["error"].drop_null().to_pylist())
+        table = shards.columns(shard, ["path", "cost", "actions", "error"])
+        for row in table.select(["path", "error"]).filter(pc.is_valid(table["error"])).to_pylist():
+            kind = error_kind(row["error"])
+            kinds[kind] += 1
+            examples.setdefault(kind, row["path"])
         total += pc.sum(table["cost"]).as_py() or 0.0
         good += len(table["cost"].drop_null())
         for counted in pc.value_counts(pc.list_flatten(table["actions"])).to_pylist():
@@ -39,6 +44,7 @@ def summarize(shards: Shards, *, dearest: float, done_now: int, seconds: float) 
         done=good + sum(kinds.values()),
         errors=sum(kinds.values()),
         error_kinds=dict(kinds.most_common()),
+        error_examples={kind: examples[kind] for kind, _ in kinds.most_common()},
         mean_cost=mean,
         share_saved=None if mean is None else 1 - mean / dearest,
         actions={name: count / frames for name, count in actions.most_common()},
@@ -65,7 +71,8 @@ def lines(summary: dict[str, Any]) -> list[str]:
     if summary["errors"]:
         told.append(f"errors: {summary['errors']}")
         kinds = list(summary["error_kinds"].items())
-        told += [f"  {count}  {kind}" for kind, count in kinds[:KINDS_SHOWN]]
+        for kind, count in kinds[:KINDS_SHOWN]:
+            told.append(f"  {count}  {kind}, first {summary['error_examples'][kind]}")
         if kinds[KINDS_SHOWN:]:
             told.append(f"  {sum(count for _, count in kinds[KINDS_SHOWN:])}  others")
     return told

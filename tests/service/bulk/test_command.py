@@ -54,7 +54,10 @@ def test_the_rows_are_what_the_session_says(bulk, bundle, linked, tmp_path):
             assert row["float_precision"] == want.float_precision
     assert [row["error"] for row in found[3:5]] == [NO_VIDEO, "is empty"]
     assert out.startswith("7 of 7 videos done; now 7 in ") and "errors: 2\n" in out
-    assert out.endswith("  1  is not a video, or cut off\n  1  is empty\n")
+    unreadable, empty = folder / "00003.mp4", folder / "00004.mp4"
+    assert out.endswith(
+        f"  1  is not a video, or cut off, first {unreadable}\n  1  is empty, first {empty}\n"
+    )
     summary = json.loads((tmp_path / "out/summary.json").read_text())
     costs = [row["cost"] for row in found if row["error"] is None]
     assert summary["mean_cost"] == pytest.approx(np.mean(costs)) and summary["done"] == 7

@@ -43,7 +43,7 @@ def test_recognition_is_the_same_whatever_the_number_of_frames(toy, vnni):
 
 
 @pytest.mark.parametrize("grid", ["nested", "dorefa"])
-def test_one_model_takes_any_number_of_frames_unless_corrections_are_summed(tmp_path, grid):
+def test_one_model_takes_any_number_of_frames_unless_corrections_are_summed(tmp_path, monkeypatch, grid):
     """Of those that need one for each number, each is built when it is asked for."""
 
     def models(runner: OpenVinoRunner) -> int:
@@ -52,10 +52,15 @@ def test_one_model_takes_any_number_of_frames_unless_corrections_are_summed(tmp_
     bundle = Bundle.open(make_toy_bundle(tmp_path / "bundle", grid=grid))
     run = load(bundle, 4)
     assert models(run) == (1 if grid == "nested" else 0)
-    run({"frames": frames_of(sum(run._batches), (32, 32))})
+    for n in run._batches:
+        run({"frames": frames_of(n, (32, 32))})
     assert models(run) == (1 if grid == "nested" else len(run._batches))
     run = load(bundle, 32, part="policy")
     assert models(run) == 0
+    run({"frames": frames_of(5, (32, 32)), "h": normal(1, HIDDEN), "c": normal(1, HIDDEN)})
+    assert models(run) == 1  # a small graph takes any number up to 8 in one call
+    monkeypatch.setattr(openvino_engine, "SMALL", 0)
+    run = load(bundle, 32, part="policy")
     run({"frames": frames_of(5, (32, 32)), "h": normal(1, HIDDEN), "c": normal(1, HIDDEN)})  # 4, 1
     assert models(run) == 2
 

@@ -5,6 +5,7 @@ import pytest
 
 from mmvideoiq.deploy.bundle.bundle import Layer
 from mmvideoiq.deploy.bundle.graph import Graph, Grid
+from mmvideoiq.deploy.engines.lowering import bytes_are_codes
 from tests.deploy.engine_cases import (
     EXACT,
     GRIDS,
@@ -119,6 +120,32 @@ def test_codes_round_half_to_even_and_end_where_the_grid_ends(grid):
     given = np.arange(256).reshape(16, 16) * 2.5 - 200
     want = np.clip(np.rint(given - grid.origin), grid.low, grid.high) + grid.origin
     np.testing.assert_array_equal(got[0], np.stack([want] * 3))
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "grid", "normalized"),
+    [
+        ((127.5,) * 3, (127.5,) * 3, Grid(2 / 255, 0, 255, -1.0), False),
+        ((0.0,) * 3, (255.0,) * 3, Grid(1 / 255, 0, 255), False),
+        ((127.5,) * 3, (127.5, 127.5, 126.0), Grid(2 / 255, 0, 255, -1.0), True),
+        ((0.0,) * 3, (255.0,) * 3, Grid(1 / 15, 0, 15), True),
+    ],
+    ids=["from -1 to 1", "from 0 to 1", "one channel differs", "other levels"],
+)
+def test_frames_whose_bytes_are_the_codes_are_not_normalized(mean, std, grid, normalized):
+    """Padding is of the value 0, which is no code on the first grid."""
+    bits, shape = (8 if grid.high == 255 else 4), (6, 3, 3, 3)
+    nodes = (
+        node("normalize", "x", "frames", mean=mean, std=std),
+        quantize("codes", "x", grid, bits),
+        conv("y", "codes", shape, padding=(1, 1), stride=(2, 2)),
+    )
+    graph = Graph(inputs={"frames": (-1, 16, 16, 3)}, nodes=nodes, outputs=("y",))
+    numbers = Numbers(graph, {"y": coded_layer(bits, *shape)})
+    assert [bytes_are_codes(graph, given, bits) for given in graph] == [not normalized, False, False]
+    frames = frames_of(3, (16, 16))
+    frames[0] = np.arange(256).reshape(16, 16, 1)
+    assert agreement(numbers, bits, {"frames": frames}) > EXACT
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from mmvideoiq.deploy.bundle.packing import SignedWeights, signed_weights
 if TYPE_CHECKING:
     from mmvideoiq.deploy.bundle.bundle import Layer
 
+FAR_FROM_HALF = 0.1  # of a code: no rounding of floats reaches it
 EPS = 1e-4  # a zero-point correction below this share of the weight's step is rounding
 
 # --- weights ----------------------------------------------------------------------------------------------------------
@@ -86,6 +87,19 @@ def consumers(graph: Graph, node: Node) -> list[Node]:
 def producers(graph: Graph, node: Node) -> list[Node]:
     """The nodes whose values ``node`` reads."""
     return [other for other in graph if set(other.outputs) & set(node.inputs)]
+
+
+def bytes_are_codes(graph: Graph, node: Node, bits: int) -> bool:
+    """Whether ``node`` normalizes frames such that the one quantization that reads it gives their bytes back."""
+    readers = consumers(graph, node)
+    if node.op != "normalize" or node.name in graph.outputs or [each.op for each in readers] != ["quantize"]:
+        return False
+    grid, pixels = readers[0].grid(bits), np.arange(256)
+    if grid is None or (grid.low, grid.high) != (0, 255):
+        return False
+    mean, std = (np.array(node.attrs[key], np.float64)[:, None] for key in ("mean", "std"))
+    codes = ((pixels - mean) / std - grid.origin) / grid.step
+    return bool(np.all(np.abs(codes - pixels) < FAR_FROM_HALF))
 
 
 def clipped_at_zero(graph: Graph, node: Node, bits: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 #: Frames that one call takes, falling; the most, since a call's fixed cost is then shared and threads are busy.
 BATCHES = {"recognition": (16, 4, 2, 1), "policy": (16, 8, 4, 1)}
+#: The same of a small graph, of which a call costs as much as some frames.
+SMALL_BATCHES = (16, *range(8, 0, -1))
+SMALL = 2**17  # weights of its convolutions
 
 _lock = threading.Lock()
 _core: Any = None
@@ -146,6 +150,9 @@ class OpenVinoEngine:
     def _batches(self, builder: OpenVinoModel) -> tuple[int, ...]:
         """How many frames a call takes, falling; of whole clips no other number."""
         clip = tuple(node.attrs["frames"] for node in builder.graph if node.op == "shift")[:1]
+        weights = sum(math.prod(node.attrs["shape"]) for node in builder.graph if node.op == "conv")
+        if builder.part in BATCHES and weights <= SMALL:
+            return clip or SMALL_BATCHES
         return clip or BATCHES.get(builder.part, BATCHES["recognition"])
 
     @staticmethod

@@ -6,6 +6,7 @@ quantization, into one int8 convolution. What it looks for is met as follows:
 =========== =======================================================================================================
 activations 256 levels from 0, or 16 of 4 bits; of others a clamp before them keeps codes on the grid. A grid that
             starts elsewhere is moved to 0; what it lacks then is added after the convolution
+frames      of bytes that are the first layer's codes: not normalized at all
 biases      part of the quantization that follows, as ranges of its own for each channel
 weights     int8, times a scale per channel, which holds the gain as well
 correction   of weights (``packing.signed_weights``), times the sum over the window: added in float
@@ -31,6 +32,7 @@ from mmvideoiq.deploy.bundle.packing import SignedWeights
 from mmvideoiq.deploy.engines.channel_permutation import Probe, channel_orders, reordered, saturates_in_pairs
 from mmvideoiq.deploy.engines.cpu import may_saturate
 from mmvideoiq.deploy.engines.lowering import (
+    bytes_are_codes,
     clipped_at_zero,
     consumers,
     float_weight,
@@ -139,7 +141,8 @@ class OpenVinoModel:
         if self.resized_at_once(node):
             y = self.resized_pixels(y, consumers(self.graph, node)[0].attrs["size"])
         y = self.op.convert(y, np.float32)
-        y = self.op.multiply(self.op.subtract(y, self.constant(mean)), self.constant(1 / std))
+        if not bytes_are_codes(self.graph, node, self.bits):
+            y = self.op.multiply(self.op.subtract(y, self.constant(mean)), self.constant(1 / std))
         return _Value(self.op.transpose(y, self.op.constant([0, 3, 1, 2])))
 
     def resized_at_once(self, node: Node) -> bool:
@@ -179,6 +182,10 @@ class OpenVinoModel:
         grid = node.grid(self.bits)
         if grid is None:
             return x
+        if any(bytes_are_codes(self.graph, given, self.bits) for given in producers(self.graph, node)):
+            ranges = [0, TOP, 0, TOP * grid.step]
+            codes = self.op.fake_quantize(x.node, *map(self.constant, ranges), TOP + 1)
+            return _Value(codes, grid.origin, high=TOP)
         shift = -grid.low + grid.low % 2  # even, so that halves go to the same side
         step, offset, high = grid.step, grid.origin - shift * grid.step, grid.high + shift
         if (shift, high) in [(0, top) for top in FUSED_TOPS]:

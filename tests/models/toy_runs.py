@@ -1,5 +1,6 @@
 """Short trainings through MMEngine's Runner on a few tensors."""
 
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
 from tests.models.toys import CLASSES
+
+RUNS = count()  # two runs of one name in one second would share what MMEngine remembers of a run
 
 
 @DATASETS.register_module()
@@ -77,7 +80,7 @@ def config(
             env_cfg=dict(mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0)),
             randomness=dict(seed=3),
             log_level="WARNING",
-            experiment_name=work_dir.name,
+            experiment_name=f"{work_dir.name}-{next(RUNS)}",
         )
         | options
     )

@@ -6,6 +6,7 @@ MMVIDEOIQ_SCREENSHOTS names a folder for pictures of the pages.
 import os
 import re
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ pytest.importorskip("playwright", reason="playwright drives the browser: pip ins
 from playwright.sync_api import expect, sync_playwright
 
 from tests.conftest import write_video
-from tests.service.serve.serving import serving
+from tests.service.serve import serving as servers
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 FLAGS = (
@@ -33,6 +34,20 @@ pytestmark = [
 ]
 
 
+OPENED = []
+
+
+@contextmanager
+def serving(*args, **options):
+    """A server whose pages are closed before it ends, so that none asks it afterwards."""
+    with servers.serving(*args, **options) as server:
+        try:
+            yield server
+        finally:
+            while OPENED:
+                OPENED.pop().close()
+
+
 @pytest.fixture(scope="module")
 def browser():
     with sync_playwright() as playwright:
@@ -44,7 +59,7 @@ def browser():
 @pytest.fixture
 def open_page(browser):
     """Opens a page of a server, ready; at the end nothing must stand in the consoles but what was expected."""
-    complaints, expected, opened = [], [], []
+    complaints, expected = [], []
 
     def open_it(address, *, viewport=DESK, scheme="light", reduced="no-preference"):
         page = browser.new_page(viewport=viewport, color_scheme=scheme, reduced_motion=reduced)
@@ -52,13 +67,13 @@ def open_page(browser):
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(address)
         page.wait_for_selector("body[data-ready]")
-        opened.append(page)
+        OPENED.append(page)
         return page
 
     open_it.expect = expected.append
     yield open_it
-    for page in opened:
-        page.close()
+    while OPENED:
+        OPENED.pop().close()
     assert [text for text in complaints if not any(part in text for part in expected)] == []
 
 

@@ -1,8 +1,6 @@
 # Gestures, stage 4, sizes alone: no frame is skipped.
 _base_ = ["./gestures_videoiq.py"]
-space = dict(
-    actions=[dict(bits=8), dict(bits=8, size=160), dict(bits=8, size=96)], frame_size=_base_.frame_size
-)
+space = dict(actions=_base_.modes, frame_size=_base_.frame_size)
 model = dict(actions=dict(_delete_=True, **space))
 val_evaluator = [_base_.val_evaluator[0], dict(_base_.cost_metric, actions=space)]
 test_evaluator = val_evaluator

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -91,20 +92,22 @@ def run(words: Sequence[str], *, clips: int) -> dict[str, float]:
         RunStopped: it fails, or does another number of clips; the message ends with its last line.
     """
     began, points, done = time.perf_counter(), [], 0
-    with subprocess.Popen(
-        [sys.executable, "-m", "mmvideoiq", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=child_environment(),
-    ) as process:
-        assert process.stdout and process.stderr
+    command = [sys.executable, "-m", "mmvideoiq", *words]
+    with (
+        tempfile.TemporaryFile("w+") as err,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=err, text=True, env=child_environment()
+        ) as process,
+    ):
+        assert process.stdout
         for line in process.stdout:
             entry = json.loads(line)
             if entry.get("event", "shard") == "shard":  # infer tells each clip, and no events
                 done = entry.get("done", done + 1)
                 points.append((time.perf_counter() - began, done))
-        said = process.stderr.read().strip()
+        process.wait()
+        err.seek(0)
+        said = err.read().strip()
     seconds = time.perf_counter() - began
     if process.returncode or done != clips:
         raise RunStopped(f"mmvideoiq {words[0]} did {done} of {clips} clips: {said.splitlines()[-1:]}")

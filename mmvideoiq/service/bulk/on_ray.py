@@ -227,7 +227,7 @@ class RayPipeline:
         size = min(self._block, math.ceil(len(places) / (2 * pools.decoders)) or 1)
         blocks = [places[start : start + size] for start in range(0, len(places), size)]
         tables = [self._table(block) for block in [*blocks, *([place] for place in alone)]]
-        dataset = ray.data.from_blocks(tables)  # `from_arrow` starts a task for each, some of which fail
+        dataset = ray.data.from_blocks(tables)  # `from_arrow` would start a task for each
         dataset = dataset.map_batches(
             Decode,
             batch_size=None,

@@ -266,7 +266,9 @@ def draw_does_it_pay() -> Figure:
         timed = [row for row in rows if row.get("ms_of") == "engine"]
         for start, (marker, colour, size, label) in RIVALS.items():
             points = sorted(
-                (row["ms_per_clip"], 100 * row["top1"]) for row in timed if row["name"].startswith(start)
+                (row["ms_per_clip"], 100 * row["top1"])
+                for row in timed
+                if row["name"].startswith(start) and not row["name"].startswith("videoiq, ")
             )
             axes.plot(
                 *zip(*points, strict=True), marker=marker, color=colour, markersize=size, linewidth=0.8,

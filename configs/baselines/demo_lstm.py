@@ -5,7 +5,7 @@ load_strict = False  # from the float checkpoint comes the backbone; its head ha
 model = dict(
     type="UniformRecognizer",
     cls_head=dict(
-        _delete_=True, type="LSTMHead", num_classes=8, in_channels=20, hidden=32, dropout_ratio=0.0, topk=(1,)
+        _delete_=True, type="LSTMHead", num_classes=8, in_channels=48, hidden=32, dropout_ratio=0.0, topk=(1,)
     ),
 )
 cost_metric = dict(type="ComputeCostMetric", actions=[dict(bits=32)])

@@ -2,7 +2,7 @@
 _base_ = [
     "../_base_/datasets/synthetic.py",
     "../_base_/models/slim_resnet_float.py",
-    "../_base_/schedules/adam_demo.py",
+    "../_base_/schedules/adam_demo_8e.py",
     "../_base_/default_runtime.py",
 ]
 model = dict(data_preprocessor={{_base_.data_preprocessor}})

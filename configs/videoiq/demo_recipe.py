@@ -16,8 +16,8 @@ del splits, in_work_dir
 
 data = dict(
     function="mmvideoiq.data.synthetic.make_synthetic",
-    kwargs=dict(out="{work_dir}/data", train=1200, val=200, test=400, seed=0),
+    kwargs=dict(out="{work_dir}/data", train=1200, val=200, test=400, seed=0, size=56),
 )
-evaluate = dict(engine="openvino", kinds="{work_dir}/data")
+evaluate = dict(engine="openvino", threads=1, kinds="{work_dir}/data")
 
 fast = dict(data=dict(train=96, val=48, test=48))

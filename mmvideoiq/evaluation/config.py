@@ -13,6 +13,7 @@ A comparison is a Python config file:
     metric = "acc/top1"  # optional: the metric of MMAction2's evaluator that is compared
     engine = "openvino"  # optional: of the bundles
     timed_clips = 60  # optional
+    threads = 1  # optional: of each contender when milliseconds are measured; the default is PyTorch's number
     kinds = "work_dirs/demo/data"  # optional: a folder that says what each frame is (data/frame_kinds.py)
     datasets = {"room B": {"test_dataloader.dataset.ann_file": "test_room_b.txt"}}  # optional: a table for each
 
@@ -85,8 +86,13 @@ class Comparison:
     metric: str = "acc/top1"
     engine: str = "openvino"
     timed_clips: int = 60
+    threads: int | None = None
     kinds: str | None = None
     datasets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and (not isinstance(self.threads, int) or self.threads < 1):
+            raise RowError(f"{self.name}: threads={self.threads!r} must be an integer of at least 1")
 
     def each_dataset(self) -> Iterator[tuple[str, Comparison]]:
         """Name and comparison of every data set; one without a name where there are no others."""

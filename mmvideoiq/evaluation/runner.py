@@ -99,6 +99,7 @@ class Evaluation:
             config=self._jobs[self.comparison.rows[0].name]["config"],
             engine=self.comparison.engine,
             clips=self.comparison.timed_clips,
+            threads=self.comparison.threads or self.source["threads"],
             folder=str(self.work_dir / "timing"),
         )
         stamps = [_stamp(str(row.bundle / "manifest.json")) for row in self.comparison.rows if row.bundle]
@@ -112,6 +113,7 @@ class Evaluation:
             ms = run_process(TIME, {"job": task}, self.work_dir / "timing", self.console)
             state = cache.store(file, hash, ms_per_clip=ms)
             finished(self.console, "milliseconds", time.monotonic() - began, "")
+        self.source["timed_threads"] = task["threads"]
         for row in self.rows:
             if row["name"] in state["ms_per_clip"]:
                 row["ms_per_clip"] = state["ms_per_clip"][row["name"]]

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
@@ -30,7 +29,7 @@ def time_rows(job: Mapping[str, Any], progress: Callable[..., None]) -> dict[str
             run), ``budget``, ``trace`` (a file with the actions of the test list; ``policy``: whether it runs all the
             same) or ``gate`` (of :class:`~mmvideoiq.latency.contenders.Gated`); or ``network``, a file of OpenVINO
             for ``frames`` of a clip, None for all; or ``config`` and ``checkpoint`` of a float recognizer. ``config``,
-            whose test list is used; ``engine``, ``clips``, ``folder``.
+            whose test list is used; ``engine``, ``clips``, ``threads`` of each, ``folder``.
         progress: called with a text and the share done.
     """
     progress("the test list", 0.0)
@@ -41,7 +40,7 @@ def time_rows(job: Mapping[str, Any], progress: Callable[..., None]) -> dict[str
     videos = [dataset.get_data_info(int(place))["filename"] for place in places]
     bundles = {name: Bundle.open(row["bundle"]) for name, row in job["rows"].items() if "bundle" in row}
     first = next(iter(bundles.values()))
-    common = dict(threads=torch.get_num_threads(), videos=videos, preload=len(videos))
+    common = dict(threads=job["threads"], videos=videos, preload=len(videos))
     specs: dict[str, dict[str, Any]] = {}
     for name, row in job["rows"].items():
         preprocessing = bundles.get(name, first).preprocessing

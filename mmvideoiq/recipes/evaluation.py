@@ -41,6 +41,7 @@ def evaluate(recipe: Recipe, runs: Sequence[Run], work_dir: Path, console: Conso
         rows=make_rows(recipe, runs, bundle),
         metric=settings.get("metric", "acc/top1"),
         engine=settings.get("engine", "openvino"),
+        threads=settings.get("threads"),
     )
     evaluation = Evaluation(comparison, work_dir / "evaluation", console=console)
     evaluation.test()

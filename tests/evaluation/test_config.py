@@ -121,6 +121,7 @@ def test_a_file_of_rows(trained, tmp_path):
     for text, message in (
         ("rows = [", "cannot be read"),
         ("rows = []\nspeed = 1", "unknown key 'speed'"),
+        (f"threads = 0\nrows = [{one}]", "threads=0 must be an integer of at least 1"),
         ("x = 1", "unknown key"),
     ):
         path.write_text(text)

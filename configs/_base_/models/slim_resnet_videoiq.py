@@ -14,7 +14,7 @@ model = dict(
     cls_head=dict(
         type="FrameAverageHead",
         num_classes=8,
-        in_channels=20,
+        in_channels=48,
         dropout_ratio=0.0,
         topk=(1,),
     ),

@@ -1,6 +1,0 @@
-# As adam_demo.py, a little shorter: for a network that is trained already.
-_base_ = ["./adam_demo.py"]
-train_cfg = dict(max_epochs=12, val_interval=4)
-param_scheduler = [
-    dict(type="CosineAnnealingLR", T_max=12, eta_min=1e-4, by_epoch=True, convert_to_iter_based=True)
-]

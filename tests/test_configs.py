@@ -25,7 +25,7 @@ LONGEST_LEAF = 15
 SMALL = [
     (f"{family}/{task}_{family}.py", size)
     for family in FAMILIES
-    for task, size in (("demo", 40), ("scenes", 84 if family == "policy_backbone" else 112))
+    for task, size in (("demo", 64), ("scenes", 84 if family == "policy_backbone" else 112))
 ]
 # of each kind of list one benchmark: its config's media and what stands in its lists
 FORMATS = [

@@ -187,7 +187,7 @@ def videos(tmp_path, monkeypatch) -> None:
 def test_the_runtime_pages_run(videos, capsys):
     pytest.importorskip("openvino")
     first, second, third = python_blocks("docs/deployment.md")
-    known = {"np": np, "camera": np.zeros((3, 40, 40, 3), np.uint8)}
+    known = {"np": np, "camera": np.zeros((3, 64, 64, 3), np.uint8)}
     given = first.replace("frames = ...", "frames = np.zeros((6, *session.frame_shape), np.uint8)")
     streamed = third.replace("rtsp://camera/stream", "video.mp4")
     assert given != first and streamed != third

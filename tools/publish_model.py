@@ -51,8 +51,10 @@ def value_of(node: ast.expr) -> Any:
     """
     if isinstance(node, ast.Call) and ast.unparse(node.func) == "dict" and not node.args:
         return {str(keyword.arg): value_of(keyword.value) for keyword in node.keywords}
-    if isinstance(node, ast.List | ast.Tuple):
+    if isinstance(node, ast.List):
         return [value_of(item) for item in node.elts]
+    if isinstance(node, ast.Tuple):
+        return tuple(value_of(item) for item in node.elts)
     if isinstance(node, ast.Dict):
         keys = [ast.literal_eval(key) for key in node.keys if key is not None]
         return dict(zip(keys, map(value_of, node.values), strict=True))

@@ -3,7 +3,7 @@
 # The demo's checkpoints (make demo; DEMO is its folder) beside the baselines. The LSTM, whose row is there where
 # DEMO_LSTM names its folder, has a training of its own:
 # python tools/train.py configs/baselines/demo_lstm.py --work-dir work_dirs/demo_lstm \
-#     --cfg-options load_from=work_dirs/demo/float/epoch_15.pth
+#     --cfg-options load_from=work_dirs/demo/float/epoch_8.pth
 name = "demo"
 threads = 1
 
@@ -22,8 +22,8 @@ rows = [
     dict(of_float, name="float"),
     *([dict(name="lstm", config="demo_lstm.py", checkpoint=lstm)] if lstm != "none" else []),
     dict(of_float, name="early exit", config="demo_early_exit.py", threshold=[0.3, 0.5, 0.7, 0.9, 0.99]),
-    dict(of_float, name="static INT8", static_int8=dict(size=[56, 40])),
-    dict(of_float, name="static INT8, fewer frames", static_int8=dict(size=56, frames=[3, 2])),
+    dict(of_float, name="static INT8", static_int8=dict(size=[64, 48])),
+    dict(of_float, name="static INT8, fewer frames", static_int8=dict(size=64, frames=[3, 2])),
     dict(name="ensemble", config="demo_ensemble.py", checkpoint=f"{demo}/any_precision"),
     dict(first, name="fixed-32", precision=32),
     dict(first, name="fixed-4", precision=4),

@@ -16,7 +16,7 @@ del splits, in_work_dir
 
 data = dict(
     function="mmvideoiq.data.synthetic.make_synthetic",
-    kwargs=dict(out="{work_dir}/data", train=1200, val=200, test=400, seed=0, size=56),
+    kwargs=dict(out="{work_dir}/data", train=1200, val=200, test=400, seed=0, size=64),
 )
 evaluate = dict(engine="openvino", threads=1, kinds="{work_dir}/data")
 

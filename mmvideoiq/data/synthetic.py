@@ -48,7 +48,7 @@ VERSION = 1
 VIDEOS = "videos"
 
 
-def make_frame(rng: Generator, *, label: int, kind: str, size: int = 40) -> NDArray[np.uint8]:
+def make_frame(rng: Generator, *, label: int, kind: str, size: int = 64) -> NDArray[np.uint8]:
     """``1/3 + jitter + contrast * sin(2 pi (x cos a + y sin a) / period + phase) + noise``, then squares.
 
     ``a = pi * label / 8``, ``period = size / 5``; the phase is random, so that no single pixel depends on the class.
@@ -71,7 +71,7 @@ def make_frame(rng: Generator, *, label: int, kind: str, size: int = 40) -> NDAr
     return np.round(np.clip(frame, 0, 1) * 255).astype(np.uint8)
 
 
-def grating(label: int, *, phase: float, size: int = 40) -> NDArray[np.float64]:
+def grating(label: int, *, phase: float, size: int = 64) -> NDArray[np.float64]:
     """The class's pattern at contrast 1: (S, S) in [-1, 1]."""
     angle = math.pi * label / NUM_CLASSES
     y, x = np.mgrid[:size, :size]
@@ -79,7 +79,7 @@ def grating(label: int, *, phase: float, size: int = 40) -> NDArray[np.float64]:
 
 
 def make_clip(
-    rng: Generator, *, label: int, kind: str, frames: int = 6, size: int = 40
+    rng: Generator, *, label: int, kind: str, frames: int = 6, size: int = 64
 ) -> tuple[NDArray[np.uint8], list[str]]:
     """A clip of which each frame is evidence of ``kind`` with probability 1/2, and at least one is.
 
@@ -110,7 +110,7 @@ def make_synthetic(
     val: int = 300,
     test: int = 300,
     seed: int = 0,
-    size: int = 40,
+    size: int = 64,
     frames: int = 6,
     progress: bool = False,
 ) -> dict[str, Any]:

@@ -115,3 +115,8 @@ def test_publishing_wants_all_weights_of_the_training_config(load_tool, tsn_conf
     torch.save(dict(state_dict=state, meta=dict(cfg=held)), path)
     tool.main([str(path), str(out)])
     assert out.is_file()
+
+
+def test_the_settings_of_a_checkpoint_s_config_keep_their_types(load_tool):
+    held = load_tool("publish_model.py").held_config("model = dict(topk=(1,), sizes=[8, (4, 2)])")
+    assert held == dict(model=dict(topk=(1,), sizes=[8, (4, 2)]))

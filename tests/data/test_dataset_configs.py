@@ -59,7 +59,7 @@ def test_synthetic(repo: Path, tmp_path: Path, monkeypatch):
     config = load(repo, "synthetic", tmp_path / "data", monkeypatch)
     for split in ("train", "val", "test"):
         batch = first_batch(config, split)
-        assert batch["inputs"].shape == (2, 6, 3, 40, 40)
+        assert batch["inputs"].shape == (2, 6, 3, 64, 64)
         assert batch["inputs"].min() >= 0 and 0.5 < batch["inputs"].max() <= 1
         assert batch["inputs"].median() == pytest.approx(1 / 3, abs=0.02)
         assert [s.frame_inds.tolist() for s in batch["data_samples"]] == [list(range(6))] * 2

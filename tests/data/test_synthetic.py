@@ -17,8 +17,8 @@ from mmvideoiq.data.synthetic import (
 )
 from mmvideoiq.video.av_reader import AvReader
 
-SQUARES = 3 * 5 * 5
-"""Most pixels of a 40x40 frame that distractors cover."""
+SQUARES = 3 * 8 * 8
+"""Most pixels of a 64x64 frame that distractors cover."""
 
 
 def quantize(frames: np.ndarray, bits: int) -> np.ndarray:

@@ -45,13 +45,13 @@ def test_rows_are_timed(tmp_path, monkeypatch):
 def test_actions_of_contenders(tmp_path):
     pytest.importorskip("openvino")
     rng = np.random.default_rng(0)
-    np.save(tmp_path / "clip.npy", rng.integers(0, 256, (6, 40, 40, 3), dtype=np.uint8))
+    np.save(tmp_path / "clip.npy", rng.integers(0, 256, (6, 64, 64, 3), dtype=np.uint8))
     spec = dict(
         bundle=str(ROOT / "zoo/demo/demo_videoiq_bundle"),
         engine="openvino",
         threads=1,
         clip=str(tmp_path / "clip.npy"),
-        preprocessing=dict(frames=6, short_side=40, crop=(40, 40)),
+        preprocessing=dict(frames=6, short_side=64, crop=(64, 64)),
     )
     given = Given(spec | dict(actions=[[3, 2, 3, 3, 0, 3]], policy=True))
     chosen, asked = [], []

@@ -130,7 +130,7 @@ def test_a_clean_environment_recognizes_with_the_wheel_or_the_sdist_alone(source
     (torch,) = [row for row in rows if row["name"] == "PyTorch"]
     assert torch["found"].startswith("not installed")
     assert "demo_videoiq_bundle" in clean.run("mmvideoiq", "zoo", "list").stdout
-    assert "40x40" in clean.run("mmvideoiq", "bundle", "info", BUNDLE).stdout
+    assert "64x64" in clean.run("mmvideoiq", "bundle", "info", BUNDLE).stdout
     refused = clean.run("mmvideoiq", "recipe", "videoiq/demo_recipe", code=2).stderr
     assert refused.count("\n") == 1 and "pip install 'mmvideoiq[train]'" in refused
 

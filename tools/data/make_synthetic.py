@@ -1,6 +1,6 @@
 """Generate synthetic clips whose right policy is known.
 
-python tools/data/make_synthetic.py OUT [--train 1200 --val 300 --test 300 --seed 0 --size 40 --frames 6]
+python tools/data/make_synthetic.py OUT [--train 1200 --val 300 --test 300 --seed 0 --size 64 --frames 6]
 """
 
 import argparse
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--val", type=int, default=300)
     parser.add_argument("--test", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--size", type=int, default=40, help="height and width in pixels")
+    parser.add_argument("--size", type=int, default=64, help="height and width in pixels")
     parser.add_argument("--frames", type=int, default=6, help="frames of a clip")
     try:
         made = make_synthetic(**vars(parser.parse_args()), progress=True)

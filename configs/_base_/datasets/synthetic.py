@@ -9,7 +9,7 @@ data_root = "{{$DATA_ROOT:work_dirs/demo/data}}"
 dataset_type = "CheckedVideoDataset"
 num_classes = 8
 num_frames = 6
-frame_size = 56
+frame_size = 64
 
 data_preprocessor = dict(
     type="ActionDataPreprocessor", mean=[0.0, 0.0, 0.0], std=[255.0, 255.0, 255.0], format_shape="NCHW"

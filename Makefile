@@ -48,7 +48,7 @@ $(STAMP): requirements.txt setup.py pyproject.toml
 	@touch $@
 
 demo: $(READY)  ## synthetic clips, all stages, evaluation, a bundle and its run: work_dirs/demo/summary.json and pictures
-	@echo ">> the demo: all stages on synthetic clips, about five minutes on two cores"
+	@echo ">> the demo: all stages on synthetic clips, about eight minutes on two cores"
 	$(PY) tools/train_stages.py configs/videoiq/demo_recipe.py --work-dir work_dirs/demo --resume
 
 smoke: $(READY)  ## the demo in about a minute, to see that everything works; its figures mean nothing

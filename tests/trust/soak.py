@@ -17,10 +17,10 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -78,37 +78,29 @@ class Watched:
 
 
 def watch(argv: Sequence[str], tell: Any) -> Watched:
-    """Run it; ``tell`` takes the number of lines so far."""
-    with tempfile.TemporaryFile("w+") as err:
-        process = subprocess.Popen(
-            argv, stdout=subprocess.PIPE, stderr=err, text=True, cwd=ROOT, env=child_environment(threads=1)
-        )
-        assert process.stdout
+    """Run it; ``tell`` takes the number of lines so far.
+
+    Its lines go to a file and are parsed at the end: a reader beside it would take its processor.
+    """
+    with tempfile.TemporaryFile("w+") as err, tempfile.NamedTemporaryFile("w+b") as out:
+        process = subprocess.Popen(argv, stdout=out, stderr=err, cwd=ROOT, env=child_environment(threads=1))
         samples: list[tuple[float, float, int]] = []
-        began, ended = time.monotonic(), threading.Event()
-
-        def look() -> None:
-            while not ended.wait(EVERY_S):
-                try:
-                    samples.append((time.monotonic() - began, *footprint(process.pid)))
-                except OSError:
-                    return  # it has just ended
-
-        watcher = threading.Thread(target=look)
-        watcher.start()
-        lines = []
+        began, done = time.monotonic(), 0
         try:
-            for line in process.stdout:
-                lines.append(json.loads(line))
-                tell(len(lines))
-            code = process.wait()
+            with open(out.name, "rb") as new:
+                while process.poll() is None:
+                    time.sleep(EVERY_S)
+                    with suppress(OSError):  # it has just ended
+                        samples.append((time.monotonic() - began, *footprint(process.pid)))
+                    done += new.read().count(b"\n")
+                    tell(done)
         finally:
-            ended.set()
-            watcher.join()
             process.kill()
-            process.wait()
+            code = process.wait()
+        seconds = time.monotonic() - began
+        out.seek(0)
         err.seek(0)
-        return Watched(code, lines, err.read()[-500:], time.monotonic() - began, samples)
+        return Watched(code, [json.loads(line) for line in out], err.read()[-500:], seconds, samples)
 
 
 def flat(found: Watched) -> tuple[dict[str, Any], list[str]]:

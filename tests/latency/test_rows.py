@@ -35,7 +35,9 @@ def test_rows_are_timed(tmp_path, monkeypatch):
     )
     shares = []
     found = time_rows(
-        dict(rows=rows, config=network["config"], engine="openvino", clips=2, threads=1, folder=str(tmp_path)),
+        dict(
+            rows=rows, config=network["config"], engine="openvino", clips=2, threads=1, folder=str(tmp_path)
+        ),
         lambda text, share: shares.append(share),
     )
     assert list(found) == list(rows) and min(found.values()) > 0

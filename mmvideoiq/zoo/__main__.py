@@ -19,10 +19,13 @@ from mmvideoiq.jobs.signals import exit_code, restore_signals
 from mmvideoiq.zoo import index, store
 
 
+def name() -> str:
+    """Of the command, as it was called."""
+    return "python -m mmvideoiq.zoo" if prog() == Path(__file__).name else prog()
+
+
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = Parser(
-        prog="python -m mmvideoiq.zoo" if prog() == Path(__file__).name else prog(), description=__doc__
-    )
+    parser = Parser(prog=name(), description=__doc__)
     parser.example = "mmvideoiq zoo list '*demo*'"
     commands = parser.add_subparsers(dest="command", required=True, metavar="list | download | root")
     listing = commands.add_parser("list", help="names, what was measured, and where the weights are")
@@ -98,17 +101,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             width = None if sys.stdout.isatty() else 200
             Console(width=width).print(table(args.pattern, unpublished=args.all))
             return 0
-        for name in args.names:
-            index.find(name)  # before anything is downloaded
-        for name in args.names:
-            print(zoo.download(name), flush=True)
+        for model in args.names:
+            index.find(model)  # before anything is downloaded
+        for model in args.names:
+            print(zoo.download(model), flush=True)
     except (OSError, ValueError) as error:
         if traceback_wanted():
             raise
-        print(f"zoo: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{name()}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
-        print("zoo: stopped; what was downloaded is kept, run again to go on", file=sys.stderr)
+        print(f"{name()}: stopped; what was downloaded is kept, run again to go on", file=sys.stderr)
         return exit_code(stop)
     return 0
 

@@ -157,6 +157,8 @@ def completions(line: str, tmp_path: Path) -> set[str]:
         ("mmvideoiq zoo list --a", {"--all"}, "--json"),
         ("mmvideoiq zoo download demo_vi", {"demo_videoiq", "demo_videoiq_bundle"}, "demo_float"),
         ("mmvideoiq bundle info zoo://d", {"zoo://demo_videoiq_bundle"}, "zoo://demo_videoiq"),
+        ("mmvideoiq bulk zoo://d", {"zoo://demo_videoiq_bundle"}, "zoo://demo_videoiq"),
+        ("mmvideoiq serve zoo://d", {"zoo://demo_videoiq_bundle"}, "zoo://demo_videoiq"),
     ],
 )
 def test_completion(line, some, none, tmp_path):

@@ -37,10 +37,11 @@ def test_list(shelf, capsys):
     assert (other["name"], other["kind"], other["state"]) == ("demo_videoiq", "checkpoint", "unpublished")
 
 
-def test_root_and_download(weights, shelf, server, capsys):
+def test_root_and_download(weights, shelf, server, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["mmvideoiq zoo"])
     assert command.main(["root"]) == 0 and capsys.readouterr().out == f"{shelf.root}\n"
     assert command.main(["download", "toy", "tyo"]) == 2 and server.asked == []
-    assert capsys.readouterr().err == "zoo: error: no model 'tyo' in the zoo; closest: toy\n"
+    assert capsys.readouterr().err == "mmvideoiq zoo: error: no model 'tyo' in the zoo; closest: toy\n"
     assert command.main(["download", "toy"]) == 0
     assert capsys.readouterr().out == f"{weights}\n"
 
@@ -77,8 +78,10 @@ def test_infer_takes_zoo_names(shelf, bundle, tiny_videos, capsys):
 
 def test_stopped(weights, monkeypatch, capsys):
     monkeypatch.setattr(zoo, "download", Mock(side_effect=KeyboardInterrupt))
+    monkeypatch.setattr(sys, "argv", [command.__file__])
     assert command.main(["download", "toy"]) == 130
-    assert capsys.readouterr().err == "zoo: stopped; what was downloaded is kept, run again to go on\n"
+    stopped = "python -m mmvideoiq.zoo: stopped; what was downloaded is kept, run again to go on\n"
+    assert capsys.readouterr().err == stopped
 
 
 def test_publish(load_tool, tmp_path, capsys):

@@ -29,7 +29,7 @@ from mmvideoiq.jobs.environment import usable_cpus
 from mmvideoiq.jobs.errors import RunStopped, disk_full, traceback_wanted, write_any_text
 from mmvideoiq.jobs.lock import locked
 from mmvideoiq.jobs.signals import exit_code
-from mmvideoiq.service.sources import find_bundle
+from mmvideoiq.service.sources import complete_bundle, find_bundle
 from mmvideoiq.video.av_reader import SAMPLING
 from mmvideoiq.video.preprocessing import READERS
 
@@ -51,7 +51,8 @@ UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = Parser(prog=prog(), description=__doc__)
     parser.example = "mmvideoiq bulk zoo://demo_videoiq_bundle videos/ --out results"
-    parser.add_argument("bundle", help="folder that mmvideoiq export wrote, or zoo://NAME")
+    bundle = parser.add_argument("bundle", help="folder that mmvideoiq export wrote, or zoo://NAME")
+    bundle.completer = complete_bundle
     parser.add_argument(
         "sources",
         nargs="+",

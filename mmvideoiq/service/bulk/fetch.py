@@ -23,6 +23,7 @@ CHUNK = 2**20
 WEB = ("http", "https")
 STREAMS = ("rtsp", "rtsps", "rtmp", "udp")
 BUSY = (408, 429)  # of a server that refuses: these may answer later
+GONE = (404, 410)
 
 
 def file_system(address: str) -> tuple[Any, str]:
@@ -41,7 +42,26 @@ def file_system(address: str) -> tuple[Any, str]:
     except ValueError as error:
         raise ValueError(f"{shown(address)}: {error}") from None
     except ImportError as error:
-        raise ImportError(f"{shown(address)}: {error} (pip install 'mmvideoiq[bulk]')") from None
+        what, lacking = reason(error), getattr(error.__cause__, "name", None)
+    install = lacking.partition(".")[0] if lacking else "'mmvideoiq[bulk]'"
+    raise ImportError(f"{shown(address)}: {what}: pip install {install}")
+
+
+def meant(address: str, error: Exception) -> Exception:
+    """What happened: of http(s) fsspec says that there is no such file whatever it was, and keeps the cause."""
+    cause = error.__cause__
+    web = address.lower().startswith(WEB) and isinstance(error, FileNotFoundError)
+    if web and isinstance(cause, Exception) and getattr(cause, "status", None) not in GONE:
+        return cause
+    return error
+
+
+def reason(error: Exception) -> str:
+    """An error in one line, without the address that it may repeat."""
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(str(said).split()) or type(error).__name__
 
 
 def open_decoder(preprocessing: Preprocessing, *, time_limit_s: float, max_bytes: int) -> Decoder:
@@ -88,14 +108,14 @@ def fetched(address: str, *, max_bytes: int) -> Iterator[str]:
             try:
                 _copy(address, copy, max_bytes)
                 break
-            except FileNotFoundError:
-                raise VideoError(address, "there is no such file") from None
             except VideoError:
                 raise
-            except Exception as error:  # each file system has its own
+            except Exception as caught:  # each file system has its own
+                error = meant(address, caught)
+                if isinstance(error, FileNotFoundError):
+                    raise VideoError(address, "there is no such file") from None
                 if attempt + 1 == ATTEMPTS or _refused(error):
-                    what = " ".join(str(error).split()) or type(error).__name__
-                    raise VideoError(address, f"cannot be fetched ({what})") from None
+                    raise VideoError(address, f"cannot be fetched ({reason(error)})") from None
                 time.sleep(DELAY_S * 2**attempt)
         copy.seek(0)
         if copy.read(7) == b"#EXTM3U":

@@ -8,11 +8,11 @@ import io
 import os
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-from mmvideoiq.service.bulk.fetch import WEB, file_system
+from mmvideoiq.service.bulk.fetch import WEB, file_system, meant, reason
 from mmvideoiq.service.sources import VIDEOS
 from mmvideoiq.video.errors import shown
 from mmvideoiq.video.network import is_address
@@ -53,12 +53,20 @@ def is_list(source: str) -> bool:
 
 
 def read_bytes(source: str) -> bytes:
-    """The content of a list."""
-    if not is_address(source):
-        with open(source, "rb") as file:
-            return file.read()
-    filesystem, path = file_system(source)
-    return filesystem.cat_file(path)
+    """The content of a list.
+
+    Raises:
+        ValueError: it cannot be read, and why.
+        ImportError: as :func:`file_system`.
+    """
+    filesystem, path = file_system(source) if is_address(source) else (None, source)
+    try:
+        if filesystem is None:
+            with open(path, "rb") as file:
+                return file.read()
+        return filesystem.cat_file(path)
+    except Exception as error:  # each file system has its own
+        raise ValueError(f"{shown(source)}: cannot be read ({reason(meant(source, error))})") from None
 
 
 def _videos_of(source: str, column: str) -> Iterator[str]:
@@ -105,15 +113,15 @@ def _in_bucket(address: str) -> Iterator[str]:
         return
     try:
         if _is_glob(address):
-            names: Iterable[str] = filesystem.glob(path)
+            names = filesystem.glob(path)
         elif filesystem.isdir(path):
-            names = filter(_is_video, filesystem.find(path))
-        elif filesystem.exists(path):
-            names = [path]
+            names = list(filter(_is_video, filesystem.find(path)))
         else:
-            raise ValueError(f"{shown(address)}: there is no such file or folder")
-    except OSError as error:
-        raise ValueError(f"{shown(address)}: cannot be listed ({error})") from None
+            names = [path] if filesystem.exists(path) else None
+    except Exception as error:  # each file system has its own, such as one for missing credentials
+        raise ValueError(f"{shown(address)}: cannot be listed ({reason(error)})") from None
+    if names is None:
+        raise ValueError(f"{shown(address)}: there is no such file or folder")
     for name in sorted(names):
         yield filesystem.unstrip_protocol(name)
 
@@ -122,10 +130,7 @@ def _in_bucket(address: str) -> Iterator[str]:
 
 
 def _listed(source: str, column: str) -> Iterator[str]:
-    try:
-        content = read_bytes(source)
-    except OSError as error:
-        raise ValueError(f"{shown(source)}: cannot be read ({error.strerror or error})") from None
+    content = read_bytes(source)
     folder = source.rpartition("/")[0] if is_address(source) else os.path.dirname(os.path.abspath(source))
     for entry in _entries(source, content, column):
         if is_address(entry):

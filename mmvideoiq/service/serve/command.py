@@ -26,7 +26,7 @@ from mmvideoiq.service.serve.pool import open_sessions
 from mmvideoiq.service.serve.samples import add_samples
 from mmvideoiq.service.serve.settings import MIB, STREAMS, Limits
 from mmvideoiq.service.serve.uploads import Uploads
-from mmvideoiq.service.sources import find_bundle
+from mmvideoiq.service.sources import complete_bundle, find_bundle
 from mmvideoiq.video.av_reader import SAMPLING
 
 MAX_WORKERS = 4  # unless more are asked for: each holds the networks of its own
@@ -43,7 +43,8 @@ def port_number(text: str) -> int:
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = Parser(prog=prog(), description=__doc__)
     parser.example = "mmvideoiq serve zoo://demo_videoiq_bundle --port 8080"
-    parser.add_argument("bundle", help="folder that mmvideoiq export wrote, or zoo://NAME")
+    bundle = parser.add_argument("bundle", help="folder that mmvideoiq export wrote, or zoo://NAME")
+    bundle.completer = complete_bundle
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: this machine alone)"
     )

@@ -45,13 +45,16 @@ def test_an_answer_that_breaks_off_is_asked_for_again(good, monkeypatch):
             read(f"{host}/never.mp4")
 
 
-def test_what_cannot_be_fetched(good, tmp_path):
+def test_what_cannot_be_fetched(good, tmp_path, monkeypatch):
+    monkeypatch.setattr(fetch, "DELAY_S", 0.0)
     (tmp_path / "list.mp4").write_text("#EXTM3U\nfile:///etc/passwd\n")
     with serving(tmp_path) as host:
         with pytest.raises(VideoError, match="there is no such file"):
             read(f"{host}/gone.mp4")
         with pytest.raises(VideoError, match="is a playlist"):
             read(f"{host}/list.mp4")
+    with pytest.raises(VideoError, match=r"cannot be fetched \(.*onnect"):  # nobody listens there
+        read("http://127.0.0.1:1/0.mp4")
     size = good.stat().st_size
     with serving(good.parent) as host:
         assert len(read(f"{host}/0.mp4", size)[0]) == 4

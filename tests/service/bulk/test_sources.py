@@ -1,11 +1,13 @@
 """Which videos the arguments of bulk name."""
 
 import os
+import sys
 
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from mmvideoiq.jobs.errors import one_line
 from mmvideoiq.service.bulk.sources import find_all
 
 
@@ -86,11 +88,38 @@ def test_a_bucket_by_folder_glob_and_list():
         find_all(["memory://bulk/gone"])
 
 
+@pytest.mark.parametrize("source", ["memory://bulk", "memory://bulk/*.mp4", "memory://bulk/list.txt"])
+def test_a_bucket_that_refuses_is_one_line_whatever_it_raises(source, monkeypatch):
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    class NoCredentials(Exception):
+        """As those of S3: of no kind that Python has."""
+
+    def refuses(*_args, **_options):
+        raise NoCredentials("Unable to locate\ncredentials")
+
+    for name in ("isdir", "glob", "cat_file"):
+        monkeypatch.setattr(MemoryFileSystem, name, refuses)
+    with pytest.raises(
+        ValueError, match=r"cannot be (listed|read) \(Unable to locate credentials\)$"
+    ) as caught:
+        find_all([source])
+    assert str(caught.value).startswith(source)
+
+
+def test_a_package_that_is_missing_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    with pytest.raises(ImportError, match=r"^gs://bucket: .*: pip install gcsfs$") as caught:
+        find_all(["gs://bucket"])
+    assert one_line(caught.value) == str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("source", "said"),
     [
         ("videos/gone.mp4", "there is no such file or folder"),
-        ("videos/gone.csv", r"cannot be read \(No such file or directory\)"),
+        ("videos/gone.csv", r"cannot be read \(there is no such file\)"),
+        ("http://127.0.0.1:1/list.txt", r"cannot be read \(Connect call failed"),
         ("videos/*.avi", "names no videos"),
         ("videos/empty", "names no videos"),
         ("videos/bad.parquet", "is not a Parquet file"),

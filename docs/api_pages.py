@@ -23,7 +23,7 @@ PAGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "export": ("Export", ("deploy/export/*.py",)),
     "benchmark": ("Measuring", ("benchmark/*.py", "latency/*.py")),
     "zoo": ("Model zoo", ("zoo/*.py",)),
-    "commands": ("Patches and commands", ("service/**/*.py", "compat.py", "cli.py", "fileio.py", "plugin.py")),
+    "commands": ("Patches and commands", ("service/**/*.py", "compat/*.py", "cli.py", "fileio.py", "plugin.py")),
     "report": ("Reports and drawings", ("visualization/*.py",)),
 }  # fmt: skip
 REGISTERED = re.compile(r"^@(\w+)\.register_module\(\)\n(?:@.*\n)*class (\w+)", re.MULTILINE)

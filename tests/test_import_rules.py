@@ -62,7 +62,7 @@ RULES = {
     "jobs/signals": rule(),
     "jobs/launch": rule("jobs", frozenset(), "torch"),
     "checkpoint": rule("checkpoint", frozenset({"torch"})),
-    "compat": rule("", HOST),
+    "compat": rule("compat", HOST),
     "cli": rule("compat hooks jobs", HOST),
     "deploy": rule("actions deploy video", NUMBERS | {"safetensors", "jsonschema"}),
     "deploy/engines/factory": rule("deploy jobs", NUMBERS),
@@ -88,7 +88,7 @@ RULES = {
     "service": rule("*", ANY),
     "__main__": rule("jobs service"),
 }
-TOP_LEVEL = ("__init__", "__main__", "actions", "cli", "compat", "cost", "fileio", "hooks", "plugin")
+TOP_LEVEL = ("__init__", "__main__", "actions", "cli", "cost", "fileio", "hooks", "plugin")
 EXPORTERS = ("evaluation", "latency", "recipes")  # rooms beside deploy/export that may import it
 NOBODY_IMPORTS = ("plugin", "tools")
 FRONT = ("__main__", "service")  # only these import the service

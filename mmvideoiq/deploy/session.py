@@ -1,6 +1,6 @@
-"""Run a bundle: choose a precision for every frame, compute what was chosen and nothing else, average, classify.
+"""Run a bundle on an engine: clips, videos, streams, within a budget.
 
-Twin: ``mmvideoiq.models.VideoIQRecognizer`` in testing. Axes: T frames, H W, A actions, D features, K classes.
+Axes: T frames, H W, A actions, K classes.
 """
 
 from __future__ import annotations
@@ -9,61 +9,24 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
-from mmvideoiq.deploy.budget import (
-    BudgetError,
-    action_for,
-    decide,
-    log_softmax,
-    multiplier_for,
-    parse_budget,
-)
+from mmvideoiq.deploy import clip
+from mmvideoiq.deploy.budget import log_softmax
 from mmvideoiq.deploy.bundle.bundle import Bundle
 from mmvideoiq.deploy.engines.base import Engine
 from mmvideoiq.deploy.engines.factory import open_engine
 from mmvideoiq.deploy.inference_model import Networks
+from mmvideoiq.deploy.result import Result
+from mmvideoiq.deploy.setting import setting_for
 from mmvideoiq.deploy.stream import Stream
-from mmvideoiq.video.decoder_process import Decoded, Decoder, decode_ahead, decoders_for, threads_alone
+from mmvideoiq.deploy.videos import recognize_ahead
+from mmvideoiq.video.decoder_process import Decoded, Decoder, threads_alone
 from mmvideoiq.video.errors import VideoError
-
-MEASURED = 5  # videos before the number of decoders is chosen
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """What a clip, or a stream so far, is.
-
-    Attributes:
-        label, name, score: the likeliest class, its name, its probability.
-        scores, logits: float32 (K,); the scores are the softmax of the logits.
-        actions: int64 (T,), what was done with each frame; of a stream the last 1024 at most.
-        probs: float32 (T, A), the policy's probabilities, with the cost multiplier applied; without a policy 1 and 0.
-        cost: mean cost of all frames.
-        frames: how many frames it is of.
-        lost: frames of a video that were damaged, their neighbours having been taken.
-        times: seconds for ``decode``, ``policy`` and ``recognition``; decoding overlaps the others, and the first
-            frames in a mode also build its network.
-        float_precision: 'f32' or 'bf16', of recognition at 32 bits.
-    """
-
-    label: int
-    name: str
-    score: float
-    scores: np.ndarray
-    logits: np.ndarray
-    actions: np.ndarray
-    probs: np.ndarray
-    cost: float
-    frames: int
-    times: dict[str, float]
-    lost: int = 0
-    float_precision: str = "f32"
-
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -200,31 +163,16 @@ class VideoSession:
             TypeError: actions that are not integers.
             BudgetError: as the class.
         """
-        networks, skips = self._networks, self._networks.skips
-        frames = self._checked(frames, 4)
+        frames = clip.checked_frames(self._networks, frames, dims=4)
         began = time.perf_counter()
         if actions is None:
             actions, probs = self.choose(frames, budget=budget)
+        elif budget is not None:
+            raise ValueError("give a budget or actions, not both")
         else:
-            if budget is not None:
-                raise ValueError("give a budget or actions, not both")
-            actions = self.actions.indices(actions)
-            if actions.shape != (len(frames),):
-                raise ValueError(f"actions must be one per frame, ({len(frames)},), got {actions.shape}")
-            if networks.clip is not None and np.ptp(actions):
-                raise ValueError(
-                    "features are shifted between neighbouring frames: give all of them one action"
-                )
-            probs = np.eye(len(self.actions), dtype=np.float32)[actions]
+            actions, probs = clip.given_actions(self._networks, actions, len(frames))
         chosen = time.perf_counter()
-        features = np.zeros((len(frames), networks.features), np.float32)
-        for index in np.flatnonzero(~skips):
-            group = np.flatnonzero(actions == index)
-            if len(group):
-                features[group] = networks.recognize(
-                    frames if len(group) == len(frames) else frames[group], int(index)
-                )
-        logits = networks.classify(features.sum(0, dtype=np.float64), int((~skips[actions]).sum()))
+        logits = clip.recognize(self._networks, frames, actions)
         times = dict(decode=0.0, policy=chosen - began, recognition=time.perf_counter() - chosen)
         cost = float(self.bundle.costs[actions].mean())
         return self._result(logits, actions=actions, probs=probs, cost=cost, frames=len(frames), times=times)
@@ -235,14 +183,9 @@ class VideoSession:
     ) -> tuple[np.ndarray, np.ndarray]:
         """What :meth:`run` would do with each frame: actions int64 (T,), and probabilities float32 (T, A)."""
         setting = self._setting if budget is None else self._setting_for(budget)
-        frames = self._checked(frames, 4)
-        networks = self._networks
-        if not networks.has_policy:
-            actions = np.full(len(frames), setting, np.int64)
-            return actions, np.eye(len(self.actions), dtype=np.float32)[actions]
-        log_probs = networks.look_at_clip(frames, setting)
-        all_skip = self.bundle.manifest["all_skip"]
-        return decide(log_probs, self.bundle.costs, networks.skips, all_skip=all_skip), np.exp(log_probs)
+        return clip.choose(self._networks, clip.checked_frames(self._networks, frames, dims=4), setting)
+
+    # --- videos -----------------------------------------------------------------------------------------------------
 
     @_one_thread
     def run_video(self, path: str | os.PathLike[str], *, budget: float | str | None = None) -> Result:
@@ -278,30 +221,12 @@ class VideoSession:
         if budget is not None:
             self._setting_for(budget)
         threads = threads_alone() if isinstance(paths, Sized) and len(paths) == 1 else 1
-        return self._run_many(iter(paths), budget, decoders, threads)
-
-    def _run_many(
-        self,
-        paths: Iterator[str | os.PathLike[str]],
-        budget: float | str | None,
-        decoders: int | str,
-        threads: int,
-    ) -> Iterator[Result | VideoError]:
-        measured: list[dict[str, float]] = []
-
-        def count() -> int:
-            if not isinstance(decoders, str):
-                return decoders
-            return decoders_for(measured) if len(measured) == MEASURED else 1
-
-        for decoded in decode_ahead(paths, partial(Decoder, self.preprocessing, threads=threads), count):
-            if isinstance(decoded, VideoError):
-                yield decoded
-                continue
-            result = self._run_decoded(decoded, budget)
-            if len(measured) < MEASURED:
-                measured.append(result.times)
-            yield result
+        return recognize_ahead(
+            iter(paths),
+            partial(self._run_decoded, budget=budget),
+            open_decoder=partial(Decoder, self.preprocessing, threads=threads),
+            decoders=None if isinstance(decoders, str) else decoders,
+        )
 
     def _run_decoded(self, decoded: Decoded, budget: float | str | None) -> Result:
         result = self.run(decoded.frames, budget=budget)
@@ -320,14 +245,13 @@ class VideoSession:
             ValueError: a frame of another shape or type, or a bundle that computes whole clips.
             BudgetError: as the class.
         """
-        clip = self._networks.clip
-        if clip is not None:
+        if self._networks.clip is not None:
             raise ValueError(
                 f"{self.bundle.path} shifts features between neighbouring frames and takes no streams: "
-                f"use run() on clips of {clip} frames"
+                f"use run() on clips of {self._networks.clip} frames"
             )
         setting = self._setting if budget is None else self._setting_for(budget)
-        return self._stream.push(self._checked(frame, 3), setting)
+        return self._stream.push(clip.checked_frames(self._networks, frame, dims=3), setting)
 
     @_one_thread
     def result(self) -> Result:
@@ -358,51 +282,13 @@ class VideoSession:
         return self._networks.measure_latency()
 
     def _setting_for(self, budget: float | str | None) -> float:
-        """The setting for a budget: the policy's cost multiplier, or the action of a bundle without a policy."""
-        if budget is None:
-            return 0.0
-        wanted = parse_budget(budget)
-        frames = self.preprocessing.frames
-        clip_ms = frames * self._frame_ms() if wanted.unit == "ms" else None
-        if not self._networks.has_policy:
-            processed = np.flatnonzero(~self._networks.skips)
-            spent = self.bundle.costs if clip_ms is None else clip_ms
-            return processed[action_for(spent[processed], wanted)]
-        curve = self.bundle.manifest["budget"]
-        if curve is None:
-            raise BudgetError(
-                f"{self.bundle.path} holds no budget curve: export it with a validation list, or leave the budget out"
-            )
-        return multiplier_for(curve, wanted, clip_ms=clip_ms)
-
-    def _frame_ms(self) -> np.ndarray:
-        """Milliseconds of a frame under each action, the policy's included. (A,)"""
-        table = self.bundle.manifest["latency_ms"]
-        if table is None or any(
-            table.get(key, "f32") != value for key, value in self._networks.place().items()
-        ):
-            table = self.measure_latency()
-        return np.array([table["actions"].get(name, 0.0) for name in self.actions.names]) + table.get(
-            "policy", 0.0
+        return setting_for(
+            budget,
+            self.bundle,
+            self._networks,
+            frames=self.preprocessing.frames,
+            measure_latency=self.measure_latency,
         )
-
-    # --- what goes in, what comes out -------------------------------------------------------------------------------
-
-    def _checked(self, frames: np.ndarray, dims: int) -> np.ndarray:
-        """``frames`` as they must be, or a ValueError."""
-        shape = self.frame_shape if dims == 3 else ("T", *self.frame_shape)
-        wanted = f"uint8 ({', '.join(map(str, shape))}), RGB"
-        clip = self._networks.clip
-        if dims == 4 and clip is not None:
-            wanted += f", T a multiple of {clip}"
-        if not isinstance(frames, np.ndarray):
-            raise ValueError(f"frames must be a numpy array, {wanted}; got {type(frames).__name__}")
-        fits = frames.dtype == np.uint8 and frames.ndim == dims and frames.shape[-3:] == self.frame_shape
-        if dims == 4 and fits:
-            fits = len(frames) > 0 and len(frames) % (clip or 1) == 0
-        if not fits:
-            raise ValueError(f"frames must be {wanted}; got {frames.dtype} {frames.shape}")
-        return np.ascontiguousarray(frames)
 
     def _result(self, logits: np.ndarray, **others: Any) -> Result:
         scores, label = np.exp(log_softmax(logits)), int(logits.argmax())

@@ -80,7 +80,7 @@ class Stream:
         return action
 
     def so_far(self) -> tuple[np.ndarray, dict[str, Any]]:
-        """Logits (K,), and the other fields of a :class:`~mmvideoiq.deploy.session.Result` that are the stream's."""
+        """Logits (K,), and the other fields of a :class:`~mmvideoiq.deploy.result.Result` that are the stream's."""
         networks = self._networks
         total, processed, cost = self._total, self._processed, self._cost
         history, skipped = list(self._history), self._skipped

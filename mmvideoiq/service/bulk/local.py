@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pyarrow as pa
 
-from mmvideoiq.deploy.session import MEASURED, VideoSession
+from mmvideoiq.deploy.session import VideoSession
+from mmvideoiq.deploy.videos import DecoderCount
 from mmvideoiq.service.bulk.plan import Plan
 from mmvideoiq.service.bulk.stages import RESULT, failed_row, recognized_row
-from mmvideoiq.video.decoder_process import Decoder, decode_ahead, decoders_for
+from mmvideoiq.video.decoder_process import Decoder, decode_ahead
 from mmvideoiq.video.errors import VideoError
 
 
@@ -26,13 +27,7 @@ def run_here(
     Args:
         decoders: processes; None measures the first videos, and takes as many as keep up with recognition.
     """
-    measured: list[dict[str, float]] = []
-
-    def count() -> int:
-        if decoders is not None:
-            return decoders
-        return decoders_for(measured) if len(measured) == MEASURED else 1
-
+    count = DecoderCount(decoders)
     paths = (plan.path(place) for place in places)
     for place, decoded in zip(places, decode_ahead(paths, open_decoder, count), strict=True):
         if isinstance(decoded, VideoError):
@@ -40,7 +35,7 @@ def run_here(
         else:
             known = dict(place=place, lost=decoded.lost, decode_ms=1e3 * decoded.seconds)
             row = recognized_row(session, known, decoded.frames)
-            if len(measured) < MEASURED and "error" not in row:
+            if "error" not in row:
                 recognition = 1e-3 * row["recognize_ms"]
-                measured.append(dict(decode=decoded.seconds, policy=0.0, recognition=recognition))
+                count.add(dict(decode=decoded.seconds, policy=0.0, recognition=recognition))
         yield pa.Table.from_pylist([row], RESULT)

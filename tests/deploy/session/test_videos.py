@@ -6,7 +6,7 @@ import mmaction.models  # noqa: F401
 import pytest
 
 import mmvideoiq.models  # noqa: F401
-from mmvideoiq.deploy import session as session_module
+from mmvideoiq.deploy import videos as videos_module
 from mmvideoiq.deploy.session import Result
 from mmvideoiq.video.errors import VideoError
 from mmvideoiq.video.reader import read_frames
@@ -28,7 +28,7 @@ def test_many_videos_keep_their_order_and_bad_ones_their_place(session, videos, 
 
 def test_more_decoders_join_once_measured(session, videos, monkeypatch):
     measured = []
-    monkeypatch.setattr(session_module, "decoders_for", lambda times: measured.append(len(times)) or 3)
+    monkeypatch.setattr(videos_module, "decoders_for", lambda times: measured.append(len(times)) or 3)
     alone = list(session.run_many(videos * 2, decoders=1))
     assert not measured
     for outcome, want in zip(session.run_many(videos * 2), alone, strict=True):
@@ -36,7 +36,7 @@ def test_more_decoders_join_once_measured(session, videos, monkeypatch):
             assert str(outcome) == str(want)
         else:
             same(outcome, want)
-    assert set(measured) == {session_module.MEASURED}
+    assert set(measured) == {videos_module.MEASURED}
 
 
 def test_one_video(session, videos):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mmvideoiq.jobs.errors import one_line
+from mmvideoiq.jobs.errors import one_line, unread
 from mmvideoiq.jobs.explained import explained
 
 BAD = 2  # exit code of a user's mistake
@@ -69,7 +69,9 @@ def rate(text: str) -> float:
 
 
 def print_error(error: BaseException | str) -> None:
-    """On stderr, as one line that begins with the command's name."""
+    """On stderr, as one line that begins with the command's name; nothing if only the reader of stdout has left."""
+    if isinstance(error, BaseException) and unread(error):
+        return
     text = error if isinstance(error, str) else one_line(error)
     print(explained(f"{prog()}: error: {' '.join(text.split())}"), file=sys.stderr, flush=True)
 

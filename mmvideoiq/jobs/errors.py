@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import select
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ USER_ERRORS = (
     ValueError,
     pickle.UnpicklingError,
 )
+READER_LEFT = 141  # exit code, as of a process that SIGPIPE ends
 
 
 class RunStopped(RuntimeError):
@@ -70,6 +72,9 @@ def one_line_errors(prog: str | None = None) -> Iterator[Begun]:
     try:
         yield begun
     except USER_ERRORS as error:
+        if unread(error):
+            drop_output()
+            raise SystemExit(READER_LEFT) from None
         stopped = isinstance(error, RunStopped) or disk_full(error)
         if (begun.happened and not stopped) or traceback_wanted():
             raise
@@ -85,6 +90,28 @@ def print_error(error: BaseException, prog: str | None = None) -> None:
     if first_to_print():
         line = f"{prog or Path(sys.argv[0]).name}: error: {one_line(error)}"
         print(explained(line), file=sys.stderr, flush=True)
+
+
+def reader_left() -> bool:
+    """Whether stdout is a pipe that nobody reads any more, as after ``| head``."""
+    try:
+        output = select.poll()
+        output.register(sys.stdout.fileno(), 0)
+    except (AttributeError, OSError, ValueError):  # it has no descriptor, or is closed
+        return False
+    return any(event & select.POLLERR for _, event in output.poll(0))
+
+
+def unread(error: BaseException) -> bool:
+    """Whether an error is that of writing to such a pipe: no mistake, and nothing to be told."""
+    return isinstance(error, BrokenPipeError) and reader_left()
+
+
+def drop_output() -> None:
+    """Let what is still in the buffer of stdout go nowhere, so that the end of the process writes no error."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def one_line(error: BaseException) -> str:

@@ -17,6 +17,7 @@ from importlib.util import find_spec
 
 from mmvideoiq import __version__
 from mmvideoiq.jobs.arguments import BAD, COMPLETION, Parser
+from mmvideoiq.jobs.errors import READER_LEFT, drop_output, reader_left
 from mmvideoiq.jobs.explained import explained
 from mmvideoiq.jobs.signals import exit_code, restore_signals
 
@@ -84,8 +85,14 @@ def make_parser() -> Parser:
     )
     parser.example = f"{PROG} infer zoo://demo_videoiq_bundle video.mp4"
     parser.add_argument("--version", action="version", version=f"{PROG} {__version__}")
-    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of the above")
+    chosen = parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of the above")
+    chosen.completer = complete_command
     return parser
+
+
+def complete_command(**_: object) -> dict[str, str]:
+    """For a shell: the commands, with what fish and zsh show beside them."""
+    return {name: command.help for name, command in COMMANDS.items()}
 
 
 def completed_command() -> str | None:
@@ -112,6 +119,16 @@ def run(name: str, argv: Sequence[str]) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    try:
+        code = _main(argv)
+    finally:
+        left = reader_left()
+        if left:
+            drop_output()
+    return READER_LEFT if left else code
+
+
+def _main(argv: Sequence[str] | None) -> int:
     restore_signals()
     argv = sys.argv[1:] if argv is None else argv
     name = completed_command() if COMPLETION in os.environ else None

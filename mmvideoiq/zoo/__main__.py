@@ -14,7 +14,7 @@ from rich.table import Table
 
 from mmvideoiq import zoo
 from mmvideoiq.jobs.arguments import Parser, prog
-from mmvideoiq.jobs.errors import traceback_wanted, write_any_text
+from mmvideoiq.jobs.errors import traceback_wanted, unread, write_any_text
 from mmvideoiq.jobs.signals import exit_code, restore_signals
 from mmvideoiq.zoo import index, store
 
@@ -108,7 +108,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         if traceback_wanted():
             raise
-        print(f"{name()}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        if not unread(error):
+            print(f"{name()}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         print(f"{name()}: stopped; what was downloaded is kept, run again to go on", file=sys.stderr)

@@ -100,6 +100,31 @@ def test_errors_begin_with_the_command(capsys):
     )
 
 
+@pytest.mark.parametrize("line", ["zoo root", "zoo list --json", "doctor --json", "--help"])
+def test_a_reader_who_left_is_no_error(line):
+    """As after ``| head``: whether it is written at once or at the end, nothing is said about it."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "mmvideoiq", *line.split()],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    os.close(writing)
+    assert done.stderr == "" and done.returncode == (0 if line == "--help" else 141)
+
+
+def test_errors_are_told_when_nobody_reads_the_output():
+    reading, writing = os.pipe()
+    os.close(reading)
+    line = [sys.executable, "-m", "mmvideoiq", "infer", "nowhere", "a.mp4"]
+    done = subprocess.run(line, stdout=writing, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    os.close(writing)
+    assert done.stderr.startswith("mmvideoiq infer: error: nowhere: ") and done.stderr.count("\n") == 1
+
+
 def test_ctrl_c_while_a_command_is_imported(monkeypatch):
     def interrupted(_):
         raise KeyboardInterrupt

@@ -13,6 +13,7 @@ SECTIONS = {
     "latency table": "precisions.md#costs",
     "was measured on …, this machine has": "precisions.md#costs",
     "ann_file … does not exist; set": "troubleshooting.md#data",
+    "does not exist; set …, from which it comes": "troubleshooting.md#data",
     "can be read; the log has the reasons": "troubleshooting.md#data",
     "was it trained with another config?": "troubleshooting.md#checkpoints",
     "lower the learning rate": "troubleshooting.md#training",

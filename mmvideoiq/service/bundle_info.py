@@ -74,6 +74,8 @@ def show(found: dict[str, Any], console: Console) -> None:
     budget, classes = found["budget"], found["classes"]
     more = len(classes) > CLASSES_SHOWN
     facts = Table.grid(padding=(0, 2))
+    facts.add_column()
+    facts.add_column(overflow="fold")  # a long path is folded, never cut
     for name, text in (
         ("bundle", found["path"]),
         ("made by", f"{found['made_by']}, format {found['version']}"),
@@ -107,5 +109,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.json:
             print(json.dumps(found))
         else:
-            show(found, Console(highlight=False, markup=False, emoji=False))
+            console = Console(highlight=False, markup=False, emoji=False)
+            if not console.is_terminal:
+                console.width = 160
+            show(found, console)
     return 0

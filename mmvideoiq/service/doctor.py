@@ -74,6 +74,7 @@ def show(found: dict[str, list[Finding]]) -> None:
         return
     table = Table("", "", "found", "what to do", box=SIMPLE_HEAD, pad_edge=False)
     table.columns[1].no_wrap = True
+    table.columns[2].overflow = "fold"  # a long path is folded, never cut
     for group in found.values():
         for each in group:
             table.add_row(Text(each.state, style=each.state), each.name, Text(each.found), Text(each.todo))

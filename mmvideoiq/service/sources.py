@@ -12,6 +12,8 @@ from mmvideoiq.zoo import index
 
 VIDEOS = tuple(".3gp .asf .avi .flv .h264 .m4v .mkv .mov .mp4 .mpeg .mpg .ogv .ts .webm .wmv".split())
 
+FOLDERS_SHOWN = 3
+
 
 def find_videos(given: Sequence[str]) -> list[str]:
     """Files as they are; in place of a folder the videos in it, by name."""
@@ -21,9 +23,18 @@ def find_videos(given: Sequence[str]) -> list[str]:
         if os.path.isdir(path):
             inside = sorted(str(file) for file in Path(path).iterdir() if file.suffix.lower() in VIDEOS)
             if not inside:
-                raise ValueError(f"{path}: this folder holds no videos ({', '.join(VIDEOS)})")
+                raise ValueError(f"{path}: this folder holds no videos ({', '.join(VIDEOS)}){_below(path)}")
         found += inside
     return found
+
+
+def _below(folder: str) -> str:
+    """What to do where the videos may lie in folders below."""
+    below = sorted(inner.name for inner in Path(folder).iterdir() if inner.is_dir())
+    if not below:
+        return ""
+    named = ", ".join(below[:FOLDERS_SHOWN]) + ", ..." * (len(below) > FOLDERS_SHOWN)
+    return f"; folders below are not searched: name them ({named}), or use mmvideoiq bulk"
 
 
 def find_bundle(given: str) -> str:

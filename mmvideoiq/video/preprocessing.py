@@ -41,5 +41,7 @@ class Preprocessing(NamedTuple):
         if self.reader not in READERS:
             raise ValueError(f"reader={self.reader!r} must be one of {', '.join(READERS)}")
         if self.reader == "decord" and self.sampling != "exact":
-            raise ValueError(f"decord reads with sampling 'exact' alone, not {self.sampling!r}")
+            raise ValueError(
+                f"decord reads with sampling 'exact' alone, not {self.sampling!r}: choose it (--sampling exact)"
+            )
         return self

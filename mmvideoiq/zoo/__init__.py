@@ -50,8 +50,11 @@ def checkpoint_file(name: str) -> Path:
 
 def bundle_folder(name: str) -> Path:
     """:func:`download`, of a bundle; a checkpoint is a ValueError that says what there is instead."""
-    if not index.find(name).is_bundle:
-        bundles = [other for other, model in index.read().items() if model.is_bundle]
+    models = index.read()
+    bundles = [other for other, model in models.items() if model.is_bundle]
+    if name not in models:
+        raise ValueError(f"no bundle {name!r} in the zoo; published are {', '.join(bundles) or 'none'}")
+    if not models[name].is_bundle:
         raise ValueError(
             f"{name} is not a bundle; published are {', '.join(bundles) or 'none'}, and mmvideoiq export makes one "
             "of an any-precision checkpoint"

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from mmvideoiq.data.synthetic import (
     write_lossless,
 )
 from mmvideoiq.video.av_reader import AvReader
+from tests.conftest import ROOT
 
 SQUARES = 3 * 8 * 8
 """Most pixels of a 64x64 frame that distractors cover."""
@@ -198,3 +201,14 @@ def test_command(tmp_path: Path, load_tool, monkeypatch, capsys):
     with pytest.raises(SystemExit) as stopped:
         tool.main()
     assert stopped.value.code == 2 and "seed must be >= 0, got -1" in capsys.readouterr().err
+
+
+def test_the_tool_needs_no_torch(tmp_path):
+    """So that who has the runtime alone gets clips for the shipped bundle."""
+    code = (
+        "import runpy, sys; sys.modules.update(dict.fromkeys(('torch', 'mmengine', 'mmaction', 'mmcv')));"
+        "sys.argv = ['make_synthetic.py', 'clips', '--train', '8', '--val', '8', '--test', '8'];"
+        f"runpy.run_path({str(ROOT / 'tools/data/make_synthetic.py')!r}, run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.endswith("24 clips are ready\n"), done.stderr

@@ -1,6 +1,7 @@
 """``mmvideoiq bundle info``: the manifest's figures, as tables and as JSON."""
 
 import json
+import shutil
 
 import pytest
 
@@ -29,6 +30,14 @@ def test_on_a_terminal(capsys):
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["clips", "6", "frames", "of", "64x64,", "nearby"] in lines
     assert ["4", "0.25", "0.00494", "3.13e+08"] in lines
+
+
+def test_a_long_path_is_told_whole(tmp_path, capsys):
+    far = tmp_path / ("a" * 120) / ("b" * 120)
+    shutil.copytree(DEMO, far)
+    assert bundle_info.main(["info", str(far)]) == 0
+    told = "".join(line.strip() for line in capsys.readouterr().out.splitlines())
+    assert str(far) in told and "…" not in told
 
 
 def test_what_is_no_bundle(tmp_path, capsys):

@@ -50,6 +50,13 @@ def test_every_patch_is_named_once(here):
     assert sorted(names) == sorted(patch.__name__ for patch in compat.PATCHES)
 
 
+def test_a_long_path_is_told_whole(capsys):
+    place = "/" + "x" * 300
+    doctor.show({"machine": [Finding(name="cache", state="green", found=place, todo="")]})
+    told = "".join(capsys.readouterr().out.replace("green", "").replace("cache", "").split())
+    assert place in told
+
+
 # --- the processor --------------------------------------------------------------------------------------------------
 
 SERVER = {"avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16"}

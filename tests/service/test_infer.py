@@ -166,7 +166,12 @@ def test_a_folder_is_its_videos_by_name(infer, videos, tmp_path):
     names = [Path(entry["video"]).name for entry in json.loads((tmp_path / "out.json").read_text())]
     assert names == ["a.mkv", "b.mp4", "text.mp4", "b.mp4"]
     (tmp_path / "empty").mkdir()
-    assert "empty: this folder holds no videos (.3gp, .asf, .avi" in refused(infer(tmp_path / "empty"))
+    line = refused(infer(tmp_path / "empty"))
+    assert "empty: this folder holds no videos (.3gp, .asf, .avi" in line and "bulk" not in line
+    for name in "dcba":
+        (tmp_path / "empty" / name).mkdir()
+    line = refused(infer(tmp_path / "empty"))
+    assert "folders below are not searched: name them (a, b, c, ...), or use mmvideoiq bulk" in line
 
 
 def test_a_budget_changes_what_is_done(infer, videos, tmp_path):
@@ -368,7 +373,7 @@ def test_in_a_terminal_cells_have_colours_and_lines_its_width(infer, bundle, vid
         (["--decoders", "0"], "argument --decoders: '0' is not a whole number of at least 1"),
         (
             ["--sampling", "nearby", "--reader", "decord"],
-            "decord reads with sampling 'exact' alone, not 'nearby'",
+            "decord reads with sampling 'exact' alone, not 'nearby': choose it (--sampling exact)",
         ),
         (["--timeout", "3"], "--timeout and --retries are for --stream: give it too"),
         (

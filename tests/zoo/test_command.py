@@ -55,7 +55,7 @@ def test_the_command_needs_no_torch(repo):
 
 
 INFER = [
-    ("toy_bundel", "no model 'toy_bundel' in the zoo; closest: toy_bundle"),
+    ("toy_bundel", "no bundle 'toy_bundel' in the zoo; published are toy_bundle"),
     ("toy", "toy is not a bundle; published are toy_bundle, and mmvideoiq export makes one"),
 ]
 

@@ -9,10 +9,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmvideoiq import compat
-
-compat.apply()
-
 from mmvideoiq.data.synthetic import make_synthetic
 from mmvideoiq.jobs.errors import one_line_errors, traceback_wanted, write_any_text
 from mmvideoiq.jobs.signals import restore_signals

@@ -174,7 +174,10 @@ def test_frames_of_another_size_than_the_models(folder):
         (dict(sampling="fast"), "sampling='fast' must be one of exact, nearby, keyframe"),
         (dict(tolerance_s=-1.0), "tolerance_s=-1.0 must not be negative"),
         (dict(reader="cv2"), "reader='cv2' must be one of av, decord"),
-        (dict(reader="decord", sampling="nearby"), "decord reads with sampling 'exact' alone, not 'nearby'"),
+        (
+            dict(reader="decord", sampling="nearby"),
+            "decord reads with sampling 'exact' alone, not 'nearby': choose it (--sampling exact)",
+        ),
     ],
     ids=str,
 )

@@ -52,7 +52,7 @@ class KeptFeatures:
     @torch.no_grad()
     def of_every_action(self, inputs: Tensor) -> Tensor:
         """As the recognizer's ``features_of_every_action``: (N, T, P, D)."""
-        return self.cache(inputs, self.model._compute_every_action)
+        return self.cache(inputs, self.model.compute_every_action)
 
     def of_chosen_actions(self, inputs: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """As the recognizer's ``features_of_chosen_actions``: (N, T, D), zero for skips, and (N, T)."""

@@ -160,18 +160,19 @@ class VideoIQRecognizer(BaseRecognizer):
     def features_of_every_action(self, inputs: Tensor) -> Tensor:
         """Features of clips (N, T, C, H, W) under each processed action: (N, T, P, D)."""
         if "backbone" not in self.frozen:
-            return self._compute_every_action(inputs)
+            return self.compute_every_action(inputs)
         with torch.no_grad():
             if self.feature_cache is None:
-                return self._compute_every_action(inputs)
-            return self.feature_cache(inputs, self._compute_every_action)
+                return self.compute_every_action(inputs)
+            return self.feature_cache(inputs, self.compute_every_action)
 
     def feature_source(self) -> str:
         """What computes the cached features: changes with the weights and the actions."""
         teacher = [] if self.teacher is None else [digest(self.teacher)]
         return digest(self.backbone, [self.actions.names[index] for index in self.processed], *teacher)
 
-    def _compute_every_action(self, inputs: Tensor) -> Tensor:
+    def compute_every_action(self, inputs: Tensor) -> Tensor:
+        """As :meth:`features_of_every_action`, never looked up; with gradient unless the caller turned it off."""
         self.actions.check_frames(*inputs.shape[-2:])
         frames = inputs.flatten(0, 1)  # (N*T, C, H, W)
         rows = torch.cat([self._every_action_of(part) for part in in_parts(frames)])  # (N*T, P, D)

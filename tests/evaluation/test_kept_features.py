@@ -36,9 +36,9 @@ def test_they_are_the_computed_ones(trained):
 
 def test_they_are_computed_once_for_each_network(trained, monkeypatch):
     model = recognizer(trained)
-    computed, compute = [], model._compute_every_action
+    computed, compute = [], model.compute_every_action
     monkeypatch.setattr(
-        model, "_compute_every_action", lambda inputs: computed.append(len(inputs)) or compute(inputs)
+        model, "compute_every_action", lambda inputs: computed.append(len(inputs)) or compute(inputs)
     )
     kept = KeptFeatures(model, frames=9)
     kept.follow()

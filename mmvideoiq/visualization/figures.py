@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Patch, Rectangle
+from matplotlib.transforms import Bbox
 
 from mmvideoiq.data.frame_kinds import KINDS, WITHOUT_EVIDENCE
 from mmvideoiq.video.av_reader import AvReader
@@ -127,24 +128,20 @@ def draw_grid(axes: Any) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+# Where a label may stand beside its point, in points, the first free place being taken; left of it, as many again.
+LABEL_PLACES = ((10, 5), (10, -13), (10, 17), (10, -25), (10, 29), (10, -37))
+
+
 def draw_tradeoff(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Accuracy against mean cost, a point per row, bars for the spread."""
     figure = Figure(figsize=(6.4, 4.0), dpi=130, facecolor="white")
     axes = figure.add_subplot()
     for row in rows:
         own = row["name"] == "videoiq"
-        colour = "#c2410c" if own else (FAINT if row["name"] == "random" else "#1f6fb2")
         axes.errorbar(
             row["cost"], 100 * row["top1"], yerr=100 * row.get("top1_std", 0), xerr=row.get("cost_std", 0),
-            fmt="*" if own else "o", markersize=15 if own else 7, color=colour, capsize=3,
+            fmt="*" if own else "o", markersize=15 if own else 7, color=_tradeoff_colour(row), capsize=3,
             zorder=3 if own else 2,
-        )  # fmt: skip
-        left = row["cost"] > 0.8
-        below = row["name"] == "float"
-        axes.annotate(
-            row["name"], (row["cost"], 100 * row["top1"]), xytext=(-8 if left else 10, -13 if below else 5),
-            textcoords="offset points", ha="right" if left else "left", fontsize=9, color=colour,
-            weight="bold" if own else "normal",
         )  # fmt: skip
     axes.set(
         xlabel="mean cost per frame (32 bits = 1, skipped = 0)",
@@ -153,7 +150,31 @@ def draw_tradeoff(rows: Sequence[Mapping[str, Any]]) -> Figure:
     )
     draw_grid(axes)
     figure.tight_layout()
+    taken: list[Bbox] = []  # labels are placed once the axes stay where they are
+    for row in rows:
+        _label(axes, row, taken)
     return figure
+
+
+def _tradeoff_colour(row: Mapping[str, Any]) -> str:
+    return {"videoiq": "#c2410c", "random": FAINT}.get(row["name"], "#1f6fb2")
+
+
+def _label(axes: Any, row: Mapping[str, Any], taken: list[Bbox]) -> None:
+    """Write a row's name beside its point, off the labels that were ``taken``."""
+    label = axes.annotate(
+        row["name"], (row["cost"], 100 * row["top1"]), xytext=(0, 0), textcoords="offset points", fontsize=9,
+        color=_tradeoff_colour(row), weight="bold" if row["name"] == "videoiq" else "normal",
+    )  # fmt: skip
+    sides = ("right", "left") if row["cost"] > 0.8 else ("left", "right")
+    places = [(side, x if side == "left" else 2 - x, y) for side in sides for x, y in LABEL_PLACES]
+    for side, x, y in [*places, places[0]]:  # where all are taken, the first
+        label.set_ha(side)
+        label.xyann = (x, y)
+        box = label.get_window_extent()
+        if not any(box.overlaps(other) for other in taken):
+            break
+    taken.append(box)
 
 
 MARKERS = "osD^vP<>Xph"

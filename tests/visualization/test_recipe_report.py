@@ -4,6 +4,7 @@ import io
 import json
 import math
 import re
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -259,3 +260,12 @@ def test_tradeoff_has_a_point_for_every_row():
     assert {text.get_text() for text in axes.texts} == {"float", "fixed-4", "videoiq"}
     points = {(line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines if len(line.get_xdata()) == 1}
     assert any(math.isclose(x, 0.125) and math.isclose(y, 98.7) for x, y in points)
+
+
+def test_labels_of_the_tradeoff_do_not_overlap():
+    near = [dict(name=f"fixed-{bits}", cost=0.4 + 0.01 * bits, top1=0.9) for bits in (2, 3, 4)]
+    rows = [*near, *[dict(name=name, cost=1.0, top1=0.9001) for name in ("float", "fixed-32")]]
+    rows += [dict(name="videoiq", cost=0.41, top1=0.905), dict(name="random", cost=0.41, top1=0.895)]
+    boxes = [text.get_window_extent() for text in draw_tradeoff(rows).axes[0].texts]
+    assert len(boxes) == len(rows)
+    assert not [pair for pair in combinations(boxes, 2) if pair[0].overlaps(pair[1])]

@@ -8,6 +8,7 @@ from importlib import metadata
 #: Fixed words of a message, ``…`` where a value is put in; and the page and section below ``docs/``.
 SECTIONS = {
     "pip install 'mmvideoiq[": "troubleshooting.md#installation-and-mmaction2",
+    "on Debian apt install libgl1": "troubleshooting.md#installation-and-mmaction2",
     "is a part of mmvideoiq that was not imported": "troubleshooting.md#configs",
     "actions ask for …, but the backbone's precisions are": "precisions.md#precisions",
     "latency table": "precisions.md#costs",

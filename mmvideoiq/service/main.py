@@ -17,7 +17,7 @@ from importlib.util import find_spec
 
 from mmvideoiq import __version__
 from mmvideoiq.jobs.arguments import BAD, COMPLETION, Parser
-from mmvideoiq.jobs.errors import READER_LEFT, drop_output, reader_left
+from mmvideoiq.jobs.errors import READER_LEFT, drop_output, one_line, reader_left, traceback_wanted
 from mmvideoiq.jobs.explained import explained
 from mmvideoiq.jobs.signals import exit_code, restore_signals
 
@@ -115,7 +115,16 @@ def run(name: str, argv: Sequence[str]) -> int:
         print(explained(line), file=sys.stderr)
         return BAD
     sys.argv = [f"{PROG} {name}", *argv]
-    return importlib.import_module(command.module).main(argv)
+    try:
+        module = importlib.import_module(command.module)
+    except ImportError as error:  # it is installed, and does not load
+        if traceback_wanted():
+            raise
+        said = one_line(error)
+        todo = ": on Debian apt install libgl1" if "libGL.so" in said else ""
+        print(explained(f"{PROG} {name}: error: {said}{todo}"), file=sys.stderr)
+        return BAD
+    return module.main(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

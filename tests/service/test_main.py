@@ -145,6 +145,20 @@ def test_a_missing_extra_is_one_line_that_installs_it(capsys, monkeypatch):
     assert printed.count("pip install 'mmvideoiq[train]'") == 2 and "mmvideoiq[runtime]" not in printed
 
 
+def test_a_package_that_does_not_load_is_one_line(capsys, monkeypatch):
+    def fails(_):
+        raise ImportError("libGL.so.1: cannot open shared object file: No such file or directory")
+
+    monkeypatch.setattr(command.importlib, "import_module", fails)
+    assert command.main(["doctor"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("mmvideoiq doctor: error: libGL.so.1: cannot open shared object file")
+    assert "on Debian apt install libgl1 (docs/troubleshooting.md#" in said and said.count("\n") == 1
+    monkeypatch.setenv("MMVIDEOIQ_TRACEBACK", "1")
+    with pytest.raises(ImportError):
+        command.main(["doctor"])
+
+
 def test_the_extras_are_those_of_the_package():
     text = (ROOT / "setup.py").read_text()
     for extra in {row.extra for row in command.COMMANDS.values()} - {""}:

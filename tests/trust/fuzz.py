@@ -108,6 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = {name: Row(name) for name in names}
     with Progress(console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("originals", total=planned)
+        shutil.rmtree(args.keep / "originals", ignore_errors=True)  # those of a run that did not end
         ready = concurrent.process(timeout=PREPARATION_S, context=CONTEXT, daemon=False)(prepare)
         for future in [ready(name, str(args.keep / "originals" / name)) for name in names]:
             future.result()

@@ -41,6 +41,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar=("NAME", "CONFIG", "CHECKPOINT"),
         help="one more row; may be given several times",
     )
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these rows alone")
     parser.add_argument("--work-dir", type=Path, help="default: work_dirs/compare/<name of the comparison>")
     parser.add_argument("--metric", help="figure of MMAction2's evaluator, e.g. acc/mean_average_precision")
     parser.add_argument("--no-timing", action="store_true", help="measure no milliseconds")
@@ -55,6 +56,7 @@ def read_rows(args: argparse.Namespace) -> Comparison:
     else:
         comparison = read_comparison(args.rows)
         comparison = comparison.with_rows(make_rows(given, folder=Path())) if given else comparison
+    comparison = comparison.only(args.only) if args.only else comparison
     return replace(comparison, metric=args.metric) if args.metric else comparison
 
 

@@ -107,6 +107,17 @@ class Comparison:
         _check_names([*self.rows, *more])
         return replace(self, rows=(*self.rows, *more))
 
+    def only(self, names: Sequence[str]) -> Comparison:
+        """The same with the rows of these names alone; RowError where one, or the row whose usage it takes, is missing."""
+        known = [row.name for row in self.rows]
+        if unknown := [name for name in names if name not in known]:
+            raise RowError(f"{self.name} has no row '{unknown[0]}': its rows are {', '.join(known)}")
+        rows = tuple(row for row in self.rows if row.name in names)
+        for row in rows:
+            if row.override == "usage_of" and row.value not in names:
+                raise RowError(f"row '{row.name}' takes the usage of '{row.value}': name that row too")
+        return replace(self, rows=rows)
+
 
 def read_comparison(path: str | Path) -> Comparison:
     """Read a file of rows.

@@ -131,6 +131,20 @@ def test_a_file_of_rows(trained, tmp_path):
         read_comparison(tmp_path / "gone.py")
 
 
+def test_some_rows_of_a_file(trained):
+    rows = [
+        entry(trained, "a", "float"),
+        entry(trained, "b", "videoiq"),
+        entry(trained, "c", "videoiq", usage_of="b"),
+    ]
+    comparison = Comparison(name="toy", rows=make_rows(rows, folder=trained))
+    assert [row.name for row in comparison.only(["c", "b"]).rows] == ["b", "c"]
+    with pytest.raises(RowError, match=r"^toy has no row 'd': its rows are a, b, c$"):
+        comparison.only(["a", "d"])
+    with pytest.raises(RowError, match=r"^row 'c' takes the usage of 'b': name that row too$"):
+        comparison.only(["a", "c"])
+
+
 def test_lists_of_figures_make_a_row_each(trained):
     entries = [
         entry(trained, "few", "videoiq", frames=dict(mode="4", count=[4, 2])),

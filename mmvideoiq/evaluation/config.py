@@ -108,7 +108,11 @@ class Comparison:
         return replace(self, rows=(*self.rows, *more))
 
     def only(self, names: Sequence[str]) -> Comparison:
-        """The same with the rows of these names alone; RowError where one, or the row whose usage it takes, is missing."""
+        """The same with the rows of these names alone.
+
+        Raises:
+            RowError: no row of a name, or none whose usage another takes.
+        """
         known = [row.name for row in self.rows]
         if unknown := [name for name in names if name not in known]:
             raise RowError(f"{self.name} has no row '{unknown[0]}': its rows are {', '.join(known)}")

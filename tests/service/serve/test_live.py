@@ -23,7 +23,7 @@ def test_a_camera_is_a_stream(server, demo_bundle, grating):
     session = VideoSession.open(demo_bundle, threads=1)
     frames = read_frames(grating, session.preprocessing)
     camera = server.post("/v1/cameras")
-    assert camera.status_code == 201 and camera.json()["height"] == 40
+    assert camera.status_code == 201 and camera.json()["height"] == 64
     path = f"/v1/cameras/{camera.json()['id']}"
     for number, frame in enumerate(frames, 1):
         answer = server.post(path, data=frame.tobytes()).json()
@@ -38,7 +38,7 @@ def test_a_camera_is_a_stream(server, demo_bundle, grating):
 def test_bad_frames_are_refused(server):
     camera = server.post("/v1/cameras").json()
     path = f"/v1/cameras/{camera['id']}"
-    for body in (b"", b"x", bytes(40 * 40 * 3 + 1), bytes(2**20)):
+    for body in (b"", b"x", bytes(64 * 64 * 3 + 1), bytes(2**20)):
         assert server.post(path, data=body).status_code == 400
     for budget in ("x", "7"):
         assert server.post(f"{path}?budget={budget}", data=pixels(server)).status_code == 400

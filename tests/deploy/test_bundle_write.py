@@ -197,3 +197,11 @@ def test_thresholds_must_rise_and_may_be_infinite(tmp_path, thresholds):
     parts["tensors"]["recognition"][name] = np.array(thresholds, np.float32)
     with pytest.raises(BundleError, match=f"{name!r} does not rise"):
         write_bundle(tmp_path / "b", **parts)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0])
+def test_divisors_must_be_positive(tmp_path, value):
+    parts = toy_parts(parent_bits=32, precisions=(32, 2))
+    parts["tensors"]["recognition"]["net.signed.divisor"][-1] = value
+    with pytest.raises(BundleError, match=r"'net\.signed\.divisor' holds numbers that are not positive"):
+        write_bundle(tmp_path / "b", **parts)

@@ -188,6 +188,8 @@ def _check_numbers(file: str, name: str, array: np.ndarray) -> None:
             raise InvalidFile(file, f"{name!r} does not rise")
     elif array.dtype.kind == "f" and not np.isfinite(array).all():
         raise InvalidFile(file, f"{name!r} holds numbers that are not finite")
+    elif name.endswith(".divisor") and not (array > 0).all():
+        raise InvalidFile(file, f"{name!r} holds numbers that are not positive")
     elif name.endswith(".step") and np.abs(array).max(initial=0) > MAX_STEP:
         raise InvalidFile(file, f"{name!r} holds steps above {MAX_STEP:.3g}, whose weights are not finite")
 

@@ -54,6 +54,16 @@ def check_frames(model: Any, loader: Any) -> None:
         model.check_frames(*loader.dataset[0]["inputs"].shape[-2:])
 
 
+def check_samplers(config: Config) -> None:
+    """ValueError for a sampler that is neither dict nor None: MMEngine takes it, and fails at the first clip."""
+    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        loader = config.get(name)
+        if isinstance(loader, dict) and not isinstance(loader.get("sampler"), dict | None):
+            raise ValueError(
+                f"{name}.sampler={loader.sampler!r} must be a dict, such as dict(type='DefaultSampler')"
+            )
+
+
 def check_metrics(evaluator: Any) -> None:
     """Check the options of ``AccMetric``, which looks at them only after all clips; ValueError names what is wrong."""
     from mmaction.evaluation import AccMetric
@@ -118,6 +128,7 @@ def read_config(path: str, *, options: dict | None, work_dir: str | None, launch
 
 def build_runner(config: Config, begun: Begun) -> Any:
     """Build MMEngine's runner, or that of ``runner_type``; it records in ``begun`` that the run has begun."""
+    check_samplers(config)
     compat.fit_launcher_to_cpu(config)
     if "runner_type" in config:
         from mmaction.registry import RUNNERS

@@ -73,6 +73,7 @@ def test_missing_checkpoint(train, test, tsn_config, tmp_path, capsys):
         ("model.backbone.dept=18", "unexpected keyword argument 'dept'"),
         ("model.backbone.depth=19", "invalid depth 19 for resnet"),
         ("train_dataloader.dataset.ann_file=no.txt", "no.txt"),
+        ("test_dataloader.sampler=1", "test_dataloader.sampler=1 must be a dict, such as"),
         ("load_from=https:/no.pth", "checkpoint not found: https:/no.pth"),
     ],
 )

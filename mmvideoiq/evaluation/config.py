@@ -91,7 +91,7 @@ class Comparison:
     datasets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.threads is not None and (not isinstance(self.threads, int) or self.threads < 1):
+        if self.threads is not None and (type(self.threads) is not int or self.threads < 1):
             raise RowError(f"{self.name}: threads={self.threads!r} must be an integer of at least 1")
 
     def each_dataset(self) -> Iterator[tuple[str, Comparison]]:

@@ -40,6 +40,7 @@ from mmvideoiq.fileio import last_checkpoint, read_json
 from mmvideoiq.jobs.cache import changed, hash_of
 
 LATENCY = "latency"  # the stage that measures
+EVALUATE = {"engine", "float", "kinds", "metric", "random_draws", "threads"}
 NOT_LEARNED = ("work_dir", "vis_backends", "visualizer")  # keys that change nothing of what is trained
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
 ENVIRONMENT = re.compile(r"\{\{['\"]?\s*\$(\w+)\s*:\s*(\S*?)\s*['\"]?\}\}")  # MMAction2's syntax
@@ -131,6 +132,15 @@ def read_recipe(path: str | Path, *, fast: bool = False) -> Recipe:
     measure = content.get("measure")
     if measure is not None:
         _check_keys(f"recipe {path.name}, measure", measure, {"engine"}, {"threads"})
+    evaluate = content.get("evaluate")
+    if evaluate is not None:
+        _check_keys(f"recipe {path.name}, evaluate", evaluate, {"videoiq"}, EVALUATE)
+    for name, settings in (("measure", measure), ("evaluate", evaluate)):
+        threads = (settings or {}).get("threads")
+        if threads is not None and (type(threads) is not int or threads < 1):
+            raise RecipeError(
+                f"recipe {path.name}, {name}: threads={threads!r} must be an integer of at least 1"
+            )
     if not content["stages"]:
         raise RecipeError(f"recipe {path.name}: 'stages' is empty")
     stages: list[Stage] = []
@@ -156,7 +166,7 @@ def read_recipe(path: str | Path, *, fast: bool = False) -> Recipe:
         path=path,
         stages=tuple(stages),
         data=content.get("data"),
-        evaluate=content.get("evaluate"),
+        evaluate=evaluate,
         measure=measure,
     )
     return _make_fast(recipe, content.get("fast")) if fast else recipe

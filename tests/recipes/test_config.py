@@ -30,6 +30,12 @@ def recipe(stages: str) -> str:
             ),
             "'{s}' has several seeds",
         ),
+        (recipe(f"[{STAGE}]\nevaluate = dict(videoiq='a', thread=1)"), "evaluate: unknown key 'thread'"),
+        (recipe(f"[{STAGE}]\nevaluate = dict(videoiq='a', threads=0)"), "threads=0 must be an integer of at"),
+        (
+            recipe(f"[{STAGE}]\nmeasure = dict(engine='openvino', threads='2')"),
+            "threads='2' must be an integer",
+        ),
         (recipe("["), "cannot be read"),
         (recipe("dict(a='stage.py')"), "stage 'a' must be a dict, got 'stage.py'"),
         (recipe("dict(a=dict(seeds=[0]))"), "stage 'a': 'config' is missing"),

@@ -14,7 +14,8 @@ from mmengine.evaluator import Evaluator
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
-from mmvideoiq.recipes.config import plan, read_recipe
+from mmvideoiq.recipes.config import read_recipe
+from mmvideoiq.recipes.plan import plan
 from tests.data.published import make_benchmark
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

@@ -17,7 +17,9 @@ from mmvideoiq.evaluation.config import Comparison, Row
 from mmvideoiq.evaluation.runner import Evaluation
 from mmvideoiq.jobs import cache
 from mmvideoiq.jobs.process import finished, log, run_process
-from mmvideoiq.recipes.config import Recipe, Run, fill
+from mmvideoiq.recipes.config import Recipe
+from mmvideoiq.recipes.placeholders import fill
+from mmvideoiq.recipes.plan import Run
 
 EXPORT = "mmvideoiq.recipes.export_stage.export_and_verify"
 LEARNED = "videoiq"  # the row of the trained policy

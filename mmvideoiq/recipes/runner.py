@@ -17,16 +17,10 @@ from mmvideoiq.jobs.cache import digests
 from mmvideoiq.jobs.lock import locked
 from mmvideoiq.jobs.process import finished, log, run_process
 from mmvideoiq.jobs.worker import find_function
-from mmvideoiq.recipes.config import (
-    Recipe,
-    RecipeError,
-    Run,
-    check_runs,
-    check_work_dir,
-    fill,
-    plan,
-    write_stage_config,
-)
+from mmvideoiq.recipes.checks import check_runs, check_work_dir
+from mmvideoiq.recipes.config import Recipe, RecipeError
+from mmvideoiq.recipes.placeholders import fill
+from mmvideoiq.recipes.plan import Run, plan, write_stage_config
 
 TRAIN = "mmvideoiq.recipes.train_stage.train"
 MEASURE = "mmvideoiq.latency.table.measure_stage"

@@ -8,7 +8,9 @@ from mmengine.config import Config
 
 from mmvideoiq.actions import ActionSpace
 from mmvideoiq.latency import table
-from mmvideoiq.recipes.config import RecipeError, check_work_dir, plan, read_recipe
+from mmvideoiq.recipes.checks import check_work_dir
+from mmvideoiq.recipes.config import RecipeError, read_recipe
+from mmvideoiq.recipes.plan import plan
 from tests.conftest import ROOT
 
 

@@ -14,7 +14,9 @@ from rich.console import Console
 from mmvideoiq.fileio import DamagedFile, last_checkpoint, read_json, write_json
 from mmvideoiq.jobs.errors import RunStopped
 from mmvideoiq.recipes import evaluation, train_stage
-from mmvideoiq.recipes.config import RecipeError, check_work_dir, plan
+from mmvideoiq.recipes.checks import check_work_dir
+from mmvideoiq.recipes.config import RecipeError
+from mmvideoiq.recipes.plan import plan
 from mmvideoiq.recipes.runner import Interrupted, run_recipe
 from tests.conftest import ROOT
 

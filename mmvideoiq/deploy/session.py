@@ -25,7 +25,8 @@ from mmvideoiq.deploy.result import Result
 from mmvideoiq.deploy.setting import setting_for
 from mmvideoiq.deploy.stream import Stream
 from mmvideoiq.deploy.videos import recognize_ahead
-from mmvideoiq.video.decoder_process import Decoded, Decoder, threads_alone
+from mmvideoiq.video.decode_ahead import threads_alone
+from mmvideoiq.video.decoder_process import Decoded, Decoder
 from mmvideoiq.video.errors import VideoError
 
 P = ParamSpec("P")

@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 
 from mmvideoiq.deploy.result import Result
-from mmvideoiq.video.decoder_process import Decoded, Decoder, decode_ahead, decoders_for
+from mmvideoiq.video.decode_ahead import decode_ahead, decoders_for
+from mmvideoiq.video.decoder_process import Decoded, Decoder
 from mmvideoiq.video.errors import VideoError
 
 MEASURED = 5  # videos before the number of decoders is chosen

@@ -1,4 +1,4 @@
-"""Decoding in child processes: a crash of the decoder is an error of one video, and the next is read ahead."""
+"""Decoding in a child process: its crash is an error of one video. What it runs: ``decoder_worker.py``."""
 
 from __future__ import annotations
 
@@ -7,41 +7,32 @@ import io
 import json
 import math
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
 import weakref
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from itertools import islice
-from queue import SimpleQueue
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from mmvideoiq.jobs.environment import child_environment, usable_cpus
+from mmvideoiq.jobs.environment import child_environment
 from mmvideoiq.video.errors import VideoError
 from mmvideoiq.video.network import Connection, is_address, to_stderr
 from mmvideoiq.video.preprocessing import Preprocessing
-from mmvideoiq.video.reader import read_clip
-from mmvideoiq.video.streams import FrameStream, check_pace
+from mmvideoiq.video.streams import check_pace
 
 CLIP_TIMEOUT_S = 300.0  # for one clip
 STREAM_TIMEOUT_S = 60.0  # between two frames of a stream, in addition to the requested interval
 FRAMES_PER_S = 5.0  # that a stream is expected to give at least
-CLIPS_BETWEEN_CHECKS = (
-    250  # of a process's memory: FFmpeg keeps 0.1 to 3 KB of each, and the heap is fragmented
-)
+#: Of a process's memory: FFmpeg keeps 0.1 to 3 KB of each clip, and the heap is fragmented.
+CLIPS_BETWEEN_CHECKS = 250
 MAX_GROWTH = 16 * 2**20  # bytes since the first check, after which a process is replaced
-MAX_DECODERS = 256
-MAX_THREADS = 4  # that decode one video; more hardly help
 NEXT = "next"  # asks for a stream's next frame
 PACKAGES = {"cv2": "opencv-python-headless"}  # whose name is not their module's
-SERVE = "from mmvideoiq.video.decoder_process import serve; serve()"  # what the process runs
+SERVE = "from mmvideoiq.video.decoder_worker import serve; serve()"  # what the process runs
 
 
 class Decoded(NamedTuple):
@@ -60,10 +51,10 @@ class Decoder:
     Args:
         threads: that decode a video, >= 1.
         clip_timeout_s: for one clip; None takes :data:`CLIP_TIMEOUT_S`.
-        program: what the process runs: :func:`serve`, or one that reads otherwise.
+        program: what the process runs: ``decoder_worker.serve``, or one that reads otherwise.
 
     Attributes:
-        live, dropped: of the last stream, as :class:`FrameStream` has them.
+        live, dropped: of the last stream, as ``FrameStream`` has them.
 
     Raises:
         ValueError: a preprocessing that cannot be.
@@ -95,7 +86,7 @@ class Decoder:
         return None if self._process is None else self._process.pid
 
     def read(self, path: str | os.PathLike[str]) -> Decoded:
-        """:func:`read_clip`, and the seconds it took."""
+        """``reader.read_clip``, and the seconds it took."""
         process = self._request(path, threads=self.threads)
         seconds = CLIP_TIMEOUT_S if self._clip_timeout_s is None else self._clip_timeout_s
         with _TimeLimit(process, seconds) as limit:
@@ -121,7 +112,7 @@ class Decoder:
         connection: Connection = Connection(),  # noqa: B008
         notify: Callable[[str], None] = to_stderr,
     ) -> Iterator[np.ndarray]:
-        """:class:`FrameStream`; of what is recorded the next frame is read ahead. Another request ends it.
+        """``streams.FrameStream``; of what is recorded the next frame is read ahead. Another request ends it.
 
         Args:
             notify: takes a line for each attempt to reconnect.
@@ -277,122 +268,3 @@ def _end(process: subprocess.Popen[bytes]) -> None:
                 pipe.close()
         except BrokenPipeError:
             pass  # a request that was never read
-
-
-def decode_ahead(
-    paths: Iterator[str | os.PathLike[str]],
-    open_decoder: Callable[[], Decoder],
-    decoders: Callable[[], int],
-) -> Iterator[Decoded | VideoError]:
-    """:meth:`Decoder.read` of each path, in order, while the next ones are read; for a bad one its error.
-
-    Args:
-        paths: read as far as needed, so that they may be endless.
-        open_decoder: makes one.
-        decoders: how many, >= 1, each of which is a video ahead; asked before each video, they may become more.
-    """
-    owned: list[Decoder] = []
-    free: SimpleQueue[Decoder] = SimpleQueue()
-
-    def read(path: str | os.PathLike[str]) -> Decoded | VideoError:
-        decoder = free.get()
-        try:
-            return decoder.read(path)
-        except VideoError as error:
-            return error
-        finally:
-            free.put(decoder)
-
-    pool = ThreadPoolExecutor(MAX_DECODERS, thread_name_prefix="decoder")
-    working: deque[Future[Decoded | VideoError]] = deque()
-
-    def start() -> None:
-        while len(owned) < decoders():
-            owned.append(open_decoder())
-            free.put(owned[-1])
-        working.extend(pool.submit(read, path) for path in islice(paths, len(owned) - len(working)))
-
-    try:
-        start()
-        while working:
-            outcome = working.popleft().result()
-            start()
-            yield outcome
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for decoder in owned:
-            decoder.close()
-
-
-def threads_alone() -> int:
-    """Threads of the one decoder that works, while nothing else does."""
-    return min(usable_cpus(), MAX_THREADS)
-
-
-def decoders_for(times: Sequence[Mapping[str, float]]) -> int:
-    """How many decoders keep up with recognition: the ratio of the medians, at most one for each CPU.
-
-    Args:
-        times: seconds for ``decode``, ``policy`` and ``recognition`` of some videos; the first warms up and does not
-            count.
-    """
-    decode = np.median([each["decode"] for each in times[1:]])
-    recognize = np.median([each["policy"] + each["recognition"] for each in times[1:]])
-    return int(min(max(1, np.ceil(decode / max(recognize, 1e-9))), usable_cpus()))
-
-
-def serve(read: Callable[..., tuple[np.ndarray, int]] = read_clip) -> None:
-    """The decoder process: answers requests on stdin, one JSON line each, until it closes.
-
-    An answer is a JSON line, followed by the bytes of the frames where it has their ``shape``.
-
-    Args:
-        read: called as :func:`read_clip` is.
-    """
-    import cv2
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # its parent ends it
-    cv2.setNumThreads(1)
-    answers = _Answers(os.fdopen(os.dup(1), "wb"))
-    os.dup2(2, 1)  # keeps what libraries print out of the answers
-    for line in iter(sys.stdin.buffer.readline, b""):
-        request = json.loads(line)
-        preprocessing = Preprocessing(**request["preprocessing"])
-        try:
-            if "stream" in request:
-                _serve_stream(request["source"], preprocessing, request["stream"], answers)
-            else:
-                began = time.perf_counter()
-                frames, lost = read(request["source"], preprocessing, threads=request["threads"])
-                answers.send(frames, lost=lost, seconds=time.perf_counter() - began)
-        except VideoError as error:
-            answers.send(error=error.reason)
-
-
-def _serve_stream(source: Any, preprocessing: Preprocessing, how: dict[str, Any], answers: _Answers) -> None:
-    """An answer for each line that asks for a frame."""
-    connection = Connection(*how.pop("connection"))
-    stream = FrameStream(
-        source, preprocessing, connection=connection, notify=lambda line: answers.send(notice=line), **how
-    )
-    while sys.stdin.buffer.readline():
-        frame = next(stream, None)
-        answers.send(frame, live=stream.live, dropped=stream.dropped)
-        if frame is None:
-            return
-
-
-class _Answers:
-    """What the decoder process says; its threads take turns."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self._turn = file, threading.Lock()
-
-    def send(self, frames: np.ndarray | None = None, **header: Any) -> None:
-        if frames is not None:
-            header["shape"] = frames.shape
-        with self._turn:
-            self._file.write(json.dumps(header).encode() + b"\n")
-            if frames is not None:
-                self._file.write(np.ascontiguousarray(frames).data)
-            self._file.flush()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mmvideoiq.video import decoder_process as decoding
-from mmvideoiq.video.decoder_process import Decoder, decoders_for
+from mmvideoiq.video.decoder_process import Decoder
 from mmvideoiq.video.errors import VideoError
 from mmvideoiq.video.network import Connection
 from mmvideoiq.video.reader import read_frames
@@ -100,16 +100,6 @@ def test_a_process_that_grows_is_replaced(folder, monkeypatch):
     decoder.close()
     decoder.close()
     assert not alive(last)
-
-
-def test_as_many_decoders_as_keep_up_with_recognition(monkeypatch):
-    monkeypatch.setattr(decoding, "usable_cpus", lambda: 8)
-
-    def times(decode: float) -> list[dict[str, float]]:
-        first = dict(decode=9.0, policy=9.0, recognition=99.0)
-        return [first, *[dict(decode=decode, policy=0.1, recognition=0.4)] * 4]
-
-    assert [decoders_for(times(decode)) for decode in (0.1, 0.5, 0.6, 1.4, 99.0)] == [1, 1, 2, 3, 8]
 
 
 def test_nothing_is_left_of_a_forgotten_decoder(folder):

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from mmvideoiq.video import decoder_process
+from mmvideoiq.video import decoder_worker
 from mmvideoiq.video.decoder_process import Decoder
 from mmvideoiq.video.errors import VideoError, shown
 from mmvideoiq.video.network import is_address
@@ -76,7 +76,7 @@ def open_decoder(preprocessing: Preprocessing, *, time_limit_s: float, max_bytes
 
 
 def serve(max_bytes: int) -> None:
-    decoder_process.serve(partial(read_anywhere, max_bytes=max_bytes))
+    decoder_worker.serve(partial(read_anywhere, max_bytes=max_bytes))
 
 
 def read_anywhere(

@@ -10,7 +10,8 @@ from mmvideoiq.deploy.session import VideoSession
 from mmvideoiq.deploy.videos import DecoderCount
 from mmvideoiq.service.bulk.plan import Plan
 from mmvideoiq.service.bulk.stages import RESULT, failed_row, recognized_row
-from mmvideoiq.video.decoder_process import Decoder, decode_ahead
+from mmvideoiq.video.decode_ahead import decode_ahead
+from mmvideoiq.video.decoder_process import Decoder
 from mmvideoiq.video.errors import VideoError
 
 

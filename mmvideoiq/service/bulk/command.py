@@ -61,6 +61,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of the run")
     parser.add_argument("--column", default="path", help="of tables, that holds the paths (default path)")
+    parser.add_argument(
+        "--data-root", metavar="DIR", help="where relative paths of lists begin; default: the list's folder"
+    )
     parser.add_argument("--json", action="store_true", help="tell what happens as JSON lines on stdout")
     parser.add_argument(
         "--retry-errors", action="store_true", help="do videos again that were errors in an earlier start"
@@ -207,7 +210,8 @@ def run(args: argparse.Namespace) -> int:
         sources=args.sources,
         column=args.column,
         settings=settings,
-        find=partial(find_all, column=args.column),
+        data_root=args.data_root,
+        find=partial(find_all, column=args.column, data_root=args.data_root),
     )
     shards = Shards(plan, retry_errors=args.retry_errors)
     before = shards.videos_done

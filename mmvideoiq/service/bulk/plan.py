@@ -89,6 +89,7 @@ def open_plan(
     sources: Sequence[str],
     column: str,
     settings: Settings,
+    data_root: str | None = None,
     find: Callable[[Sequence[str]], Sequence[str]],
 ) -> Plan:
     """The plan that the folder holds; where it is empty, one is made of ``find(sources)`` and stored.
@@ -101,11 +102,11 @@ def open_plan(
     if known is None:
         if any((folder / RESULTS).glob("*")):
             raise OtherRun(f"{folder} holds results but no {MANIFEST}: choose another --out")
-        given = _given(sources, column, settings)
+        given = _given(sources, column, data_root, settings)
         _store(folder, find(sources), given)
         known = read_json(folder / MANIFEST)
     else:
-        _check_same(folder, known, _given(sources, column, settings))
+        _check_same(folder, known, _given(sources, column, data_root, settings))
     file = folder / PLAN
     if not file.is_file() or sha256_of(file) != known["plan"]:
         raise OtherRun(f"{file} is not the plan that {MANIFEST} names: choose another --out")
@@ -113,13 +114,16 @@ def open_plan(
     return Plan(folder=folder, paths=paths, shard_size=settings.shard_size, digest=known["plan"])
 
 
-def _given(sources: Sequence[str], column: str, settings: Settings) -> dict[str, Any]:
+def _given(
+    sources: Sequence[str], column: str, data_root: str | None, settings: Settings
+) -> dict[str, Any]:
     """The part of the manifest that another start has to repeat; passwords are left out of it."""
     digests = [
         hashlib.sha256(read_bytes(source)).hexdigest() if is_list(source) else "" for source in sources
     ]
     named = [f"{shown(absolute(source))}" for source in sources]
-    return dict(sources=named, lists=digests, column=column) | asdict(settings)
+    root = None if data_root is None else shown(absolute(data_root))
+    return dict(sources=named, lists=digests, column=column, data_root=root) | asdict(settings)
 
 
 def _store(folder: Path, videos: Sequence[str], given: Mapping[str, Any]) -> None:
@@ -148,6 +152,8 @@ def _check_same(folder: Path, known: Any, given: Mapping[str, Any]) -> None:
                 what = "a list has changed since"
             elif name == "bundle":
                 what = "it was made by another bundle"
+            elif name == "data_root":
+                what = f"its --data-root: {_short(there)}, given: {_short(here)}"
             else:
                 what = f"its {name.replace('_', ' ')}: {_short(there)}, given: {_short(here)}"
             raise OtherRun(

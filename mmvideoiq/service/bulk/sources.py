@@ -21,26 +21,39 @@ LISTS = (".txt", ".csv", ".parquet")
 LABELS = re.compile(rf"^(.+(?:{'|'.join(map(re.escape, VIDEOS))}))(?:\s+-?\d+)+$", re.IGNORECASE)
 
 
-def find_all(sources: Sequence[str], *, column: str = "path") -> list[str]:
+def find_all(sources: Sequence[str], *, column: str = "path", data_root: str | None = None) -> list[str]:
     """The videos of all sources in order, each once: absolute paths and addresses.
 
     - A folder: the videos in it and in the folders below, by name; in a bucket too.
     - A glob (``*``, ``?``, ``[...]``, ``**``): what matches, in folders as above; in a bucket too.
     - ``.txt``: a path a line, ``#`` begins a comment, labels as MMAction2 writes them behind it are left out.
-    - ``.csv``, ``.parquet``: the paths of a column. Relative paths begin at the folder of their list.
+    - ``.csv``, ``.parquet``: the paths of a column.
     - Everything else is a video. What stands in a list is not looked for: what is missing is an error of its row.
+
+    Args:
+        column: of tables, that holds the paths.
+        data_root: folder or address at which relative paths of lists begin; None: at the folder of their list.
 
     Raises:
         ValueError: a source that does not exist or names no video, a table without the column.
         ImportError: the scheme of an address needs a package; names it.
     """
+    if data_root is not None:
+        _check_data_root(data_root, sources)
     found: dict[str, None] = {}
     for source in sources:
-        named = dict.fromkeys(_videos_of(source, column))
+        named = dict.fromkeys(_videos_of(source, column, data_root))
         found.update(named)
         if not named:
             raise ValueError(f"{shown(source)}: names no videos ({', '.join(VIDEOS)})")
     return list(found)
+
+
+def _check_data_root(data_root: str, sources: Sequence[str]) -> None:
+    if not any(map(is_list, sources)):
+        raise ValueError(f"--data-root is for lists ({', '.join(LISTS)}): leave it out")
+    if not is_address(data_root) and not os.path.isdir(data_root):
+        raise ValueError(f"--data-root {data_root}: there is no such folder")
 
 
 def absolute(source: str) -> str:
@@ -69,9 +82,9 @@ def read_bytes(source: str) -> bytes:
         raise ValueError(f"{shown(source)}: cannot be read ({reason(meant(source, error))})") from None
 
 
-def _videos_of(source: str, column: str) -> Iterator[str]:
+def _videos_of(source: str, column: str, data_root: str | None) -> Iterator[str]:
     if is_list(source) and not _is_glob(source):
-        yield from _listed(source, column)
+        yield from _listed(source, column, data_root)
     elif is_address(source):
         yield from _in_bucket(source)
     elif os.path.isdir(source):
@@ -129,14 +142,18 @@ def _in_bucket(address: str) -> Iterator[str]:
 # --- lists ----------------------------------------------------------------------------------------------------------
 
 
-def _listed(source: str, column: str) -> Iterator[str]:
+def _listed(source: str, column: str, data_root: str | None) -> Iterator[str]:
     content = read_bytes(source)
-    folder = source.rpartition("/")[0] if is_address(source) else os.path.dirname(os.path.abspath(source))
+    if data_root is not None:
+        folder = data_root.rstrip("/") if is_address(data_root) else os.path.abspath(data_root)
+    else:
+        folder = source.rpartition("/")[0] if is_address(source) else os.path.dirname(os.path.abspath(source))
     for entry in _entries(source, content, column):
         if is_address(entry):
             yield entry
-        elif is_address(source):
-            yield f"{folder}/{posixpath.normpath(entry)}"
+        elif is_address(folder) and not os.path.isabs(entry):
+            scheme, _, path = folder.partition("://")
+            yield f"{scheme}://{posixpath.normpath(posixpath.join(path, entry))}"
         else:
             yield os.path.normpath(os.path.join(folder, entry))
 

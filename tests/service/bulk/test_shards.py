@@ -17,9 +17,10 @@ SETTINGS = dict(
 )
 
 
-def make_plan(folder, videos, *, size=4, sources=("videos",), **changed):
+def make_plan(folder, videos, *, size=4, sources=("videos",), data_root=None, **changed):
     settings = Settings(**{**SETTINGS, **changed}, shard_size=size)
-    return open_plan(folder, sources=sources, column="path", settings=settings, find=lambda _: videos)
+    given = dict(sources=sources, column="path", data_root=data_root, settings=settings)
+    return open_plan(folder, **given, find=lambda _: videos)
 
 
 def good(*places):
@@ -60,12 +61,21 @@ def test_names_that_are_no_text(tmp_path):
         (dict(bundle="other"), "it was made by another bundle"),
         (dict(size=5), "its shard size: 4, given: 5"),
         (dict(sources=("/more",)), r"its sources: \S+/videos, given: /more"),
+        (dict(data_root="/v"), "its --data-root: None, given: /v"),
         (dict(float_precision="bf16"), "its float precision: f32, given: bf16"),
     ],
 )
 def test_another_run_is_refused(plan, tmp_path, changed, said):
     with pytest.raises(OtherRun, match=rf"out holds another run \({said}\): give what it was begun with, or"):
         make_plan(tmp_path / "out", [], **changed)
+
+
+def test_a_run_without_a_data_root_goes_on_with_the_plan_of_an_earlier_version(plan, tmp_path):
+    manifest = tmp_path / "out/manifest.json"
+    known = json.loads(manifest.read_text())
+    del known["given"]["data_root"]
+    manifest.write_text(json.dumps(known))
+    assert make_plan(tmp_path / "out", []).digest == plan.digest
 
 
 def test_a_list_that_changed_is_another_run(tmp_path):

@@ -59,6 +59,21 @@ def test_text_lists(folder):
     assert found[3:] == ["http://host/v.mp4?a=1", str(folder / "gone 7.mp4")]
 
 
+def test_relative_paths_begin_at_the_data_root(folder):
+    (folder.parent / "lists").mkdir()
+    (folder.parent / "lists/train.txt").write_text(f"a.MKV 3\ndeep/[x].mp4 1\n{folder}/b.mp4 0\ns3://b/k.mp4 2\n")
+    wanted = [str(folder / name) for name in ("a.MKV", "deep/[x].mp4", "b.mp4")]
+    assert find_all(["lists/train.txt"], data_root="videos") == [*wanted, "s3://b/k.mp4"]
+    assert find_all(["lists/train.txt"])[0] == str(folder.parent / "lists/a.MKV")
+    assert find_all(["lists/train.txt"], data_root="s3://bucket/videos/")[:3] == [
+        "s3://bucket/videos/a.MKV", "s3://bucket/videos/deep/[x].mp4", wanted[2],
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="^--data-root gone: there is no such folder$"):
+        find_all(["lists/train.txt"], data_root="gone")
+    with pytest.raises(ValueError, match=r"^--data-root is for lists \(.txt, .csv, .parquet\): leave it out$"):
+        find_all(["videos"], data_root="videos")
+
+
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_tables(folder, kind):
     paths = ["b.mp4", "deep/x, y.mp4", f"{folder}/a.MKV", "s3://bucket/k.mp4"]
@@ -80,10 +95,12 @@ def test_a_bucket_by_folder_glob_and_list():
     bucket = fsspec.filesystem("memory")
     for name in ("/bulk/b.mp4", "/bulk/deep/a.mkv", "/bulk/notes.md"):
         bucket.pipe(name, b"x")
-    bucket.pipe("/bulk/list.txt", b"deep/a.mkv\nhttp://host/v.mp4\n")
+    bucket.pipe("/bulk/list.txt", b"deep/a.mkv\nhttp://host/v.mp4\n../up.mp4\n/here.mp4\n")
     assert find_all(["memory://bulk"]) == ["memory:///bulk/b.mp4", "memory:///bulk/deep/a.mkv"]
     assert find_all(["memory://bulk/*.mp4"]) == ["memory:///bulk/b.mp4"]
-    assert find_all(["memory://bulk/list.txt"]) == ["memory://bulk/deep/a.mkv", "http://host/v.mp4"]
+    assert find_all(["memory://bulk/list.txt"]) == [
+        "memory://bulk/deep/a.mkv", "http://host/v.mp4", "memory://up.mp4", "/here.mp4",
+    ]  # fmt: skip
     with pytest.raises(ValueError, match="memory://bulk/gone: there is no such file or folder"):
         find_all(["memory://bulk/gone"])
 

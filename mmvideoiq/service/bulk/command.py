@@ -233,7 +233,7 @@ def run(args: argparse.Namespace) -> int:
     )
     if stopped is None:
         write_json(plan.folder / "summary.json", summary)
-    voice.summary(summary, lines(summary))
+    voice.summary(summary, lines(summary, shards.folder))
     if stopped is not None:
         voice.event("interrupted", text="interrupted: the same command goes on from the finished shards")
         return exit_code(stopped)

@@ -30,15 +30,16 @@ class Shards:
 
     Attributes:
         plan: as given.
+        folder: of the shards' files.
         done: shards that are written, of this start and of earlier ones.
         videos_done: rows that are there, in these and in shards that are not whole yet.
     """
 
     def __init__(self, plan: Plan, *, retry_errors: bool = False) -> None:
         self.plan = plan
-        self._folder = plan.folder / RESULTS
-        self._folder.mkdir(parents=True, exist_ok=True)
-        for left in self._folder.glob(".*.part.parquet"):  # of a process that was killed
+        self.folder = plan.folder / RESULTS
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for left in self.folder.glob(".*.part.parquet"):  # of a process that was killed
             left.unlink()
         self._rows: dict[int, dict[int, pa.Table]] = {}  # of shards in the making, by place
         self.done: set[int] = set()
@@ -81,7 +82,7 @@ class Shards:
         return written
 
     def file(self, shard: int) -> Path:
-        return self._folder / f"{shard:05d}.parquet"
+        return self.folder / f"{shard:05d}.parquet"
 
     def columns(self, shard: int, names: Sequence[str]) -> pa.Table:
         return parquet.read_table(self.file(shard), columns=list(names))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
@@ -57,13 +58,16 @@ def error_kind(reason: str) -> str:
     return re.sub(r"\d+(?:\.\d+)?", "N", re.sub(r"\s*\(.*\)", "", reason))
 
 
-def lines(summary: dict[str, Any]) -> list[str]:
-    """For people."""
+def lines(summary: dict[str, Any], results: Path) -> list[str]:
+    """For people; ``results`` is the folder of the shards."""
     now = summary["now"]
-    told = [
-        f"{summary['done']} of {summary['videos']} videos done; now {now['videos']} in {now['seconds']:.1f} s, "
-        f"{now['clips_per_s']:.2f} clips/s"
-    ]
+    if summary["done"] == summary["videos"] and not now["videos"]:
+        told = [f"all {summary['videos']} videos were done before; their rows are in {results}"]
+    else:
+        told = [
+            f"{summary['done']} of {summary['videos']} videos done; now {now['videos']} in {now['seconds']:.1f} s, "
+            f"{now['clips_per_s']:.2f} clips/s"
+        ]
     if summary["mean_cost"] is not None:
         told.append(f"mean cost {summary['mean_cost']:.3f}, {summary['share_saved']:.0%} of the work saved")
         used = ", ".join(f"{name} {share:.0%}" for name, share in summary["actions"].items())

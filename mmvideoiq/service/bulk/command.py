@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from mmvideoiq.service.bulk.plan import Plan, Settings
     from mmvideoiq.service.bulk.shards import Shards
 
-STOPPED = 1  # exit code of a run that cannot go on
+STOPPED = 1  # exit code of a run that cannot go on, or that recognized nothing
 SHARD_SIZE = 500
 TIME_LIMIT_S = 120.0
 SIZE_LIMIT = "4G"
@@ -186,9 +186,9 @@ def run(args: argparse.Namespace) -> int:
     try:
         from mmvideoiq.service.bulk import plan as plans
         from mmvideoiq.service.bulk.shards import Shards
-        from mmvideoiq.service.bulk.sources import find_all
+        from mmvideoiq.service.bulk.sources import find_all, is_list
         from mmvideoiq.service.bulk.stages import open_session
-        from mmvideoiq.service.bulk.summary import lines, summarize
+        from mmvideoiq.service.bulk.summary import lines, nothing_recognized, summarize
     except ModuleNotFoundError as error:
         raise ImportError(f"{error}: pip install 'mmvideoiq[bulk]'") from None
 
@@ -237,6 +237,10 @@ def run(args: argparse.Namespace) -> int:
     if stopped is not None:
         voice.event("interrupted", text="interrupted: the same command goes on from the finished shards")
         return exit_code(stopped)
+    failure = nothing_recognized(summary, of_lists=any(map(is_list, args.sources)))
+    if failure is not None:
+        print_error(failure)
+        return STOPPED
     return 0
 
 

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from mmvideoiq.service.bulk.shards import Shards
 
 KINDS_SHOWN = 8
+MISSING = "there is no such file"
 
 
 def summarize(shards: Shards, *, dearest: float, done_now: int, seconds: float) -> dict[str, Any]:
@@ -51,6 +52,21 @@ def summarize(shards: Shards, *, dearest: float, done_now: int, seconds: float) 
         actions={name: count / frames for name, count in actions.most_common()},
         now=dict(videos=done_now, seconds=seconds, clips_per_s=done_now / seconds if seconds else 0.0),
     )
+
+
+def nothing_recognized(summary: dict[str, Any], *, of_lists: bool) -> str | None:
+    """The line of a run that has ended with errors alone, else None.
+
+    Args:
+        of_lists: whether a list named some of the videos.
+    """
+    if summary["errors"] < summary["videos"]:
+        return None
+    kind = next(iter(summary["error_kinds"]))
+    line = f"none of the {summary['videos']} videos could be recognized: {kind}, first {summary['error_examples'][kind]}"
+    if of_lists and kind == MISSING:
+        line += "; give --data-root, at which relative paths of lists begin, and another --out"
+    return line
 
 
 def error_kind(reason: str) -> str:

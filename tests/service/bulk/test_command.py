@@ -92,6 +92,25 @@ def test_finished_shards_are_not_done_again(bulk, linked, tmp_path):
     assert code == 0 and out.startswith(f"all 5 videos were done before; their rows are in {results}\nmean cost ")
 
 
+def test_a_run_that_recognized_nothing_fails(bulk, linked, tmp_path):
+    """Its rows are written all the same, and another start says it again."""
+    linked(1, good=True)
+    (tmp_path / "list.txt").write_text("gone/a.mp4 0\ngone/b.mp4 1\n")
+    for first in (True, False):
+        code, out, err = bulk(tmp_path / "list.txt")
+        assert code == 1 and ("errors: 2\n" in out) and out.startswith("2 of 2" if first else "all 2 videos")
+        assert err.splitlines()[1].endswith(
+            f": error: none of the 2 videos could be recognized: there is no such file, first {tmp_path}/gone/a.mp4; "
+            "give --data-root, at which relative paths of lists begin, and another --out"
+        )
+        assert err.count("\n") == 2
+    assert len(rows(tmp_path / "out")) == 2 and (tmp_path / "out/summary.json").is_file()
+    (tmp_path / "list.txt").write_text("00000.mp4 0\ngone.mp4 1\n")
+    shutil.rmtree(tmp_path / "out")
+    code, out, err = bulk(tmp_path / "list.txt", "--data-root", tmp_path / "videos")
+    assert code == 0 and "errors: 1\n" in out and err == "2 videos\n"
+
+
 def test_errors_are_retried_when_asked(bulk, linked, originals, tmp_path):
     folder = linked(5)
     bulk(folder)

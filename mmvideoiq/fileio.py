@@ -1,5 +1,6 @@
 """Files written atomically, and reading them back."""
 
+import errno
 import hashlib
 import json
 import math
@@ -136,6 +137,26 @@ def check_output(flag: str, path: Path) -> None:
             pass
     except OSError as error:
         raise OSError(f"{flag} {path}: no file can be written to {path.parent} ({error.strerror})") from None
+
+
+def make_output_folder(flag: str, path: Path) -> None:
+    """Make the folder ``path`` if it is not there, and sure that it takes files.
+
+    Args:
+        flag: that names the path, for the message.
+
+    Raises:
+        OSError: it cannot be made, or takes no files; one line. A full disk is raised as it is.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        what = "takes no files" if path.is_dir() else "cannot be made"
+        raise OSError(f"{flag} {path}: this folder {what} ({error.strerror}); name another") from None
 
 
 def finite(value: Any) -> Any:

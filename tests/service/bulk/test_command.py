@@ -156,6 +156,15 @@ def test_mistakes_are_one_line(bulk, linked, tmp_path, monkeypatch, args, said):
     assert not (tmp_path / "out/manifest.json").exists()
 
 
+@pytest.mark.parametrize(("out", "why"), [("/proc/x", "No such file"), ("file", "File exists"), ("file/x", "Not a")])
+def test_a_folder_that_cannot_be_made(bundle, tmp_path, monkeypatch, capsys, out, why):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    assert main([str(bundle), "file", "--out", out]) == 2
+    said = capsys.readouterr().err
+    assert f": error: --out {out}: this folder cannot be made ({why}" in said and said.count("\n") == 1
+
+
 def test_another_run_in_the_folder_is_refused(bulk, linked):
     folder = linked(2, good=True)
     bulk(folder)

@@ -85,7 +85,9 @@ def make_parser() -> Parser:
     )
     parser.example = f"{PROG} infer zoo://demo_videoiq_bundle video.mp4"
     parser.add_argument("--version", action="version", version=f"{PROG} {__version__}")
-    chosen = parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of the above")
+    chosen = parser.add_argument(
+        "command", nargs="?", choices=COMMANDS, metavar="COMMAND", help="one of the above"
+    )
     chosen.completer = complete_command
     return parser
 
@@ -143,7 +145,10 @@ def _main(argv: Sequence[str] | None) -> int:
     name = completed_command() if COMPLETION in os.environ else None
     try:
         if name is None:
-            name = make_parser().parse_args(argv[:1]).command
+            parser = make_parser()
+            name = parser.parse_args(argv[:1]).command
+            if name is None:
+                parser.error(f"give a command: {', '.join(COMMANDS)}; {PROG} --help describes them")
         return run(name, argv[1:])
     except KeyboardInterrupt as stop:
         return exit_code(stop)

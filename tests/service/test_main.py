@@ -91,6 +91,14 @@ def test_mistakes(argv, capsys):
     assert ended.value.code == 2 and printed.count("\n") == 1 and printed.startswith("mmvideoiq: error: ")
 
 
+def test_without_arguments_the_commands_are_named(capsys):
+    with pytest.raises(SystemExit):
+        command.main([])
+    assert capsys.readouterr().err == (
+        f"mmvideoiq: error: give a command: {', '.join(command.COMMANDS)}; mmvideoiq --help describes them\n"
+    )
+
+
 def test_errors_begin_with_the_command(capsys):
     assert command.main(["infer", "nowhere", "a.mp4"]) == 2
     printed = capsys.readouterr().err

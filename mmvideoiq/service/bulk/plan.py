@@ -114,9 +114,7 @@ def open_plan(
     return Plan(folder=folder, paths=paths, shard_size=settings.shard_size, digest=known["plan"])
 
 
-def _given(
-    sources: Sequence[str], column: str, data_root: str | None, settings: Settings
-) -> dict[str, Any]:
+def _given(sources: Sequence[str], column: str, data_root: str | None, settings: Settings) -> dict[str, Any]:
     """The part of the manifest that another start has to repeat; passwords are left out of it."""
     digests = [
         hashlib.sha256(read_bytes(source)).hexdigest() if is_list(source) else "" for source in sources

@@ -63,7 +63,8 @@ def nothing_recognized(summary: dict[str, Any], *, of_lists: bool) -> str | None
     if summary["errors"] < summary["videos"]:
         return None
     kind = next(iter(summary["error_kinds"]))
-    line = f"none of the {summary['videos']} videos could be recognized: {kind}, first {summary['error_examples'][kind]}"
+    first = summary["error_examples"][kind]
+    line = f"none of the {summary['videos']} videos could be recognized: {kind}, first {first}"
     if of_lists and kind == MISSING:
         line += "; give --data-root, at which relative paths of lists begin, and another --out"
     return line

@@ -89,7 +89,9 @@ def test_finished_shards_are_not_done_again(bulk, linked, tmp_path):
     assert all((results / name).read_bytes() == before[name] for name in ("00000.parquet", "00002.parquet"))
     assert [row["place"] for row in after] == list(range(5)) and not any(row["error"] for row in after)
     code, out, _ = bulk(folder, "--shard-size", 2)
-    assert code == 0 and out.startswith(f"all 5 videos were done before; their rows are in {results}\nmean cost ")
+    assert code == 0 and out.startswith(
+        f"all 5 videos were done before; their rows are in {results}\nmean cost "
+    )
 
 
 def test_a_run_that_recognized_nothing_fails(bulk, linked, tmp_path):
@@ -156,7 +158,9 @@ def test_mistakes_are_one_line(bulk, linked, tmp_path, monkeypatch, args, said):
     assert not (tmp_path / "out/manifest.json").exists()
 
 
-@pytest.mark.parametrize(("out", "why"), [("/proc/x", "No such file"), ("file", "File exists"), ("file/x", "Not a")])
+@pytest.mark.parametrize(
+    ("out", "why"), [("/proc/x", "No such file"), ("file", "File exists"), ("file/x", "Not a")]
+)
 def test_a_folder_that_cannot_be_made(bundle, tmp_path, monkeypatch, capsys, out, why):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")

@@ -61,16 +61,20 @@ def test_text_lists(folder):
 
 def test_relative_paths_begin_at_the_data_root(folder):
     (folder.parent / "lists").mkdir()
-    (folder.parent / "lists/train.txt").write_text(f"a.MKV 3\ndeep/[x].mp4 1\n{folder}/b.mp4 0\ns3://b/k.mp4 2\n")
+    (folder.parent / "lists/train.txt").write_text(
+        f"a.MKV 3\ndeep/[x].mp4 1\n{folder}/b.mp4 0\ns3://b/k.mp4 2\n"
+    )
     wanted = [str(folder / name) for name in ("a.MKV", "deep/[x].mp4", "b.mp4")]
     assert find_all(["lists/train.txt"], data_root="videos") == [*wanted, "s3://b/k.mp4"]
     assert find_all(["lists/train.txt"])[0] == str(folder.parent / "lists/a.MKV")
     assert find_all(["lists/train.txt"], data_root="s3://bucket/videos/")[:3] == [
         "s3://bucket/videos/a.MKV", "s3://bucket/videos/deep/[x].mp4", wanted[2],
     ]  # fmt: skip
-    with pytest.raises(ValueError, match="^--data-root gone: there is no such folder$"):
+    with pytest.raises(ValueError, match=r"^--data-root gone: there is no such folder$"):
         find_all(["lists/train.txt"], data_root="gone")
-    with pytest.raises(ValueError, match=r"^--data-root is for lists \(.txt, .csv, .parquet\): leave it out$"):
+    with pytest.raises(
+        ValueError, match=r"^--data-root is for lists \(.txt, .csv, .parquet\): leave it out$"
+    ):
         find_all(["videos"], data_root="videos")
 
 

@@ -41,6 +41,8 @@ from mmvideoiq.deploy.bundle.tensors import (
 )
 from mmvideoiq.video.preprocessing import Preprocessing
 
+ZOO = "zoo:/"  # begins names of published models, which the commands look up; a Path has one slash
+
 
 class BundleError(ValueError):
     """A bundle cannot be opened or written: one line that names the file, what is wrong, and what to do."""
@@ -94,6 +96,9 @@ class Bundle:
         Raises:
             BundleError: it is missing, damaged, contradictory, or of another version.
         """
+        if str(path).startswith(ZOO):
+            name = str(path).removeprefix(ZOO).lstrip("/")
+            raise BundleError(f"{path} is a name of the zoo, not a folder: open mmvideoiq.zoo.download({name!r})")
         try:
             return _open(Path(path))
         except InvalidFile as error:

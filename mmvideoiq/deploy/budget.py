@@ -231,7 +231,8 @@ def multiplier_for(
 
     Args:
         curve: of :func:`calibrate`.
-        clip_ms: for a budget in milliseconds: what a clip takes if all its frames take one action, (A,).
+        clip_ms: for a budget in milliseconds: what a clip takes if all its frames take one action, (A,). More than
+            the first row takes is no limit.
 
     Raises:
         BudgetError: out of reach; names the range.
@@ -247,19 +248,24 @@ def multiplier_for(
     return float(np.interp(-budget.value, -spent[falls], multipliers[falls]))
 
 
-def action_for(spent: np.ndarray, budget: Budget) -> int:
-    """Position of the most expensive of several amounts within ``budget``: the choice of a model without a policy.
+def action_for(spent: np.ndarray, budget: Budget, *, costs: np.ndarray) -> int:
+    """Position of the most expensive of several actions within ``budget``: the choice of a model without a policy.
+
+    Args:
+        spent: by each of them, in the budget's unit; milliseconds above all of them are no limit.
+        costs: of each, which say what is expensive: a cheaper action may be slower here.
 
     Raises:
         BudgetError: out of reach; names the range.
     """
     _check_reach(budget, spent)
-    return int(np.where(spent <= budget.value * (1 + ROUNDING), spent, -np.inf).argmax())
+    return int(np.where(spent <= budget.value * (1 + ROUNDING), costs, -np.inf).argmax())
 
 
 def _check_reach(budget: Budget, spent: np.ndarray) -> None:
     low, high = spent.min(), spent.max()
-    if not low * (1 - ROUNDING) <= budget.value <= high * (1 + ROUNDING):
+    too_much = budget.unit == "cost" and budget.value > high * (1 + ROUNDING)
+    if budget.value < low * (1 - ROUNDING) or too_much:
         unit = " ms per clip" if budget.unit == "ms" else ""
         raise BudgetError(
             f"a budget of {budget} is out of reach: this model spends {low:.4g} to {high:.4g}{unit}"

@@ -11,6 +11,8 @@ from mmvideoiq.deploy.budget import BudgetError, action_for, multiplier_for, par
 from mmvideoiq.deploy.bundle.bundle import Bundle
 from mmvideoiq.deploy.inference_model import Networks
 
+MAX_COST = 1.0  # of an action: costs are relative to the dearest under their rule
+
 
 def setting_for(
     budget: float | str | None,
@@ -23,7 +25,8 @@ def setting_for(
     """The setting for a budget: the policy's cost multiplier, or the action of a bundle without a policy.
 
     Args:
-        budget: a mean cost per frame, or a time per clip such as '30ms'; None: as trained, or the highest precision.
+        budget: a mean cost per frame, or a time per clip such as '30ms', of which more than the dearest action takes is
+            no limit; None: as trained, or the highest precision.
         bundle: holds the curve and the times that were measured when it was made.
         networks: its, on the engine.
         frames: of a clip.
@@ -35,11 +38,16 @@ def setting_for(
     if budget is None:
         return 0.0
     wanted = parse_budget(budget)
+    if wanted.unit == "cost" and wanted.value > MAX_COST:
+        raise BudgetError(
+            f"a budget of {wanted} is out of reach: a mean cost of a frame is at most {MAX_COST:g}, such as 0.4; "
+            f"for a time of a clip give {wanted}ms"
+        )
     clip_ms = frames * _frame_ms(bundle, networks, measure_latency) if wanted.unit == "ms" else None
     if not networks.has_policy:
         processed = np.flatnonzero(~networks.skips)
         spent = bundle.costs if clip_ms is None else clip_ms
-        return processed[action_for(spent[processed], wanted)]
+        return processed[action_for(spent[processed], wanted, costs=bundle.costs[processed])]
     curve = bundle.manifest["budget"]
     if curve is None:
         raise BudgetError(

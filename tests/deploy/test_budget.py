@@ -209,7 +209,7 @@ def test_costs_out_of_reach(budget):
 
 def test_milliseconds():
     clip_ms = np.array([100.0, 40.0, 30.0, 0.0])  # 80, 48 and 28 ms along the curve
-    for budget, multiplier in [(80, -4.0), (64, -2.0), (48, 0.0), (38, 4.0), (28, 8.0)]:
+    for budget, multiplier in [(300, -4.0), (80, -4.0), (64, -2.0), (48, 0.0), (38, 4.0), (28, 8.0)]:
         assert multiplier_for(CURVE, Budget(budget, "ms"), clip_ms=clip_ms) == pytest.approx(multiplier)
     with pytest.raises(BudgetError) as caught:
         multiplier_for(CURVE, Budget(27, "ms"), clip_ms=clip_ms)
@@ -221,8 +221,9 @@ def test_milliseconds():
 def test_saving_that_saves_no_time_is_passed_over():
     clip_ms = np.array([100.0, 100.0, 200.0, 0.0])  # 2 bits are slow here: 80, 100 and 120 ms
     assert multiplier_for(CURVE, Budget(80, "ms"), clip_ms=clip_ms) == -4.0
+    assert multiplier_for(CURVE, Budget(100, "ms"), clip_ms=clip_ms) == -4.0
     with pytest.raises(BudgetError, match="spends 80 to 80 ms per clip"):
-        multiplier_for(CURVE, Budget(100, "ms"), clip_ms=clip_ms)
+        multiplier_for(CURVE, Budget(79, "ms"), clip_ms=clip_ms)
 
 
 def test_a_budget_is_met_on_the_clips_of_the_curve():
@@ -235,10 +236,14 @@ def test_a_budget_is_met_on_the_clips_of_the_curve():
 
 def test_the_most_expensive_precision_within_a_budget():
     spent = np.array([100.0, 40.0, 55.0])
-    for budget, place in [(100, 0), (99, 2), (54, 1), (40, 1), (100.05, 0)]:
-        assert action_for(spent, Budget(budget, "ms")) == place
-    for budget in (39, 101):
-        with pytest.raises(
-            BudgetError, match=f"{budget} ms per clip is out of reach: this model spends 40 to 100"
-        ):
-            action_for(spent, Budget(budget, "ms"))
+    for budget, place in [(100, 0), (99, 2), (54, 1), (40, 1), (100.05, 0), (300, 0)]:
+        assert action_for(spent, Budget(budget, "ms"), costs=spent / 100) == place
+    with pytest.raises(BudgetError, match="39 ms per clip is out of reach: this model spends 40 to 100"):
+        action_for(spent, Budget(39, "ms"), costs=spent / 100)
+    with pytest.raises(BudgetError, match=r"0\.9 is out of reach: this model spends 0\.1 to 0\.8"):
+        action_for(np.array([0.8, 0.1]), Budget(0.9, "cost"), costs=np.array([0.8, 0.1]))
+
+
+def test_the_most_expensive_precision_need_not_be_the_slowest():
+    ms, costs = np.array([60.0, 80.0, 40.0]), np.array([1.0, 0.25, 0.06])
+    assert [action_for(ms, Budget(given, "ms"), costs=costs) for given in (300, 80, 60, 59)] == [0, 0, 0, 2]

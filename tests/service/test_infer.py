@@ -350,7 +350,12 @@ def test_in_a_terminal_cells_have_colours_and_lines_its_width(infer, bundle, vid
     [
         (
             ["--budget", "7"],
-            "a budget of 7 is out of reach: this model spends 0.2 to 0.8 (docs/deployment.md#budgets)",
+            "a budget of 7 is out of reach: a mean cost of a frame is at most 1, such as 0.4; for a time of a clip "
+            "give 7ms (docs/deployment.md#budgets)",
+        ),
+        (
+            ["--budget", "0.9"],
+            "a budget of 0.9 is out of reach: this model spends 0.2 to 0.8 (docs/deployment.md#budgets)",
         ),
         (
             ["--budget", "cheap"],

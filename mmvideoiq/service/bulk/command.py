@@ -23,6 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from mmvideoiq.deploy.budget import parse_budget
 from mmvideoiq.deploy.bundle import Bundle
 from mmvideoiq.deploy.session import VideoSession
+from mmvideoiq.deploy.setting import MAX_COST
 from mmvideoiq.fileio import make_output_folder, write_json
 from mmvideoiq.jobs.arguments import BAD, Parser, count, count_or_auto, print_error, prog, rate
 from mmvideoiq.jobs.environment import usable_cpus
@@ -122,11 +123,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if args.no_ray and args.recognizers != "auto":
         parser.error("--no-ray recognizes in one process: leave out --recognizers")
     try:
-        timed = args.budget is not None and parse_budget(args.budget).unit == "ms"
+        budget = None if args.budget is None else parse_budget(args.budget)
     except ValueError as error:
         parser.error(str(error))
-    if timed:
+    if budget is not None and budget.unit == "ms":
         parser.error(f"--budget {args.budget}: times differ between machines: give a mean cost, such as 0.4")
+    if budget is not None and budget.value > MAX_COST:
+        parser.error(f"--budget {args.budget}: a mean cost of a frame is at most {MAX_COST:g}, such as 0.4")
     return args
 
 

@@ -41,7 +41,8 @@ def toy_like(session: VideoSession, **changes) -> Bundle:
     [
         (0.9, r"a budget of 0\.9 is out of reach: this model spends 0\.2 to 0\.8"),
         ("0", r"a budget of 0 is out of reach: this model spends 0\.2 to 0\.8"),
-        ("900000ms", r"a budget of 900000 ms per clip is out of reach: this model spends .* ms per clip"),
+        ("0.0001ms", r"a budget of 0\.0001 ms per clip is out of reach: this model spends .* ms per clip"),
+        ("30", r"a budget of 30 is out of reach: a mean cost .* at most 1, such as 0\.4; .* a clip give 30ms"),
         ("cheap", "'cheap' is neither a mean cost such as"),
     ],
 )
@@ -76,10 +77,11 @@ def test_milliseconds_of_a_bundle_measured_here(session, engine):
     timed = VideoSession(bundle, engine)
     frames = clips(1)[0]
     engine.frames.clear()
-    same(timed.run(frames, budget="66ms"), timed.run(frames, budget=0.8))
+    for given in ("66ms", "900000ms"):  # more than all frames take is no limit
+        same(timed.run(frames, budget=given), timed.run(frames, budget=0.8))
     same(timed.run(frames, budget="30ms"), timed.run(frames))
     same(timed.run(frames, budget="6ms"), timed.run(frames, budget=0.2))
-    assert engine.frames["policy", 32] == 6 * FRAMES  # nothing was measured
+    assert engine.frames["policy", 32] == 8 * FRAMES  # nothing was measured
     with pytest.raises(
         BudgetError, match="5 ms per clip is out of reach: this model spends 6 to 66 ms per clip"
     ):
@@ -129,3 +131,4 @@ def test_without_a_policy_budgets_have_limits_too(plain, engine):
         replace(plain, manifest={**plain.manifest, "latency_ms": table}), engine, budget="30ms"
     )
     assert timed.run(clips(1)[0]).actions.tolist() == [1] * FRAMES  # 24 ms
+    assert timed.run(clips(1)[0], budget="900000ms").actions.tolist() == [0] * FRAMES

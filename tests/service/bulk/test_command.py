@@ -145,6 +145,7 @@ def test_what_the_engine_refuses_is_an_error_of_that_video(bulk, linked, tmp_pat
         (["videos", "--engine", "none"], "none"),
         (["videos", "--budget", "30ms"], "times differ between machines: give a mean cost, such as 0.4"),
         (["videos", "--budget", "x"], "budget"),
+        (["videos", "--budget", "30"], "--budget 30: a mean cost of a frame is at most 1, such as 0.4"),
         (["videos", "--size-limit", "big"], "'big' is not a number of bytes, such as 500M"),
         (["videos", "--recognizers", "2"], "--no-ray recognizes in one process"),
         (["videos", "--address", "auto"], "not allowed with argument"),

@@ -43,6 +43,7 @@ RULES = {
     "video": rule("video", NUMBERS, "av cv2 decord"),
     "video/decode_ahead": rule("jobs video", NUMBERS),
     "video/decoder_process": rule("jobs video", NUMBERS),
+    "video/decoder_worker": rule("jobs video", NUMBERS, "cv2"),
     "data": rule("actions cost data fileio jobs video", HOST | VIDEO | {"rich", "pebble"}),
     "recipes": rule(f"{RUN} evaluation recipes", HOST | {"rich", "filelock"}),
     "recipes/checks": rule(f"{RUN} deploy recipes", HOST),

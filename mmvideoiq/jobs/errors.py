@@ -30,6 +30,7 @@ USER_ERRORS = (
     ValueError,
     pickle.UnpicklingError,
 )
+LIBGL = ": on Debian apt install libgl1"
 READER_LEFT = 141  # exit code, as of a process that SIGPIPE ends
 
 
@@ -121,6 +122,7 @@ def one_line(error: BaseException) -> str:
         while error.__context__ is not None:
             error = error.__context__
         text = str(error) if str(error) in text else f"{text}: {error}"
+        text += LIBGL * ("libGL.so" in text)
     if type(error) in (AssertionError, AttributeError, IndexError, KeyError, LookupError):
         text = f"{type(error).__name__}: {text}"
     return " ".join(text.split()) or type(error).__name__

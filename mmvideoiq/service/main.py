@@ -122,9 +122,7 @@ def run(name: str, argv: Sequence[str]) -> int:
     except ImportError as error:  # it is installed, and does not load
         if traceback_wanted():
             raise
-        said = one_line(error)
-        todo = ": on Debian apt install libgl1" if "libGL.so" in said else ""
-        print(explained(f"{PROG} {name}: error: {said}{todo}"), file=sys.stderr)
+        print(explained(f"{PROG} {name}: error: {one_line(error)}"), file=sys.stderr)
         return BAD
     return module.main(argv)
 

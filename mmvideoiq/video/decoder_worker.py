@@ -31,16 +31,16 @@ def serve(read: Callable[..., tuple[np.ndarray, int]] = read_clip) -> None:
     Args:
         read: called as :func:`read_clip` is.
     """
-    import cv2
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # its parent ends it
-    cv2.setNumThreads(1)
     answers = _Answers(os.fdopen(os.dup(1), "wb"))
     os.dup2(2, 1)  # keeps what libraries print out of the answers
+    broken = _prepare()
     for line in iter(sys.stdin.buffer.readline, b""):
         request = json.loads(line)
         preprocessing = Preprocessing(**request["preprocessing"])
         try:
+            if broken is not None:
+                raise broken
             if "stream" in request:
                 _serve_stream(request["source"], preprocessing, request["stream"], answers)
             else:
@@ -49,6 +49,20 @@ def serve(read: Callable[..., tuple[np.ndarray, int]] = read_clip) -> None:
                 answers.send(frames, lost=lost, seconds=time.perf_counter() - began)
         except VideoError as error:
             answers.send(error=error.reason)
+        except ImportError as error:  # what is installed does not load
+            from mmvideoiq.jobs.errors import one_line
+
+            answers.send(error=f"cannot be decoded ({one_line(error)})")
+
+
+def _prepare() -> ImportError | None:
+    """Import what every request needs; the error if it does not load."""
+    try:
+        import cv2
+    except ImportError as error:
+        return error
+    cv2.setNumThreads(1)
+    return None
 
 
 def _serve_stream(source: Any, preprocessing: Preprocessing, how: dict[str, Any], answers: _Answers) -> None:

@@ -44,6 +44,19 @@ def test_it_gives_the_frames_and_the_seconds(folder, decoder):
         assert 0 < decoded.seconds < decoding.CLIP_TIMEOUT_S and decoded.lost == 0
 
 
+@pytest.mark.parametrize("module", ["cv2", "av"])
+def test_a_package_that_does_not_load_is_the_reason(folder, tmp_path, monkeypatch, module):
+    why = "libGL.so.1: cannot open shared object file: No such file or directory"
+    (tmp_path / f"{module}.py").write_text(f"raise ImportError({why!r})\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    decoder = Decoder(SMALL)
+    for _ in range(2):
+        with pytest.raises(VideoError) as caught:
+            decoder.read(folder / "good.mp4")
+        assert caught.value.reason == f"cannot be decoded ({why}: on Debian apt install libgl1)"
+    decoder.close()
+
+
 def test_names_of_any_kind(folder, decoder, tmp_path, monkeypatch):
     for name in ("two\nlines.mp4", 'quotes".mp4', "größe 大.mp4", "-i.mp4"):
         (tmp_path / name).write_bytes((folder / "good.mp4").read_bytes())

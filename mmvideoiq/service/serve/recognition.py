@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import cv2  # here, so that a server whose decoders could not load it does not start
 import numpy as np
 
 from mmvideoiq.deploy.budget import BudgetError
@@ -137,8 +138,6 @@ class Recognition:
 
 def thumbnail(frame: np.ndarray) -> str:
     """A frame (H, W, 3), RGB, as the address of a small JPEG."""
-    import cv2
-
     scale = min(1.0, THUMBNAIL / max(frame.shape[:2]))
     if scale < 1:
         frame = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)

@@ -1,11 +1,13 @@
 """What stands before every request."""
 
 import logging
+import re
 
 import pytest
 
 from mmvideoiq.service.serve.guard import HEADERS, names_of, without_port
 from mmvideoiq.service.serve.pages import PAGES
+from tests.conftest import ROOT
 
 
 def test_every_answer_has_the_headers(server):
@@ -14,6 +16,14 @@ def test_every_answer_has_the_headers(server):
         assert {name: headers[name] for name in HEADERS} == HEADERS
         assert "server" not in headers
     assert server.get("/v1/model").headers["Cache-Control"] == "no-store"
+
+
+def test_every_status_of_an_error_is_in_the_documentation():
+    code = "".join(path.read_text() for path in (ROOT / "mmvideoiq/service/serve").glob("*.py"))
+    given = set(re.findall(r"(?:HTTPException\(|failed\(|\), )([45]\d\d)\b", code)) - {"499"}  # of the log alone
+    text = (ROOT / "docs/serving.md").read_text(encoding="utf-8")
+    table = "".join(re.findall(r"^\| ([45]\d\d[\d, ]*) \|", text, re.MULTILINE))
+    assert {"400", "409", "422", "503"} < given and given | {"405"} == set(re.findall(r"\d{3}", table))
 
 
 def test_pages_load_nothing_from_elsewhere(server):

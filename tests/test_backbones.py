@@ -1,6 +1,8 @@
 """The page of backbones: it lists what MMAction2 registers, and its counts are those of a run."""
 
 import re
+import runpy
+import shutil
 import subprocess
 import sys
 
@@ -48,6 +50,18 @@ def test_a_backbone_that_is_refused_stops_nothing():
 def test_unknown_names():
     with pytest.raises(ValueError, match="no config for ResNext; there are AAGCN"):
         backbones.cases(["ResNext"])
+
+
+def test_outside_of_a_clone_the_command_says_so_in_one_line(tmp_path, monkeypatch, capsys):
+    """As in a wheel, which has no docs/."""
+    (tmp_path / "tools").mkdir()
+    tool = shutil.copy(ROOT / "tools/backbones.py", tmp_path / "tools")
+    monkeypatch.setattr(sys, "argv", [str(tool)])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(tool), run_name="__main__")
+    said = "backbones.py: error: this writes docs/backbones.md of the repository: run it in a clone\n"
+    assert (ended.value.code, capsys.readouterr().err) == (2, said)
 
 
 def test_the_command_patches_mmaction2_by_itself():

@@ -5,11 +5,14 @@ import runpy
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from mmvideoiq.jobs.errors import TRACEBACK
+from mmvideoiq.service import main
 from tests.conftest import ROOT
+from tests.test_import_rules import imports
 
 CHECKPOINT, BUNDLE = "zoo/demo/demo_videoiq.pth", "zoo/demo/demo_videoiq_bundle"
 MODEL, RECIPE = "configs/videoiq/demo_videoiq.py", "configs/videoiq/demo_recipe.py"
@@ -80,6 +83,29 @@ def test_every_command_restores_its_signals_first(name):
         "__name__ == '__main__'",
         "restore_signals()",
     ]
+
+
+TOOLS = [name for name in MISTAKES if name.startswith("tools/")]
+RUNTIME_TOOLS = ("tools/infer.py", "tools/zoo_tables.py", "tools/data/make_synthetic.py")
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_a_tool_says_what_to_install(name, command, monkeypatch):
+    monkeypatch.setattr(main, "find_spec", lambda module: None if module in ("av", "torch") else object())
+    code, printed = command(name, "--help")
+    lacking, extra = ("av", "runtime") if name in RUNTIME_TOOLS else ("av, torch", "train")
+    said = f"{Path(name).name}: error: {lacking} not installed: pip install 'mmvideoiq[{extra}]' (docs/"
+    assert code == 2 and printed.startswith(said) and printed.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_a_tool_imports_before_that_what_every_installation_has(name):
+    """The standard library, and rooms that need no more than it."""
+    outside = [node for node in ast.parse((ROOT / name).read_text()).body if not isinstance(node, ast.With)]
+    found = imports(ast.Module(outside, []), Path(name).stem)
+    imported = {module for module, inside, _ in found if not inside}
+    others = {module for module in imported if module.split(".")[0] not in sys.stdlib_module_names}
+    assert others <= {"mmvideoiq.jobs.errors", "mmvideoiq.jobs.signals", "mmvideoiq.service.main"}
 
 
 @pytest.mark.parametrize("name", MISTAKES)

@@ -14,12 +14,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 
-import backbone_support as backbones
-from rich.progress import track
-
-from mmvideoiq.fileio import write_json, write_text
 from mmvideoiq.jobs.errors import one_line_errors
 from mmvideoiq.jobs.signals import restore_signals
+from mmvideoiq.service.main import imports_of
+
+with imports_of("train"):
+    if not Path(ROOT, "docs/backbone_support.py").is_file():
+        raise ImportError("this writes docs/backbones.md of the repository: run it in a clone")
+    import backbone_support as backbones
+    from rich.progress import track
+
+    from mmvideoiq.fileio import write_json, write_text
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

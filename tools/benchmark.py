@@ -20,21 +20,24 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rich.console import Console
-from rich.progress import Progress, TimeElapsedColumn
-
-from mmvideoiq import cli
-from mmvideoiq.benchmark import tables
-from mmvideoiq.benchmark.bulk import BulkSettings, measure_bulk
-from mmvideoiq.benchmark.decoding import DecodeSettings, make_films, measure_decoding
-from mmvideoiq.benchmark.inference import measure_inference, measure_trained
-from mmvideoiq.benchmark.prepared import MIXES, PEERS, POLICIES, InferSettings
-from mmvideoiq.benchmark.training import BACKBONES, TrainSettings, keep_freed_memory, measure_training
-from mmvideoiq.fileio import write_json
 from mmvideoiq.jobs.errors import one_line_errors
 from mmvideoiq.jobs.signals import restore_signals
-from mmvideoiq.latency.table import measure_config, measure_table
-from mmvideoiq.video.av_reader import SAMPLING
+from mmvideoiq.service.main import imports_of
+
+with imports_of("train"):
+    from rich.console import Console
+    from rich.progress import Progress, TimeElapsedColumn
+
+    from mmvideoiq import cli
+    from mmvideoiq.benchmark import tables
+    from mmvideoiq.benchmark.bulk import BulkSettings, measure_bulk
+    from mmvideoiq.benchmark.decoding import DecodeSettings, make_films, measure_decoding
+    from mmvideoiq.benchmark.inference import measure_inference, measure_trained
+    from mmvideoiq.benchmark.prepared import MIXES, PEERS, POLICIES, InferSettings
+    from mmvideoiq.benchmark.training import BACKBONES, TrainSettings, keep_freed_memory, measure_training
+    from mmvideoiq.fileio import write_json
+    from mmvideoiq.latency.table import measure_config, measure_table
+    from mmvideoiq.video.av_reader import SAMPLING
 
 TRAIN_FLAGS = {
     "size": "side of a frame",

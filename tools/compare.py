@@ -14,18 +14,21 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rich.console import Console
-
-from mmvideoiq import compat
-
-compat.apply()
-
-from mmvideoiq.evaluation.config import Comparison, RowError, make_rows, read_comparison
-from mmvideoiq.evaluation.runner import run_comparison
 from mmvideoiq.jobs.errors import print_error, traceback_wanted, write_any_text
-from mmvideoiq.jobs.process import StageFailed
 from mmvideoiq.jobs.signals import exit_code, restore_signals
-from mmvideoiq.visualization.comparison_report import write_comparison
+from mmvideoiq.service.main import imports_of
+
+with imports_of("train"):
+    from rich.console import Console
+
+    from mmvideoiq import compat
+
+    compat.apply()
+
+    from mmvideoiq.evaluation.config import Comparison, RowError, make_rows, read_comparison
+    from mmvideoiq.evaluation.runner import run_comparison
+    from mmvideoiq.jobs.process import StageFailed
+    from mmvideoiq.visualization.comparison_report import write_comparison
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -8,10 +8,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmvideoiq import checkpoint
-from mmvideoiq.fileio import atomic_write
 from mmvideoiq.jobs.errors import one_line_errors
 from mmvideoiq.jobs.signals import restore_signals
+from mmvideoiq.service.main import imports_of
+
+with imports_of("train"):
+    from mmvideoiq import checkpoint
+    from mmvideoiq.fileio import atomic_write
 
 QUANTIZERS = ("quantizer.",)  # parts of names that a float file lacks; a new model supplies their values
 

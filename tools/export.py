@@ -6,15 +6,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmvideoiq.jobs.signals import restore_signals
+from mmvideoiq.service.main import imports_of
 
-try:
+with imports_of("train"):
     from mmvideoiq.service.export import main
-except ModuleNotFoundError as missing:
-    print(
-        f"error: export needs the training packages, {missing.name} is missing: pip install -e '.[train]'",
-        file=sys.stderr,
-    )
-    sys.exit(2)
 
 if __name__ == "__main__":
     restore_signals()

@@ -6,7 +6,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmvideoiq.jobs.signals import restore_signals
-from mmvideoiq.service.infer import main
+from mmvideoiq.service.main import imports_of
+
+with imports_of("runtime"):
+    from mmvideoiq.service.infer import main
 
 if __name__ == "__main__":
     restore_signals()

@@ -14,17 +14,20 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import torch
-from mmaction.registry import MODELS
-from mmengine.config import Config
-from mmengine.registry import init_default_scope
-from mmengine.utils import import_modules_from_strings
-
-from mmvideoiq import checkpoint, cli
-from mmvideoiq.fileio import sync
 from mmvideoiq.jobs.errors import one_line_errors
 from mmvideoiq.jobs.signals import restore_signals
-from mmvideoiq.zoo.fetch import sha256_of
+from mmvideoiq.service.main import imports_of
+
+with imports_of("train"):
+    import torch
+    from mmaction.registry import MODELS
+    from mmengine.config import Config
+    from mmengine.registry import init_default_scope
+    from mmengine.utils import import_modules_from_strings
+
+    from mmvideoiq import checkpoint, cli
+    from mmvideoiq.fileio import sync
+    from mmvideoiq.zoo.fetch import sha256_of
 
 KEPT = ("epoch", "iter", "seed", "dataset_meta")
 

@@ -9,19 +9,22 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import torch
-from mmengine.config import Config
-from mmengine.dist import is_main_process
-from mmengine.model import is_model_wrapper
-from torch import nn
-
-from mmvideoiq import cli
-from mmvideoiq.deploy.export.budget_curve import set_budget
-from mmvideoiq.evaluation.clip_records import ClipRecords, class_names, indices_of, network_frames
-from mmvideoiq.fileio import check_output
 from mmvideoiq.jobs.errors import one_line_errors
 from mmvideoiq.jobs.signals import restore_signals
-from mmvideoiq.visualization.evaluation_report import write_evaluation
+from mmvideoiq.service.main import imports_of
+
+with imports_of("train"):
+    import torch
+    from mmengine.config import Config
+    from mmengine.dist import is_main_process
+    from mmengine.model import is_model_wrapper
+    from torch import nn
+
+    from mmvideoiq import cli
+    from mmvideoiq.deploy.export.budget_curve import set_budget
+    from mmvideoiq.evaluation.clip_records import ClipRecords, class_names, indices_of, network_frames
+    from mmvideoiq.fileio import check_output
+    from mmvideoiq.visualization.evaluation_report import write_evaluation
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

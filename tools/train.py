@@ -7,11 +7,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmengine.config import Config
-
-from mmvideoiq import cli
 from mmvideoiq.jobs.errors import one_line_errors
 from mmvideoiq.jobs.signals import restore_signals
+from mmvideoiq.service.main import imports_of
+
+with imports_of("train"):
+    from mmengine.config import Config
+
+    from mmvideoiq import cli
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -9,7 +9,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmvideoiq.jobs.signals import restore_signals
-from mmvideoiq.service.recipe import main
+from mmvideoiq.service.main import imports_of
+
+with imports_of("train"):
+    from mmvideoiq.service.recipe import main
 
 if __name__ == "__main__":
     restore_signals()

@@ -6,10 +6,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmvideoiq.fileio import write_text
 from mmvideoiq.jobs.errors import one_line_errors, traceback_wanted, write_any_text
 from mmvideoiq.jobs.signals import restore_signals
-from mmvideoiq.zoo import index, tables
+from mmvideoiq.service.main import imports_of
+
+with imports_of("runtime"):
+    from mmvideoiq.fileio import write_text
+    from mmvideoiq.zoo import index, tables
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

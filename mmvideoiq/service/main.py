@@ -11,14 +11,21 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 
 from mmvideoiq import __version__
 from mmvideoiq.jobs.arguments import BAD, COMPLETION, Parser
-from mmvideoiq.jobs.errors import READER_LEFT, drop_output, one_line, reader_left, traceback_wanted
-from mmvideoiq.jobs.explained import explained
+from mmvideoiq.jobs.errors import (
+    READER_LEFT,
+    drop_output,
+    one_line,
+    print_error,
+    reader_left,
+    traceback_wanted,
+)
 from mmvideoiq.jobs.signals import exit_code, restore_signals
 
 PROG = "mmvideoiq"
@@ -72,6 +79,30 @@ def how_to_install(extra: str) -> str:
     return f"pip install '{PROG}[{extra}]'"
 
 
+@contextmanager
+def imports_of(extra: str, prog: str | None = None) -> Iterator[None]:
+    """Around what a command imports: what is not installed, or does not load, ends it with one line and exit code 2.
+
+    Args:
+        extra: that installs it.
+        prog: name of the command; None takes that of the script.
+    """
+    lacking = missing(extra)
+    if lacking:
+        print_error(ImportError(f"{', '.join(lacking)} not installed: {how_to_install(extra)}"), prog)
+        raise SystemExit(BAD)
+    try:
+        yield
+    except ImportError as error:
+        if traceback_wanted():
+            raise
+        said = one_line(error)
+        if isinstance(error, ModuleNotFoundError) and extra and "pip install" not in said:
+            said = f"{said}: {how_to_install(extra)}"
+        print_error(ImportError(said), prog)
+        raise SystemExit(BAD) from None
+
+
 def make_parser() -> Parser:
     lines = []
     for name, command in COMMANDS.items():
@@ -111,19 +142,9 @@ def completed_command() -> str | None:
 
 def run(name: str, argv: Sequence[str]) -> int:
     command = COMMANDS[name]
-    lacking = missing(command.extra)
-    if lacking:
-        line = f"{PROG} {name}: error: {', '.join(lacking)} not installed: {how_to_install(command.extra)}"
-        print(explained(line), file=sys.stderr)
-        return BAD
-    sys.argv = [f"{PROG} {name}", *argv]
-    try:
+    with imports_of(command.extra, f"{PROG} {name}"):
+        sys.argv = [f"{PROG} {name}", *argv]
         module = importlib.import_module(command.module)
-    except ImportError as error:  # it is installed, and does not load
-        if traceback_wanted():
-            raise
-        print(explained(f"{PROG} {name}: error: {one_line(error)}"), file=sys.stderr)
-        return BAD
     return module.main(argv)
 
 

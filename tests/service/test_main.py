@@ -143,7 +143,9 @@ def test_ctrl_c_while_a_command_is_imported(monkeypatch):
 
 def test_a_missing_extra_is_one_line_that_installs_it(capsys, monkeypatch):
     monkeypatch.setattr(command, "find_spec", lambda name: None if name in ("torch", "mmcv") else object())
-    assert command.main(["export", "--help"]) == 2
+    with pytest.raises(SystemExit) as ended:
+        command.main(["export", "--help"])
+    assert ended.value.code == 2
     message = "mmvideoiq export: error: torch, mmcv not installed: pip install 'mmvideoiq[train]' (docs/"
     said = capsys.readouterr().err
     assert said.startswith(message) and said.count("\n") == 1
@@ -153,12 +155,24 @@ def test_a_missing_extra_is_one_line_that_installs_it(capsys, monkeypatch):
     assert printed.count("pip install 'mmvideoiq[train]'") == 2 and "mmvideoiq[runtime]" not in printed
 
 
+def test_a_package_that_is_missing_beside_those_says_what_to_install(capsys):
+    with pytest.raises(SystemExit) as ended, command.imports_of("runtime", "tool.py"):
+        import nothing_of_this_name  # noqa: F401
+    said = capsys.readouterr().err
+    message = (
+        "tool.py: error: No module named 'nothing_of_this_name': pip install 'mmvideoiq[runtime]' (docs/"
+    )
+    assert ended.value.code == 2 and said.startswith(message) and said.count("\n") == 1
+
+
 def test_a_package_that_does_not_load_is_one_line(capsys, monkeypatch):
     def fails(_):
         raise ImportError("libGL.so.1: cannot open shared object file: No such file or directory")
 
     monkeypatch.setattr(command.importlib, "import_module", fails)
-    assert command.main(["doctor"]) == 2
+    with pytest.raises(SystemExit) as ended:
+        command.main(["doctor"])
+    assert ended.value.code == 2
     said = capsys.readouterr().err
     assert said.startswith("mmvideoiq doctor: error: libGL.so.1: cannot open shared object file")
     assert "on Debian apt install libgl1 (docs/troubleshooting.md#" in said and said.count("\n") == 1

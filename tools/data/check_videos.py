@@ -11,9 +11,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmvideoiq.data.check import KINDS, check_list
 from mmvideoiq.jobs.errors import traceback_wanted, write_any_text
 from mmvideoiq.jobs.signals import exit_code, restore_signals
+from mmvideoiq.service.main import imports_of
+
+with imports_of("train"):
+    from mmvideoiq.data.check import KINDS, check_list
 
 SHOWN = 10
 

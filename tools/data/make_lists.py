@@ -9,16 +9,19 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from rich.console import Console
-from rich.table import Table
-
-from mmvideoiq import compat
-
-compat.apply()
-
-from mmvideoiq.data.folder import make_lists
 from mmvideoiq.jobs.errors import one_line_errors, traceback_wanted, write_any_text
 from mmvideoiq.jobs.signals import restore_signals
+from mmvideoiq.service.main import imports_of
+
+with imports_of("train"):
+    from rich.console import Console
+    from rich.table import Table
+
+    from mmvideoiq import compat
+
+    compat.apply()
+
+    from mmvideoiq.data.folder import make_lists
 
 
 def main() -> None:

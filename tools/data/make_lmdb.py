@@ -13,11 +13,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from rich.progress import track
-
-from mmvideoiq.data.lists import IMAGES
 from mmvideoiq.jobs.errors import one_line_errors
 from mmvideoiq.jobs.signals import restore_signals
+from mmvideoiq.service.main import imports_of
+
+with imports_of("train"):
+    from rich.progress import track
+
+    from mmvideoiq.data.lists import IMAGES
 
 LARGEST = 1 << 42  # bytes that the file may grow to
 

@@ -9,9 +9,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmvideoiq.data.synthetic import make_synthetic
 from mmvideoiq.jobs.errors import one_line_errors, traceback_wanted, write_any_text
 from mmvideoiq.jobs.signals import restore_signals
+from mmvideoiq.service.main import imports_of
+
+with imports_of("runtime"):
+    from mmvideoiq.data.synthetic import make_synthetic
 
 
 def main() -> None:

@@ -11,13 +11,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmvideoiq import compat
-
-compat.apply()
-
-from mmvideoiq.data.shrink import shrink_folder
 from mmvideoiq.jobs.errors import one_line_errors, traceback_wanted, write_any_text
 from mmvideoiq.jobs.signals import restore_signals
+from mmvideoiq.service.main import imports_of
+
+with imports_of("train"):
+    from mmvideoiq import compat
+
+    compat.apply()
+
+    from mmvideoiq.data.shrink import shrink_folder
 
 
 def main() -> None:

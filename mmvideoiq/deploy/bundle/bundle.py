@@ -98,7 +98,9 @@ class Bundle:
         """
         if str(path).startswith(ZOO):
             name = str(path).removeprefix(ZOO).lstrip("/")
-            raise BundleError(f"{path} is a name of the zoo, not a folder: open mmvideoiq.zoo.download({name!r})")
+            raise BundleError(
+                f"{path} is a name of the zoo, not a folder: open mmvideoiq.zoo.download({name!r})"
+            )
         try:
             return _open(Path(path))
         except InvalidFile as error:

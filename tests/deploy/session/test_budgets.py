@@ -42,7 +42,10 @@ def toy_like(session: VideoSession, **changes) -> Bundle:
         (0.9, r"a budget of 0\.9 is out of reach: this model spends 0\.2 to 0\.8"),
         ("0", r"a budget of 0 is out of reach: this model spends 0\.2 to 0\.8"),
         ("0.0001ms", r"a budget of 0\.0001 ms per clip is out of reach: this model spends .* ms per clip"),
-        ("30", r"a budget of 30 is out of reach: a mean cost .* at most 1, such as 0\.4; .* a clip give 30ms"),
+        (
+            "30",
+            r"a budget of 30 is out of reach: a mean cost .* at most 1, such as 0\.4; .* a clip give 30ms",
+        ),
         ("cheap", "'cheap' is neither a mean cost such as"),
     ],
 )

@@ -20,7 +20,9 @@ def test_every_answer_has_the_headers(server):
 
 def test_every_status_of_an_error_is_in_the_documentation():
     code = "".join(path.read_text() for path in (ROOT / "mmvideoiq/service/serve").glob("*.py"))
-    given = set(re.findall(r"(?:HTTPException\(|failed\(|\), )([45]\d\d)\b", code)) - {"499"}  # of the log alone
+    given = set(re.findall(r"(?:HTTPException\(|failed\(|\), )([45]\d\d)\b", code)) - {
+        "499"
+    }  # of the log alone
     text = (ROOT / "docs/serving.md").read_text(encoding="utf-8")
     table = "".join(re.findall(r"^\| ([45]\d\d[\d, ]*) \|", text, re.MULTILINE))
     assert {"400", "409", "422", "503"} < given and given | {"405"} == set(re.findall(r"\d{3}", table))

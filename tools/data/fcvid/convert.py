@@ -8,9 +8,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from mmvideoiq.data.convert_command import convert
 from mmvideoiq.jobs.errors import one_line_errors
 from mmvideoiq.jobs.signals import restore_signals
+from mmvideoiq.service.main import imports_of
+
+with imports_of("train"):
+    from mmvideoiq.data.convert_command import convert
 
 if __name__ == "__main__":
     restore_signals()

@@ -9,13 +9,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from mmvideoiq import compat
-
-compat.apply()
-
-from mmvideoiq.data.gestures import load_frames, make_gestures
 from mmvideoiq.jobs.errors import one_line_errors, write_any_text
 from mmvideoiq.jobs.signals import restore_signals
+from mmvideoiq.service.main import imports_of
+
+with imports_of("train"):
+    from mmvideoiq import compat
+
+    compat.apply()
+
+    from mmvideoiq.data.gestures import load_frames, make_gestures
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from mmvideoiq import __version__
-from mmvideoiq.fileio import atomic_write, read_json, sha256_of, write_json
+from mmvideoiq.fileio import DamagedFile, atomic_write, read_json, sha256_of, write_json
 from mmvideoiq.service.bulk.sources import absolute, is_list, read_bytes
 from mmvideoiq.video.errors import shown
 
@@ -95,10 +95,14 @@ def open_plan(
     """The plan that the folder holds; where it is empty, one is made of ``find(sources)`` and stored.
 
     Raises:
-        OtherRun: the folder holds one of other sources or settings, or results without a plan.
-        DamagedFile: the manifest or the plan is.
+        OtherRun: the folder holds one of other sources or settings, a damaged one, or results without a plan.
     """
-    known = read_json(folder / MANIFEST)
+    try:
+        known = read_json(folder / MANIFEST)
+    except DamagedFile:
+        raise OtherRun(
+            f"{folder / MANIFEST} is empty, cut short or of another kind: choose another --out"
+        ) from None
     if known is None:
         if any((folder / RESULTS).glob("*")):
             raise OtherRun(f"{folder} holds results but no {MANIFEST}: choose another --out")
@@ -141,7 +145,8 @@ def _store(folder: Path, videos: Sequence[str], given: Mapping[str, Any]) -> Non
 
 
 def _check_same(folder: Path, known: Any, given: Mapping[str, Any]) -> None:
-    if not isinstance(known, dict) or not set(WRITTEN) <= set(known) or known["format"] != FORMAT:
+    whole = isinstance(known, dict) and set(WRITTEN) <= set(known) and isinstance(known["given"], dict)
+    if not whole or known["format"] != FORMAT:
         raise OtherRun(f"{folder / MANIFEST} is not of this version of mmvideoiq bulk: choose another --out")
     for name, here in given.items():
         there = known["given"].get(name)

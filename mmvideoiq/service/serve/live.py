@@ -23,7 +23,7 @@ from mmvideoiq.deploy.session import VideoSession
 from mmvideoiq.service.serve.bodies import bounded, sent_bytes
 from mmvideoiq.service.serve.model import Work
 from mmvideoiq.service.serve.pool import Busy
-from mmvideoiq.service.serve.recognition import Event, failed, newest, thumbnail
+from mmvideoiq.service.serve.recognition import SERVER_ERROR, Event, failed, log, newest, thumbnail
 from mmvideoiq.service.serve.settings import Limits
 from mmvideoiq.service.serve.sources import check_source
 from mmvideoiq.service.serve.videos import Events, check_budget, event_stream, server_sent
@@ -177,7 +177,7 @@ class Live:
     # --- streams that the server reads ------------------------------------------------------------------------------
 
     async def stream(self, request: Request) -> Response:
-        source, fps, budget = await wanted_stream(request)
+        source, fps, budget = await wanted_stream(request, seconds=self._limits.live_idle_s)
         check_budget(budget)
         await run_in_threadpool(check_source, source, self._limits.streams)
         session = await self._take()
@@ -228,23 +228,30 @@ class Live:
             return failed(422, error.reason)
         except (BudgetError, EngineError) as error:
             return failed(400, str(error))
+        except Exception:  # else the client would wait for ever
+            log.exception("a stream could not be followed")
+            return failed(500, SERVER_ERROR)
         finally:
             decoder.close()
         return Event("result", last) if last else failed(422, "the stream gave no frames")
 
 
-async def wanted_stream(request: Request) -> tuple[str, float, str | None]:
+async def wanted_stream(request: Request, *, seconds: float) -> tuple[str, float, str | None]:
     """What a request for a stream asks for: the address, frames per second, the budget.
 
     Raises:
-        HTTPException: 415 no JSON, 400 other fields than these.
+        HTTPException: 415 no JSON, 400 other fields than these, 408 too slow.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         raise HTTPException(415, "send application/json: {'source': address, 'fps': 5}")
     error = HTTPException(413, f"more than {REQUEST_BYTES} bytes")
     body: Any = None
-    with suppress(ValueError):
-        body = await Request(request.scope, bounded(request.receive, REQUEST_BYTES, error)).json()
+    try:
+        with suppress(ValueError, RecursionError):
+            async with asyncio.timeout(seconds):
+                body = await Request(request.scope, bounded(request.receive, REQUEST_BYTES, error)).json()
+    except TimeoutError:
+        raise HTTPException(408, f"the request did not arrive within {seconds:g} seconds") from None
     if not isinstance(body, dict) or not isinstance(body.get("source"), str):
         raise HTTPException(400, "send a JSON object with a string 'source', the address of the stream")
     fps, budget = body.get("fps", 5), body.get("budget")

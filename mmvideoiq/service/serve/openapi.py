@@ -206,7 +206,7 @@ def document(limits: Limits) -> dict[str, Any]:
                 "The server reads an http(s) or rtsp(s) address, if it was started with --streams for it. Events: "
                 "frame (what the stream is so far, and a picture), notice {text}, and last result or failed.",
                 {200: events("frame", "notice", "result", "failed")},
-                *(400, 403, 409, 413, 415, 429, 503),
+                *(400, 403, 408, 409, 413, 415, 429, 503),
                 requestBody=dict(
                     required=True,
                     content={

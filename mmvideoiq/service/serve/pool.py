@@ -107,8 +107,17 @@ class Pool:
             self._changed.notify()
             return before
 
+    def withdraw(self, task: Task) -> None:
+        """Refuse a task that still waits, so that its place is free."""
+        with self._changed:
+            try:
+                self._tasks.remove(task)
+            except ValueError:  # it has begun, or ended
+                return
+        task.refuse("nobody waits for it")
+
     def _work(self, worker: Worker) -> None:
-        with suppress(VideoError):  # starts the decoder process and imports what it needs
+        with suppress(VideoError, OSError):  # starts the decoder process and imports what it needs
             worker.decoder.read(os.devnull)
         self._ready.release()
         while True:

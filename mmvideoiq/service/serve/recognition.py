@@ -23,6 +23,7 @@ from mmvideoiq.video.errors import VideoError
 
 THUMBNAIL = 96  # pixels of its longer side, at most
 QUALITY = 80  # of its JPEG
+SERVER_ERROR = "an error of the server, which its log shows"
 log = logging.getLogger("mmvideoiq.serve")
 
 
@@ -46,7 +47,7 @@ class OutOfTime(Exception):
 
 
 class Recognition:
-    """A task of the pool: decode, recognize, tell.
+    """A task of the pool: decode, recognize, tell. It holds its video from the beginning to its end.
 
     Args:
         by_frame: tell of each frame as it is processed, with pictures; else the result alone, which is faster.
@@ -67,33 +68,38 @@ class Recognition:
         self._video, self._uploads, self._budget = video, uploads, budget
         self._by_frame, self._seconds, self._tell = by_frame, seconds, tell
         self._cancelled = threading.Event()
+        uploads.hold(video)
 
     def cancel(self) -> None:
         """Nobody listens any more: it ends after the frame that it is at."""
         self._cancelled.set()
 
     def refuse(self, reason: str) -> None:
+        self._uploads.release(self._video)
         self._tell(failed(503, reason))
 
     def run(self, worker: Worker) -> None:
-        if self._cancelled.is_set():
-            return
         try:
-            with self._uploads.used(self._video):
-                event = Event("result", self._recognize(worker))
+            if not self._cancelled.is_set():
+                self._tell(self._outcome(worker))
+        finally:
+            self._uploads.release(self._video)
+
+    def _outcome(self, worker: Worker) -> Event:
+        try:
+            return Event("result", self._recognize(worker))
         except VideoError as error:
-            event = failed(422, error.reason)
+            return failed(422, error.reason)
         except BudgetError as error:
-            event = failed(400, str(error))
+            return failed(400, str(error))
         except OutOfTime:
-            event = failed(504, f"recognition took more than {self._seconds:g} seconds")
+            return failed(504, f"recognition took more than {self._seconds:g} seconds")
         except EngineError as error:
             log.error("engine: %s", error)
-            event = failed(500, str(error))
+            return failed(500, str(error))
         except Exception:
             log.exception("a video could not be recognized")
-            event = failed(500, "an error of the server, which its log shows")
-        self._tell(event)
+            return failed(500, SERVER_ERROR)
 
     def _recognize(self, worker: Worker) -> dict[str, Any]:
         session = worker.session

@@ -8,8 +8,8 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -32,7 +32,7 @@ class Video:
         id: what clients call it; it cannot be guessed.
         path: of its file, which is removed once the frames are there.
         until: when it is given up, on the clock of :class:`Uploads`; infinity for a sample.
-        users: who recognize it now.
+        users: who recognize it now, or wait for a worker.
         gone: it was given up.
     """
 
@@ -60,7 +60,11 @@ class Video:
                 return Decoded(np.load(self.frames_path), self.lost, self.seconds)
             refuse_lists(self.path)
             decoded = decoder.read(self.path)
-            np.save(self.frames_path, decoded.frames)
+            try:
+                np.save(self.frames_path, decoded.frames)
+            except BaseException:  # a full disk: a part is not taken for the frames
+                self.frames_path.unlink(missing_ok=True)
+                raise
             self.lost, self.seconds = decoded.lost, decoded.seconds
             self.path.unlink(missing_ok=True)
             if self.gone:
@@ -107,11 +111,16 @@ class Uploads:
     def __len__(self) -> int:
         return sum(video.until < math.inf for video in self._videos.values())
 
-    def add(self, content: BinaryIO) -> Video:
-        """Keep a copy of an open file."""
+    def add(self, content: BinaryIO, *, held: bool = False) -> Video:
+        """Keep a copy of an open file; ``held`` as by :meth:`hold`."""
         video = self._new(secrets.token_urlsafe(16), self._clock() + self._kept_s)
-        with video.path.open("wb") as file:
-            shutil.copyfileobj(content, file, 2**20)
+        video.users = int(held)
+        try:
+            with video.path.open("wb") as file:
+                shutil.copyfileobj(content, file, 2**20)
+        except BaseException:  # a full disk
+            video.path.unlink(missing_ok=True)
+            raise
         with self._lock:
             self._videos[video.id] = video
         self.sweep()
@@ -134,17 +143,16 @@ class Uploads:
         with self._lock:
             return self._videos.get(name)
 
-    @contextmanager
-    def used(self, video: Video) -> Iterator[None]:
-        """Within the block the video is not given up; its time starts anew at the end."""
+    def hold(self, video: Video) -> None:
+        """Do not give the video up before it is released."""
         with self._lock:
             video.users += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                video.users -= 1
-                video.until = max(video.until, self._clock() + self._kept_s)
+
+    def release(self, video: Video) -> None:
+        """End a :meth:`hold`; the video's time starts anew."""
+        with self._lock:
+            video.users -= 1
+            video.until = max(video.until, self._clock() + self._kept_s)
 
     def remove(self, video: Video) -> None:
         with self._lock:

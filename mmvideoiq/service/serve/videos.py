@@ -17,7 +17,7 @@ from starlette.routing import Route
 from mmvideoiq.deploy.budget import BudgetError, parse_budget
 from mmvideoiq.service.serve.bodies import sent_video
 from mmvideoiq.service.serve.metrics import Metrics
-from mmvideoiq.service.serve.pool import Pool
+from mmvideoiq.service.serve.pool import Busy, Pool
 from mmvideoiq.service.serve.recognition import Event, Recognition
 from mmvideoiq.service.serve.settings import Limits
 from mmvideoiq.service.serve.uploads import Uploads, Video
@@ -42,15 +42,15 @@ class Videos:
     async def recognize(self, request: Request) -> Response:
         async with sent_video(request, self._limits) as (file, budget):
             check_budget(budget)
-            video = await run_in_threadpool(self._uploads.add, file.file)
+            video = await run_in_threadpool(self._uploads.add, file.file, held=True)  # it is removed below
         try:
             events = Events()
             task = self._task(video, budget, by_frame=False, tell=events.tell)
-            self._pool.submit(task)
+            self._submit(task)
             try:
                 event = await events.next()
             except BaseException:
-                task.cancel()
+                self._cancel(task)
                 raise
         finally:
             self._uploads.remove(video)
@@ -73,7 +73,7 @@ class Videos:
         check_budget(budget)
         events = Events()
         task = self._task(video, budget, by_frame=True, tell=events.tell)
-        before = self._pool.submit(task)
+        before = self._submit(task)
 
         async def lines() -> AsyncIterator[bytes]:
             try:
@@ -86,9 +86,20 @@ class Videos:
                         self._count(event)
                     yield server_sent(event)
             finally:
-                task.cancel()
+                self._cancel(task)
 
         return event_stream(lines())
+
+    def _submit(self, task: Recognition) -> int:
+        try:
+            return self._pool.submit(task)
+        except Busy as busy:
+            task.refuse(str(busy))
+            raise
+
+    def _cancel(self, task: Recognition) -> None:
+        task.cancel()
+        self._pool.withdraw(task)
 
     def _task(
         self, video: Video, budget: str | None, *, by_frame: bool, tell: Callable[[Event], None]

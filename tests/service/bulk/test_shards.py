@@ -7,7 +7,6 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from mmvideoiq.fileio import DamagedFile
 from mmvideoiq.service.bulk.plan import OtherRun, Settings, open_plan
 from mmvideoiq.service.bulk.shards import Shards, failed
 from mmvideoiq.service.bulk.stages import RESULT, failed_row
@@ -96,8 +95,11 @@ def test_a_folder_of_something_else_is_refused(plan, tmp_path):
     manifest.write_text(json.dumps({"version": 1}))
     with pytest.raises(OtherRun, match="is not of this version of mmvideoiq bulk"):
         make_plan(tmp_path / "out", [])
+    manifest.write_text(json.dumps({"format": 1, "given": [], "videos": 0, "plan": ""}))
+    with pytest.raises(OtherRun, match="is not of this version of mmvideoiq bulk"):
+        make_plan(tmp_path / "out", [])
     manifest.write_text("{")
-    with pytest.raises(DamagedFile):
+    with pytest.raises(OtherRun, match=r"manifest\.json is empty, cut short .*: choose another --out$"):
         make_plan(tmp_path / "out", [])
     manifest.unlink()
     Shards(plan).take(good(8, 9))

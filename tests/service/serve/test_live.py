@@ -1,11 +1,13 @@
 """Cameras whose frames are posted, and streams that the server reads."""
 
+import socket
 import time
 
 import numpy as np
 import pytest
 
 from mmvideoiq.deploy.session import VideoSession
+from mmvideoiq.service.serve import live
 from mmvideoiq.video.reader import read_frames
 from tests.deploy.toy_bundle import make_toy_bundle
 from tests.service.serve.serving import parsed, serving
@@ -93,6 +95,17 @@ def test_bad_requests_for_streams_are_refused(server, body, status):
     assert stream(server, **body).status_code == status
 
 
+def test_a_body_that_is_nested_too_deeply_or_slow_is_refused(demo_bundle):
+    with serving(demo_bundle, live_idle_s=1) as server:
+        json = {"Content-Type": "application/json"}
+        assert server.post("/v1/streams", data="[" * 4000, headers=json).status_code == 400
+        host, port = server.address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=20) as connection:
+            head = "Content-Type: application/json\r\nContent-Length: 9"
+            connection.sendall(f"POST /v1/streams HTTP/1.1\r\nHost: {host}\r\n{head}\r\n\r\n{{".encode())
+            assert b" 408 " in connection.recv(4096).split(b"\r\n")[0]
+
+
 def test_a_form_cannot_ask_for_a_stream(server):
     done = server.post("/v1/streams", data='{"source": "http://x"}', headers={"Content-Type": "text/plain"})
     assert done.status_code == 415
@@ -106,6 +119,17 @@ def test_a_stream_is_followed_to_its_end(demo_bundle, tmp_path):
         assert [data["frames"] for _, data in events[:-1]] == list(range(1, 21))
         gone = parsed(stream(server, source=f"{source}/no-such.mp4").text)
         assert [kind for kind, _ in gone] == ["failed"] and gone[0][1]["status"] == 422
+
+
+def test_a_stream_that_fails_in_the_server_ends(demo_bundle, tmp_path, monkeypatch):
+    def fails(_):
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(live, "thumbnail", fails)
+    encode(tmp_path / "clip.mp4", range(3))
+    with serving_videos(tmp_path) as source, serving(demo_bundle, streams="any") as server:
+        events = parsed(stream(server, source=f"{source}/clip.mp4").text)
+    assert events == [("failed", dict(status=500, error="an error of the server, which its log shows"))]
 
 
 def test_a_bundle_without_streams_says_so(demo_bundle, tmp_path, monkeypatch):

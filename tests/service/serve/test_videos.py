@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -223,6 +224,31 @@ def test_a_full_queue_and_a_client_s_share(demo_bundle, grating, held):
         first.join()
         assert answered[0].status_code == 200
         assert server.send("/v1/recognize", grating).status_code == 200
+
+
+def test_a_video_is_not_given_up_before_it_was_recognized(demo_bundle, grating):
+    """Not even where all that is kept is too much."""
+    with serving(demo_bundle, kept_bytes=1) as server:
+        assert server.send("/v1/recognize", grating).status_code == 200
+
+
+def test_the_place_of_a_client_that_went_away_is_free(demo_bundle, grating, held, monkeypatch):
+    monkeypatch.setattr(videos, "PULSE_S", 0.1)
+    began, go = held
+    with serving(demo_bundle, waiting=1) as server:
+        first, answered = in_background(server.send, "/v1/recognize", grating)
+        assert began.wait(60)
+        waits = server.get("/v1/videos/sample-0/events", stream=True)
+        assert server.get("/healthz").json()["waiting"] == 1
+        waits.close()
+        until = time.monotonic() + 30
+        while server.get("/healthz").json()["waiting"]:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        go.set()
+        first.join()
+        assert answered[0].status_code == 200
+        assert server.events("/v1/videos/sample-0/events")[-1][0] == "result"
 
 
 def test_stopping_finishes_what_has_begun_and_refuses_the_rest(demo_bundle, grating, held):

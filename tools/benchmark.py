@@ -33,7 +33,7 @@ with imports_of("train"):
     from mmvideoiq.benchmark.bulk import BulkSettings, measure_bulk
     from mmvideoiq.benchmark.decoding import DecodeSettings, make_films, measure_decoding
     from mmvideoiq.benchmark.inference import measure_inference, measure_trained
-    from mmvideoiq.benchmark.prepared import MIXES, PEERS, POLICIES, InferSettings
+    from mmvideoiq.benchmark.inference_settings import MIXES, PEERS, POLICIES, InferSettings
     from mmvideoiq.benchmark.training import BACKBONES, TrainSettings, keep_freed_memory, measure_training
     from mmvideoiq.fileio import write_json
     from mmvideoiq.latency.table import measure_config, measure_table

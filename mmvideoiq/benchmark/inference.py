@@ -1,6 +1,6 @@
 """The cost of inference: mmvideoiq beside its peers, interleaved in one run.
 
-Every contender, made in ``prepared.py``, has a process of its own (``contenders.py``), of which one computes at a time.
+Every contender, made in ``prepared.py``, has a process of its own (``latency/contenders.py``); one computes at a time.
 All take the same frames, uint8 (T, H, W, 3), to a label, or a video file to a label.
 """
 
@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from mmvideoiq.benchmark.prepared import FP32, MIXES, InferSettings, prepared
+from mmvideoiq.benchmark.inference_settings import FP32, MIXES, InferSettings
+from mmvideoiq.benchmark.prepared import prepared
 from mmvideoiq.deploy.engines.cpu import cpu_name
 from mmvideoiq.latency.environment import describe_environment
 from mmvideoiq.latency.interleave import interleave, paired

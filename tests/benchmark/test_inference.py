@@ -8,7 +8,7 @@ import pytest
 
 from mmvideoiq.benchmark import inference, prepared, tables
 from mmvideoiq.benchmark.inference import budgets, make_row, predicted_latency
-from mmvideoiq.benchmark.prepared import InferSettings
+from mmvideoiq.benchmark.inference_settings import MIXES, PEERS, InferSettings
 from mmvideoiq.data.synthetic import make_synthetic
 from mmvideoiq.latency.contenders import spread
 from mmvideoiq.latency.workers import Worker
@@ -115,7 +115,7 @@ def test_a_whole_run(load_tool, tmp_path, capsys, monkeypatch):
     tool.main(["infer", *flags, "--json", str(tmp_path / "out.json"), "--keep", str(tmp_path / "files")])
     found = json.loads((tmp_path / "out.json").read_text())
     names = [row["name"] for row in found["rows"]]
-    assert names == [*prepared.PEERS, *prepared.MIXES]
+    assert names == [*PEERS, *MIXES]
     for row in found["rows"]:
         assert row["ms_per_clip_total"] > 0 < row["ms_per_clip_model"]
         assert row["file_mb"] > 10 and row["peak_rss_mb"] > 50

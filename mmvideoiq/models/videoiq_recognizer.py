@@ -166,13 +166,8 @@ class VideoIQRecognizer(BaseRecognizer):
                 return self.compute_every_action(inputs)
             return self.feature_cache(inputs, self.compute_every_action)
 
-    def feature_source(self) -> str:
-        """What computes the cached features: changes with the weights and the actions."""
-        teacher = [] if self.teacher is None else [digest(self.teacher)]
-        return digest(self.backbone, [self.actions.names[index] for index in self.processed], *teacher)
-
     def compute_every_action(self, inputs: Tensor) -> Tensor:
-        """As :meth:`features_of_every_action`, never looked up; with gradient unless the caller turned it off."""
+        """As :meth:`features_of_every_action`, never from the cache; with gradient unless the caller turned it off."""
         self.actions.check_frames(*inputs.shape[-2:])
         frames = inputs.flatten(0, 1)  # (N*T, C, H, W)
         rows = torch.cat([self._every_action_of(part) for part in in_parts(frames)])  # (N*T, P, D)
@@ -187,22 +182,48 @@ class VideoIQRecognizer(BaseRecognizer):
             rows.append(pool(self.teacher.backbone(frames) if action.separate else maps[action.mode]))
         return torch.stack(rows, dim=1)
 
+    def feature_source(self) -> str:
+        """A digest of what computes these features: it changes with the weights and the actions."""
+        teacher = [] if self.teacher is None else [digest(self.teacher)]
+        return digest(self.backbone, [self.actions.names[index] for index in self.processed], *teacher)
+
+    def _process_something(self, decisions: Tensor, log_probs: Tensor) -> Tensor:
+        """Decisions (N, T, A); where all frames of a clip would be skipped, the one likeliest to be processed is."""
+        if self.all_skip == "zero" or len(self.processed) == len(self.actions):
+            return decisions
+        skips = torch.tensor(self.actions.skip_mask, device=decisions.device)  # (A,)
+        empty = decisions.detach()[..., self.processed].sum(dim=(1, 2)) < 0.5  # (N,)
+        frame = log_probs[..., self.processed].logsumexp(-1).argmax(1)  # (N,)
+        forced = empty.unsqueeze(1) & (F.one_hot(frame, decisions.shape[1]) > 0)  # (N, T)
+        best = one_hot_argmax(log_probs.masked_fill(skips, -torch.inf)).to(decisions.dtype)
+        return torch.where(forced.unsqueeze(-1), best, decisions)
+
     # --- testing ------------------------------------------------------------------------------------------
 
-    def clips_of(self, inputs: Tensor) -> Tensor:
-        """Inputs (N, V*T, C, H, W) of V views as clips (N*V, T, C, H, W), all views of a video together.
+    def predict(
+        self, inputs: Tensor, data_samples: list[ActionDataSample] | None = None, **kwargs: Any
+    ) -> list[ActionDataSample]:
+        """Adds to each sample pred_score (K,), pred_label, policy_actions (T,), policy_probs (T, A) and cost.
 
-        Raises:
-            ValueError: the number of frames is not a multiple of ``num_frames``.
+        Of several views: the averaged score, the actions of all their frames (V*T,), and their total cost.
         """
-        if self.num_frames is None:
-            return inputs
-        if inputs.shape[1] % self.num_frames:
-            raise ValueError(
-                f"inputs of {inputs.shape[1]} frames are not a multiple of num_frames={self.num_frames}: "
-                "sample that many frames per view, or change model.num_frames"
-            )
-        return inputs.reshape(-1, self.num_frames, *inputs.shape[2:])
+        if data_samples is None:
+            data_samples = [ActionDataSample() for _ in inputs]
+        prediction = self.recognize(self.clips_of(inputs))
+        samples = self.cls_head.predict_by_feat(prediction.logits, data_samples)
+        if prediction.policy is None:
+            probs = F.one_hot(prediction.actions, len(self.actions)).to(inputs.dtype)
+        else:
+            probs = prediction.policy.log_probs.exp()
+        model_cost = self._model_cost(tuple(inputs.shape[2:]), with_policy=prediction.policy is not None)
+        actions = prediction.actions.reshape(len(samples), -1)  # (N, V*T)
+        probs = probs.reshape(*actions.shape, -1)
+        costs = model_cost.clip_costs(actions, self.actions)  # name -> (N,)
+        for i, sample in enumerate(samples):
+            sample.set_field(actions[i], "policy_actions")
+            sample.set_field(probs[i], "policy_probs")
+            sample.set_field({name: float(values[i]) for name, values in costs.items()}, "cost")
+        return samples
 
     def recognize(self, inputs: Tensor) -> Prediction:
         """Choose an action for each frame of clips (N, T, C, H, W) and run what was chosen."""
@@ -259,30 +280,20 @@ class VideoIQRecognizer(BaseRecognizer):
         ]
         return torch.cat(rows)
 
-    def predict(
-        self, inputs: Tensor, data_samples: list[ActionDataSample] | None = None, **kwargs: Any
-    ) -> list[ActionDataSample]:
-        """Adds to each sample pred_score (K,), pred_label, policy_actions (T,), policy_probs (T, A) and cost.
+    def clips_of(self, inputs: Tensor) -> Tensor:
+        """Inputs (N, V*T, C, H, W) of V views as clips (N*V, T, C, H, W), all views of a video together.
 
-        Of several views: the averaged score, the actions of all their frames (V*T,), and their total cost.
+        Raises:
+            ValueError: the number of frames is not a multiple of ``num_frames``.
         """
-        if data_samples is None:
-            data_samples = [ActionDataSample() for _ in inputs]
-        prediction = self.recognize(self.clips_of(inputs))
-        samples = self.cls_head.predict_by_feat(prediction.logits, data_samples)
-        if prediction.policy is None:
-            probs = F.one_hot(prediction.actions, len(self.actions)).to(inputs.dtype)
-        else:
-            probs = prediction.policy.log_probs.exp()
-        model_cost = self._model_cost(tuple(inputs.shape[2:]), with_policy=prediction.policy is not None)
-        actions = prediction.actions.reshape(len(samples), -1)  # (N, V*T)
-        probs = probs.reshape(*actions.shape, -1)
-        costs = model_cost.clip_costs(actions, self.actions)  # name -> (N,)
-        for i, sample in enumerate(samples):
-            sample.set_field(actions[i], "policy_actions")
-            sample.set_field(probs[i], "policy_probs")
-            sample.set_field({name: float(values[i]) for name, values in costs.items()}, "cost")
-        return samples
+        if self.num_frames is None:
+            return inputs
+        if inputs.shape[1] % self.num_frames:
+            raise ValueError(
+                f"inputs of {inputs.shape[1]} frames are not a multiple of num_frames={self.num_frames}: "
+                "sample that many frames per view, or change model.num_frames"
+            )
+        return inputs.reshape(-1, self.num_frames, *inputs.shape[2:])
 
     def _model_cost(self, frame_shape: tuple[int, int, int], with_policy: bool) -> ModelCost:
         """Cost model for frames (C, H, W), counted at the first use."""
@@ -295,6 +306,12 @@ class VideoIQRecognizer(BaseRecognizer):
             )
         return self._model_costs[key]
 
+    def set_fixed_action(self, bits: int | str | None = None) -> None:
+        """Test with every frame at ``bits``, or under the action of that name; None lets the policy choose."""
+        self.chooser = None if bits is None else FixedAction(actions=self.actions, name=bits)
+
+    # --- interface of MMAction2 -----------------------------------------------------------------------------
+
     def _forward(self, inputs: Tensor, **kwargs: Any) -> Tensor:
         """Class logits (N, K); (N*V, K) of V views."""
         return self.recognize(self.clips_of(inputs)).logits
@@ -304,23 +321,6 @@ class VideoIQRecognizer(BaseRecognizer):
         clips = self.clips_of(inputs)
         actions, _ = self.choose(clips)
         return self.features_of_chosen_actions(clips, actions)[0]
-
-    def set_fixed_action(self, bits: int | str | None = None) -> None:
-        """Test with every frame at ``bits``, or under the action of that name; None lets the policy choose."""
-        self.chooser = None if bits is None else FixedAction(actions=self.actions, name=bits)
-
-    def _process_something(self, decisions: Tensor, log_probs: Tensor) -> Tensor:
-        """Where all frames of a clip are skipped, process the one most likely to be processed. (N, T, A)"""
-        if self.all_skip == "zero" or len(self.processed) == len(self.actions):
-            return decisions
-        skips = torch.tensor(self.actions.skip_mask, device=decisions.device)  # (A,)
-        empty = decisions.detach()[..., self.processed].sum(dim=(1, 2)) < 0.5  # (N,)
-        frame = log_probs[..., self.processed].logsumexp(-1).argmax(1)  # (N,)
-        forced = empty.unsqueeze(1) & (F.one_hot(frame, decisions.shape[1]) > 0)  # (N, T)
-        best = one_hot_argmax(log_probs.masked_fill(skips, -torch.inf)).to(decisions.dtype)
-        return torch.where(forced.unsqueeze(-1), best, decisions)
-
-    # --- interface of MMAction2 -----------------------------------------------------------------------------
 
     def check_frames(self, height: int, width: int) -> None:
         """ValueError if frames of this size do not fit policy or actions; commands call it before the first step."""
@@ -349,7 +349,7 @@ class VideoIQRecognizer(BaseRecognizer):
 
 
 def in_parts(frames: Tensor) -> tuple[Tensor, ...]:
-    """Frames as they are best run: on a CPU, without gradient, a few at a time, which stay in its caches."""
+    """Frames (M, C, H, W) in the parts that run fastest: on a CPU, without gradient, a few that fit into its caches."""
     if not frames.is_cpu or torch.is_grad_enabled():
         return (frames,)
     return frames.to(memory_format=torch.channels_last).split(FRAMES_AT_ONCE)

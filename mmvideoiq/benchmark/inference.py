@@ -24,12 +24,8 @@ from mmvideoiq.latency.environment import describe_environment
 from mmvideoiq.latency.interleave import interleave, paired
 from mmvideoiq.latency.workers import Worker, started
 
-FASTER_THAN = (
-    "mmaction2-eager",
-    "best-fp32",
-    "openvino-auto",
-    "openvino-int8",
-)  # what the ratios compare with
+#: What the ratios compare with.
+FASTER_THAN = ("mmaction2-eager", "best-fp32", "openvino-auto", "openvino-int8")
 
 
 def measure_inference(

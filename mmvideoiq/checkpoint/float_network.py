@@ -10,12 +10,8 @@ from mmvideoiq.checkpoint.files import IMAGENET
 from mmvideoiq.checkpoint.layers import mobilenet_layers, resnet_depth, resnet_features, resnet_layers
 from mmvideoiq.checkpoint.tensors import NORM_LEAVES, Entry, State, collect, few, norm_shape, refuse_unknown
 
-HEADS = (
-    "cls_head.fc_cls",
-    "head.fc",
-    "fc",
-    "classifier.1",
-)  # of MMAction2, MMPretrain, and two of torchvision
+#: Of MMAction2, MMPretrain, and two of torchvision.
+HEADS = ("cls_head.fc_cls", "head.fc", "fc", "classifier.1")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,9 +56,8 @@ class _AnyPrecision(BaseRecognizer):
             test_cfg=test_cfg,
         )
         if "average_clips" not in cls_head and getattr(self.cls_head, "average_clips", "") is None:
-            self.cls_head.average_clips = (
-                "prob"  # otherwise MMAction2's metrics get scores of each clip, and fail
-            )
+            # otherwise MMAction2's metrics get scores of each clip, and fail
+            self.cls_head.average_clips = "prob"
         require_any_precision(self.backbone, backbone)
         if self.backbone.reads != self.reads:
             other = {"frames": "AnyPrecisionRecognizer", "clips": "AnyPrecisionRecognizer3D"}[

@@ -52,12 +52,8 @@ NOT_FRAMES = {
     "ResNet3dLayer": "it reads the feature maps of another network, not frames",
 }
 LIBRARIES = ("mmpretrain", "mmcls", "torchvision", "timm")  # prefixes that MMAction2's recognizers accept
-SIDES = (
-    "img_size",
-    "image_size",
-    "input_resolution",
-)  # names of this option in networks of a fixed frame size
-LENGTHS = ("num_frames", "temporal_size", "t_size")  # and of a fixed number of frames
+SIDES = ("img_size", "image_size", "input_resolution")  # names of the option that fixes the frame size
+LENGTHS = ("num_frames", "temporal_size", "t_size")  # and of the one that fixes the number of frames
 ANY_SIDE = (UniFormer, VisionTransformer)  # these have such an option too, but accept other sizes
 SIDE, LENGTH, CHANNELS = 64, 8, 3  # of samples for the others
 

@@ -31,9 +31,8 @@ if TYPE_CHECKING:
     from mmvideoiq.deploy.bundle.bundle import Layer
 
 INT16 = np.iinfo(np.int16)
-MAX_UNPAIRED = (
-    32  # channels left alone, for which changes of partners are tried: of more it would be long, and in vain
-)
+#: Channels left alone, for which changes of partners are tried: of more it would be long, and in vain.
+MAX_UNPAIRED = 32
 JOINING = {
     "quantize",
     "relu",

@@ -6,7 +6,7 @@
 --stream`` on so many frames of one file; 90,000 are an hour at 25 a second. ``serve``: see ``load.py`` of
 ``tests/service/serve``. Exit code 1: another answer, memory that grew by more than 2 % (and 16 MB of an allocator's
 habits) between the halves after the warm-up, descriptors that stay open; with --judge-times, a 99th percentile above
-twice the median.
+twice the median, for equal clips and for all that a server answers.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from tests.trust.subjects import mmvideoiq
 from tests.trust.table import Row, finish
 
 BUNDLE = ROOT / "zoo/demo/demo_videoiq_bundle"
+OF_CLIPS = ROOT / "zoo/gestures/gestures_videoiq_bundle"  # 224 pixels: the demo's clips take one millisecond
 GOOD = 4  # of five clips
 EVERY_S = 0.1  # a look at memory and descriptors
 TAIL = 2.0  # the 99th percentile, as medians
@@ -115,8 +116,10 @@ def flat(found: Watched) -> tuple[dict[str, Any], list[str]]:
     return dict(mb_first=before, mb_second=after, descriptors=last), problems
 
 
-def percentiles(values: Sequence[float], *, judge: bool) -> tuple[dict[str, float], list[str]]:
-    p50, p99 = map(float, np.percentile(values or [0.0], [50, 99]))
+def percentiles(times: Sequence[Sequence[float]], *, judge: bool) -> tuple[dict[str, float], list[str]]:
+    """Of the clip, of those with so many copies each, whose times spread most."""
+    each = [tuple(map(float, np.percentile(copies, [50, 99]))) for copies in times if len(copies)]
+    p50, p99 = max(each, key=lambda pair: pair[1] / max(pair[0], 1e-9), default=(0.0, 0.0))
     slow = judge and p99 > TAIL * p50
     problem = f"the 99th percentile is {p99:.1f} ms, above {TAIL:g} medians of {p50:.1f} ms"
     return dict(p50_ms=p50, p99_ms=p99), [problem] * slow
@@ -158,13 +161,16 @@ def clips(args: argparse.Namespace, bar: Progress) -> Row:
     task = bar.add_task("clips", total=args.clips)
     with tempfile.TemporaryDirectory() as folder:
         source = write_clips(Path(folder), args.clips)
-        argv = mmvideoiq("infer", BUNDLE, source, "--threads", 1, "--decoders", 1, "--json", "-")
+        argv = mmvideoiq("infer", OF_CLIPS, source, "--threads", 1, "--decoders", 1, "--json", "-")
         found = watch(argv, lambda done: bar.update(task, completed=done))
     figures, problems = flat(found)
     problems += same_answers(found.lines, args.clips)
     if found.code != 2:
         problems.append(f"exit code {found.code} in place of 2, for the bad clips: {found.said}")
-    times = [sum(line["ms"][part] for part in MS) for line in found.lines if "ms" in line]
+    times: list[list[float]] = [[] for _ in range(GOOD)]
+    for number, line in enumerate(found.lines):
+        if "ms" in line:
+            times[number % (GOOD + 1)].append(sum(line["ms"][part] for part in MS))
     more, slow = percentiles(times, judge=args.judge_times)
     return Row("clips", dict(done=len(found.lines), seconds=found.seconds) | figures | more, problems + slow)
 

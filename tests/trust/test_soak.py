@@ -50,9 +50,12 @@ def test_what_grows_is_seen():
 
 
 def test_times_are_judged_on_request():
-    times = [10.0] * 95 + [50.0] * 5
+    slow = [10.0] * 95 + [50.0] * 5
+    times = [[30.0] * 100, slow, []]
     assert percentiles(times, judge=False) == (dict(p50_ms=10.0, p99_ms=50.0), [])
     assert percentiles(times, judge=True)[1] == ["the 99th percentile is 50.0 ms, above 2 medians of 10.0 ms"]
+    assert percentiles([[10.0] * 100, [30.0] * 100], judge=True)[1] == []
+    assert percentiles([], judge=True) == (dict(p50_ms=0.0, p99_ms=0.0), [])
 
 
 @pytest.mark.slow

@@ -247,6 +247,8 @@ def generated_clips() -> Iterator[list[tuple[str, int, list[str]]]]:
 
 RIVALS = {  # beginning of a row's name -> marker, colour, size, label
     "videoiq": ("*", "#c2410c", 11, "VideoIQ, at five budgets"),
+    "videoiq, one size": ("*", "#facc15", 11, "VideoIQ, one size"),
+    "videoiq, without skip": ("*", "#a8a29e", 11, "VideoIQ, sizes without skip"),
     "static INT8@": ("s", "#1d4ed8", 6, "static INT8, every frame, by size"),
     "fixed": ("o", "#0891b2", 6, "every frame in one mode"),
     "static INT8, fewer": ("v", "#1d4ed8", 6, "static INT8, fewer frames"),
@@ -268,11 +270,13 @@ def draw_does_it_pay() -> Figure:
             points = sorted(
                 (row["ms_per_clip"], 100 * row["top1"])
                 for row in timed
-                if row["name"].startswith(start) and not row["name"].startswith("videoiq, ")
+                if start
+                == max((each for each in RIVALS if row["name"].startswith(each)), key=len, default=None)
             )
             axes.plot(
-                *zip(*points, strict=True), marker=marker, color=colour, markersize=size, linewidth=0.8,
-                linestyle="-" if start == "videoiq" else "none", label=label, zorder=3 if start == "videoiq" else 2,
+                [ms for ms, _ in points], [top1 for _, top1 in points], marker=marker, color=colour,
+                markersize=size, linewidth=0.8, linestyle="-" if start == "videoiq" else "none", label=label,
+                zorder=3 if start.startswith("videoiq") else 2,
             )  # fmt: skip
         axes.set(title=title, xscale="log", xlabel="ms per clip, frames to label")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -20,7 +20,7 @@ def compared(repo) -> list[dict[str, dict]]:
 def test_the_table_of_readme(repo, compared):
     readme = (repo / "README.md").read_text(encoding="utf-8")
     table = readme[readme.index("| top-1 % (ms per clip) |") :].split("\n\n")[0].splitlines()[2:]
-    assert len(table) == 7
+    assert len(table) == 8
     for line in table:
         for cell, rows in zip(line.strip("| ").split(" | ")[1:], compared, strict=False):
             top1, ms = re.fullmatch(r"\**([\d.]+)[^(]*\(([\d.]+)\)\**", cell).groups()

@@ -90,6 +90,8 @@ def read_recipe(path: str | Path, *, fast: bool = False) -> Recipe:
     _check_keys(where, content, {"name", "stages"}, {"data", "evaluate", "measure", "fast"})
     _check_settings(f"{where}, measure", content.get("measure"), {"engine"}, {"threads"})
     _check_settings(f"{where}, evaluate", content.get("evaluate"), {"videoiq"}, EVALUATE)
+    if not isinstance(content["stages"], (list, tuple, Mapping)):
+        raise RecipeError(f"{where}: 'stages' must be a list or a dict, got {content['stages']!r}")
     if not content["stages"]:
         raise RecipeError(f"{where}: 'stages' is empty")
     stages: list[Stage] = []
@@ -124,12 +126,13 @@ def _check_settings(where: str, given: Mapping | None, required: set[str], optio
 
 def _entries(stages: Any, *, where: str) -> list[Mapping]:
     """The stages one by one, each with its name, from a list or a dict by name."""
+    by_name = dict(stages) if isinstance(stages, Mapping) else dict(enumerate(stages))
+    for name, entry in by_name.items():
+        if not isinstance(entry, Mapping):
+            raise RecipeError(f"{where}: stage {name!r} must be a dict, got {entry!r}")
     if isinstance(stages, Mapping):
-        wrong = next((name for name, entry in stages.items() if not isinstance(entry, Mapping)), None)
-        if wrong is not None:
-            raise RecipeError(f"{where}: stage '{wrong}' must be a dict, got {stages[wrong]!r}")
-        return [{"name": name, **entry} for name, entry in stages.items()]
-    return list(stages)
+        return [{"name": name, **entry} for name, entry in by_name.items()]
+    return list(by_name.values())
 
 
 def _read_stage(recipe: str, entry: Mapping, folder: Path, earlier: Mapping[str, Stage]) -> Stage:

@@ -38,6 +38,8 @@ def recipe(stages: str) -> str:
         ),
         (recipe("["), "cannot be read"),
         (recipe("dict(a='stage.py')"), "stage 'a' must be a dict, got 'stage.py'"),
+        (recipe(f"[{STAGE}, 'b.py']"), "stage 1 must be a dict, got 'b.py'"),
+        (recipe("'stage.py'"), "'stages' must be a list or a dict, got 'stage.py'"),
         (recipe("dict(a=dict(seeds=[0]))"), "stage 'a': 'config' is missing"),
     ],
 )

@@ -259,6 +259,11 @@ RIVALS = {  # beginning of a row's name -> marker, colour, size, label
 }
 
 
+def beginning_of(row: str) -> str | None:
+    """The longest key of :data:`RIVALS` that the name of a row begins with."""
+    return max((start for start in RIVALS if row.startswith(start)), key=len, default=None)
+
+
 def draw_does_it_pay() -> Figure:
     """Accuracy against milliseconds of what was compared: ``benchmarks/comparisons``, files of ``tools/compare.py``."""
     panels = dict(gestures="gestures, both rooms", scenes="scenes", demo="demo")
@@ -268,10 +273,7 @@ def draw_does_it_pay() -> Figure:
         timed = [row for row in rows if row.get("ms_of") == "engine"]
         for start, (marker, colour, size, label) in RIVALS.items():
             points = sorted(
-                (row["ms_per_clip"], 100 * row["top1"])
-                for row in timed
-                if start
-                == max((each for each in RIVALS if row["name"].startswith(each)), key=len, default=None)
+                (row["ms_per_clip"], 100 * row["top1"]) for row in timed if start == beginning_of(row["name"])
             )
             axes.plot(
                 [ms for ms, _ in points], [top1 for _, top1 in points], marker=marker, color=colour,

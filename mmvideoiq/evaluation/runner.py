@@ -154,6 +154,8 @@ class Evaluation:
             config = read_config(row)
             if "AnyPrecision" in config.model.backbone.type:
                 return None
+            if row.override == "threshold":
+                config.model.threshold = row.value
             path = Path(self._jobs[row.name]["config"]).with_name("timed_config.py")
             config.dump(path)
             return dict(config=str(path), checkpoint=row.checkpoints[0])

@@ -11,9 +11,10 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from rich.console import Console
 
+from mmvideoiq.evaluation import runner
 from mmvideoiq.evaluation.config import Comparison, make_rows
 from mmvideoiq.evaluation.frame_outcomes import right_alone
-from mmvideoiq.evaluation.runner import run_comparison
+from mmvideoiq.evaluation.runner import Evaluation, run_comparison
 from tests.evaluation.conftest import build, entry, save
 
 
@@ -170,6 +171,26 @@ def test_the_oracle_skips_frames_without_evidence(trained, compare_rows, tmp_pat
         ]
         bold = [place for place in clip["frame_inds"] if place % 2]
         assert set(processed) <= set(bold or clip["frame_inds"][:1])
+
+
+def test_networks_are_timed_as_they_are_tested(trained, in_process, monkeypatch, tmp_path):
+    """Every threshold of an early exit by itself, a float network without what counts its cost."""
+    entries = [entry(trained, "exit", "exit", threshold=[0.2, 0.8]), entry(trained, "float", "float")]
+    setting = Comparison(name="toy", rows=make_rows(entries, folder=trained))
+    evaluation = Evaluation(setting, tmp_path / "out", console=Console(file=io.StringIO()))
+    evaluation.test()
+    timed = {}
+
+    def time_rows(function, kwargs, folder, console):
+        timed.update(kwargs["job"]["rows"])
+        return dict.fromkeys(timed, 1.0)
+
+    monkeypatch.setattr(runner, "run_process", time_rows)
+    evaluation.time()
+    models = {name: Config.fromfile(row["config"]).model for name, row in timed.items()}
+    assert [models[f"exit@{value}"].threshold for value in (0.2, 0.8)] == [0.2, 0.8]
+    assert models["float"].type == "Recognizer2D"
+    assert {row["ms_of"] for row in evaluation.rows} == {"PyTorch"}
 
 
 @pytest.mark.slow

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import logging
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
@@ -12,12 +14,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive
 
+from mmvideoiq.jobs.errors import disk_full
 from mmvideoiq.service.serve.pool import Busy
 from mmvideoiq.service.serve.settings import MIB, Limits
 
 AROUND = 64 * 1024  # bytes of a multipart body that are not the file's
 FIELDS = 4
 FIELD_BYTES = 4096
+log = logging.getLogger("mmvideoiq.serve")
 
 
 def too_large(limit: int) -> HTTPException:
@@ -39,12 +43,25 @@ def bounded(receive: Receive, limit: int, error: HTTPException) -> Receive:
     return counting
 
 
+@contextmanager
+def full_disk_told() -> Iterator[None]:
+    """HTTPException 507 in place of the error of a full disk; the log says where it is."""
+    try:
+        yield
+    except OSError as error:
+        if not disk_full(error):
+            raise
+        log.error("no room for a video in %s (%s)", tempfile.gettempdir(), error.strerror)
+        raise HTTPException(507, "the server has no room for the video: try again later") from None
+
+
 @asynccontextmanager
 async def sent_video(request: Request, limits: Limits) -> AsyncIterator[tuple[UploadFile, str | None]]:
     """The part ``file`` of a multipart body, open, and the field ``budget``.
 
     Raises:
-        HTTPException: 400 no such part, 408 too slow, 413 too large, 415 no multipart body.
+        HTTPException: 400 no such part, 408 too slow, 413 too large, 415 no multipart body; 507 a full disk, also
+            where the block copies the file.
     """
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         raise HTTPException(415, "send multipart/form-data with the video in the part 'file'")
@@ -53,8 +70,9 @@ async def sent_video(request: Request, limits: Limits) -> AsyncIterator[tuple[Up
         raise error
     counted = Request(request.scope, bounded(request.receive, limits.upload_bytes + AROUND, error))
     try:
-        async with asyncio.timeout(limits.upload_s):
-            form = await counted.form(max_files=1, max_fields=FIELDS, max_part_size=FIELD_BYTES)
+        with full_disk_told():
+            async with asyncio.timeout(limits.upload_s):
+                form = await counted.form(max_files=1, max_fields=FIELDS, max_part_size=FIELD_BYTES)
     except TimeoutError:
         raise HTTPException(408, f"the video did not arrive within {limits.upload_s:g} seconds") from None
     try:
@@ -65,7 +83,8 @@ async def sent_video(request: Request, limits: Limits) -> AsyncIterator[tuple[Up
             raise error
         if isinstance(budget, UploadFile):
             raise HTTPException(400, "'budget' must be a field, not a file")
-        yield file, budget or None
+        with full_disk_told():
+            yield file, budget or None
     finally:
         await form.close()
 

@@ -87,6 +87,7 @@ REASONS = {
     429: "too many requests of this client at a time; Retry-After says when to ask again",
     503: "no place is left, or the server is stopping; Retry-After says when to ask again",
     504: "recognition took too long",
+    507: "the server's disk has no room for the video",
 }
 BUDGET = "mean cost of a frame (0.4) or time of a clip (30ms); without it the policy decides as trained"
 
@@ -142,7 +143,7 @@ def document(limits: Limits) -> dict[str, Any]:
                 "Recognize a video",
                 "The video is removed once it has been answered.",
                 {200: json_body("Answer", "what the video shows")},
-                *(400, 408, 413, 415, 422, 429, 503, 504),
+                *(400, 408, 413, 415, 422, 429, 503, 504, 507),
                 requestBody=upload,
             )
         ),
@@ -151,7 +152,7 @@ def document(limits: Limits) -> dict[str, Any]:
                 "Keep a video",
                 f"It can be recognized again and again, for {limits.kept_s:g} seconds after the last time.",
                 {201: json_body("Video", "its id")},
-                *(400, 408, 413, 415, 429),
+                *(400, 408, 413, 415, 429, 507),
                 requestBody=upload,
             )
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import secrets
 import shutil
@@ -22,6 +23,7 @@ from mmvideoiq.video.errors import VideoError
 HEAD = 2048  # bytes by which a file is known as text
 #: Text that FFmpeg takes for a list of other files and addresses.
 LISTS = (b"#EXTM3U", b"ffconcat", b"v=0", b"<?xml", b"<MPD")
+log = logging.getLogger("mmvideoiq.serve")
 
 
 @dataclass(eq=False)
@@ -50,7 +52,7 @@ class Video:
         return self.path.with_suffix(".npy")
 
     def decoded(self, decoder: Decoder) -> Decoded:
-        """Its frames, read by ``decoder`` the first time.
+        """Its frames, read by ``decoder`` the first time; each time where the disk has no room to keep them.
 
         Raises:
             VideoError: it cannot be read.
@@ -60,16 +62,22 @@ class Video:
                 return Decoded(np.load(self.frames_path), self.lost, self.seconds)
             refuse_lists(self.path)
             decoded = decoder.read(self.path)
-            try:
-                np.save(self.frames_path, decoded.frames)
-            except BaseException:  # a full disk: a part is not taken for the frames
-                self.frames_path.unlink(missing_ok=True)
-                raise
             self.lost, self.seconds = decoded.lost, decoded.seconds
-            self.path.unlink(missing_ok=True)
+            self._keep(decoded.frames)
             if self.gone:
                 self.frames_path.unlink(missing_ok=True)
             return decoded
+
+    def _keep(self, frames: np.ndarray) -> None:
+        """Keep the frames in place of the file; on a full disk the file stays, and is decoded again."""
+        left = self.frames_path
+        try:
+            np.save(self.frames_path, frames)
+            left = self.path
+        except OSError as error:  # numpy's have no number
+            log.warning("frames cannot be kept in %s (%s)", self.path.parent, error.strerror or error)
+        finally:
+            left.unlink(missing_ok=True)
 
     def bytes(self) -> int:
         total = 0

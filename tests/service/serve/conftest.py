@@ -1,5 +1,8 @@
 """A bundle, videos and a server that the tests share."""
 
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -32,3 +35,19 @@ def server(demo_bundle):
     """A server that tests leave as it is."""
     with serving(demo_bundle, upload_bytes=2**20) as client:
         yield client
+
+
+@pytest.fixture
+def file_limit() -> Callable[[int], AbstractContextManager[None]]:
+    """Within the block no file of this process grows beyond so many bytes, as on a disk that is full."""
+
+    @contextmanager
+    def limit(size: int) -> Iterator[None]:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limit

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
+from starlette.formparsers import MultiPartParser
 
 from mmvideoiq.deploy.session import VideoSession
 from mmvideoiq.service.serve import videos
@@ -127,6 +128,23 @@ def test_a_large_video_is_refused_by_its_length_and_by_its_bytes(server):
         except OSError:
             pass  # it has closed already
         assert b" 413 " in connection.recv(4096).split(b"\r\n")[0]
+
+
+@pytest.mark.parametrize("path", ["/v1/recognize", "/v1/videos"])
+@pytest.mark.parametrize("in_memory", [2**10, 2**20])
+def test_a_full_disk_is_said_and_leaves_nothing(server, grating, file_limit, monkeypatch, path, in_memory):
+    """While the video arrives, or when it is put among the others."""
+    monkeypatch.setattr(MultiPartParser, "spool_max_size", in_memory)
+    before = set(uploads_of(server).iterdir())
+    with file_limit(2**18):
+        done = server.send(path, b"\x00" * (3 * 2**18))
+    assert (done.status_code, done.json()) == (
+        507,
+        dict(error="the server has no room for the video: try again later"),
+    )
+    assert set(uploads_of(server).iterdir()) == before
+    assert "507" in server.get("/v1/openapi.json").json()["paths"][path]["post"]["responses"]
+    assert server.send("/v1/recognize", grating).status_code == 200
 
 
 # --- frame by frame -------------------------------------------------------------------------------------------------

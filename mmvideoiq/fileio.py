@@ -9,7 +9,7 @@ import re
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +157,18 @@ def make_output_folder(flag: str, path: Path) -> None:
             raise
         what = "takes no files" if path.is_dir() else "cannot be made"
         raise OSError(f"{flag} {path}: this folder {what} ({error.strerror}); name another") from None
+
+
+@contextmanager
+def unless_unused(folder: Path) -> Iterator[None]:
+    """Folders on the way to ``folder`` that the block made are removed after it where nothing is in them."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        yield
+    finally:
+        for each in missing:
+            with suppress(OSError):  # it is in use, or was not made
+                each.rmdir()
 
 
 def finite(value: Any) -> Any:

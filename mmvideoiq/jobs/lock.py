@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from mmvideoiq.fileio import DamagedFile, read_json, write_json
+from mmvideoiq.fileio import DamagedFile, read_json, unless_unused, write_json
 
 
 @contextmanager
 def locked(work_dir: Path, error: type[ValueError], *, option: str = "--work-dir") -> Iterator[None]:
     """Keep other processes from ``work_dir``. The lock of a process that died is free.
+
+    A folder that this makes, and into which the block puts nothing, is removed.
 
     Args:
         option: of the command, that names the folder.
@@ -23,10 +25,17 @@ def locked(work_dir: Path, error: type[ValueError], *, option: str = "--work-dir
     Raises:
         ``error``: another process has it; names that process.
     """
-    work_dir.mkdir(parents=True, exist_ok=True)
-    holder = work_dir / ".running.json"
+    with unless_unused(work_dir):
+        work_dir.mkdir(parents=True, exist_ok=True)
+        with _held(work_dir, error, option):
+            yield
+
+
+@contextmanager
+def _held(work_dir: Path, error: type[ValueError], option: str) -> Iterator[None]:
+    holder, file = work_dir / ".running.json", work_dir / ".lock"
     try:
-        lock = FileLock(work_dir / ".lock", timeout=0)
+        lock = FileLock(file, timeout=0)
         lock.acquire()
     except Timeout:
         try:
@@ -40,4 +49,7 @@ def locked(work_dir: Path, error: type[ValueError], *, option: str = "--work-dir
         yield
     finally:
         holder.unlink(missing_ok=True)
+        with suppress(OSError):  # the folder is gone
+            if os.listdir(work_dir) == [file.name]:
+                file.unlink()
         lock.release()

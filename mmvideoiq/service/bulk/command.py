@@ -24,7 +24,7 @@ from mmvideoiq.deploy.budget import parse_budget
 from mmvideoiq.deploy.bundle import Bundle
 from mmvideoiq.deploy.session import VideoSession
 from mmvideoiq.deploy.setting import MAX_COST
-from mmvideoiq.fileio import make_output_folder, write_json
+from mmvideoiq.fileio import make_output_folder, unless_unused, write_json
 from mmvideoiq.jobs.arguments import BAD, Parser, count, count_or_auto, print_error, prog, rate
 from mmvideoiq.jobs.environment import usable_cpus
 from mmvideoiq.jobs.errors import RunStopped, disk_full, traceback_wanted, write_any_text
@@ -174,9 +174,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_any_text()
     try:
         args = parse_args(argv)
-        make_output_folder("--out", Path(args.out))
-        with locked(Path(args.out), ValueError, option="--out"):
-            return run(args)
+        out = Path(args.out)
+        with unless_unused(out):
+            make_output_folder("--out", out)
+            with locked(out, ValueError, option="--out"):
+                return run(args)
     except KeyboardInterrupt as stop:
         return exit_code(stop)
     except (ValueError, ImportError, OSError, RunStopped) as error:

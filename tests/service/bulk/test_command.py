@@ -156,7 +156,18 @@ def test_mistakes_are_one_line(bulk, linked, tmp_path, monkeypatch, args, said):
     monkeypatch.chdir(tmp_path)
     code, out, err = bulk(*args)
     assert code == 2 and out == "" and err.count("\n") == 1 and said in err and ": error: " in err
-    assert not (tmp_path / "out/manifest.json").exists()
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bundle_that_cannot_be_opened_leaves_the_disk_as_it_was(bundle, linked, tmp_path, capsys):
+    folder, bad = linked(1, good=True), tmp_path / "bad"
+    shutil.copytree(bundle, bad)
+    (bad / "manifest.json").write_text("{}")
+    (tmp_path / "mine").mkdir()
+    for given in ("new/runs/1", "mine"):
+        assert main([str(bad), str(folder), "--no-ray", "--out", str(tmp_path / given)]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+    assert sorted(os.listdir(tmp_path)) == ["bad", "mine", "videos"] and not os.listdir(tmp_path / "mine")
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,4 @@
-"""Recognize many videos: folders, globs, lists, tables and buckets, into Parquet shards.
-
-What is in finished shards is not done again: the same command goes on after an interruption. A video that cannot be
-read is a row with an error.
-"""
+"""The command: from the arguments to the shards and the summary."""
 
 from __future__ import annotations
 
@@ -20,19 +16,16 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mmvideoiq.deploy.budget import parse_budget
 from mmvideoiq.deploy.bundle import Bundle
 from mmvideoiq.deploy.session import VideoSession
-from mmvideoiq.deploy.setting import MAX_COST
 from mmvideoiq.fileio import make_output_folder, unless_unused, write_json
-from mmvideoiq.jobs.arguments import BAD, Parser, count, count_or_auto, print_error, prog, rate
+from mmvideoiq.jobs.arguments import BAD, print_error
 from mmvideoiq.jobs.environment import usable_cpus
 from mmvideoiq.jobs.errors import RunStopped, disk_full, traceback_wanted, write_any_text
 from mmvideoiq.jobs.lock import locked
 from mmvideoiq.jobs.signals import exit_code
-from mmvideoiq.service.sources import complete_bundle, find_bundle
-from mmvideoiq.video.av_reader import SAMPLING
-from mmvideoiq.video.preprocessing import READERS
+from mmvideoiq.service.bulk.arguments import parse_args
+from mmvideoiq.service.sources import find_bundle
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,103 +34,8 @@ if TYPE_CHECKING:
     from mmvideoiq.service.bulk.shards import Shards
 
 STOPPED = 1  # exit code of a run that cannot go on, or that recognized nothing
-SHARD_SIZE = 500
-TIME_LIMIT_S = 120.0
-SIZE_LIMIT = "4G"
 ROUND = 20_000  # videos that Ray is given at a time
 ATTEMPTS = 3  # of a video whose worker dies
-UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-
-
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = Parser(prog=prog(), description=__doc__)
-    parser.example = "mmvideoiq bulk zoo://demo_videoiq_bundle videos/ --out results"
-    bundle = parser.add_argument("bundle", help="folder that mmvideoiq export wrote, or zoo://NAME")
-    bundle.completer = complete_bundle
-    parser.add_argument(
-        "sources",
-        nargs="+",
-        metavar="SOURCE",
-        help="file, folder, glob, list (.txt), table (.csv, .parquet), s3:// or http(s):// address",
-    )
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the run")
-    parser.add_argument("--column", default="path", help="of tables, that holds the paths (default path)")
-    parser.add_argument(
-        "--data-root", metavar="DIR", help="where relative paths of lists begin; default: the list's folder"
-    )
-    parser.add_argument("--json", action="store_true", help="tell what happens as JSON lines on stdout")
-    parser.add_argument(
-        "--retry-errors", action="store_true", help="do videos again that were errors in an earlier start"
-    )
-    model = parser.add_argument_group("recognition")
-    model.add_argument("--engine", default="openvino", help="openvino (default) or onnxruntime")
-    model.add_argument(
-        "--float-precision",
-        default="auto",
-        metavar="P",
-        help="of what runs in floats: f32, bf16, or auto (default): bf16 where the CPU has it, policies aside",
-    )
-    model.add_argument("--budget", metavar="B", help="mean cost of a frame, such as 0.4")
-    model.add_argument("--sampling", choices=SAMPLING, help="of frames; default: the bundle's")
-    model.add_argument("--reader", choices=READERS, default="av", help="av (PyAV, default) or decord")
-    limits = parser.add_argument_group("limits")
-    limits.add_argument(
-        "--time-limit",
-        type=rate,
-        default=TIME_LIMIT_S,
-        metavar="S",
-        help=f"to fetch and decode a video (default {TIME_LIMIT_S:g} s)",
-    )
-    limits.add_argument(
-        "--size-limit",
-        type=size,
-        default=SIZE_LIMIT,
-        metavar="B",
-        help=f"bytes of a video that is fetched, such as 500M (default {SIZE_LIMIT})",
-    )
-    limits.add_argument(
-        "--shard-size",
-        type=count,
-        default=SHARD_SIZE,
-        metavar="N",
-        help=f"videos of a shard (default {SHARD_SIZE}); an interruption loses the work on unfinished ones",
-    )
-    work = parser.add_argument_group("processes")
-    work.add_argument(
-        "--decoders", type=count_or_auto, default="auto", metavar="N", help="that decode; default: auto"
-    )
-    work.add_argument(
-        "--recognizers",
-        type=count_or_auto,
-        default="auto",
-        metavar="N",
-        help="that recognize; default: auto, so many that their threads fill the CPUs",
-    )
-    work.add_argument(
-        "--threads", type=count, metavar="N", help="of each engine; default: 1, all with --no-ray"
-    )
-    where = work.add_mutually_exclusive_group()
-    where.add_argument("--no-ray", action="store_true", help="one process, beside those that decode")
-    where.add_argument("--address", metavar="A", help="of a Ray cluster: HOST:PORT, ray://HOST:PORT or auto")
-    args = parser.parse_args(argv)
-    if args.no_ray and args.recognizers != "auto":
-        parser.error("--no-ray recognizes in one process: leave out --recognizers")
-    try:
-        budget = None if args.budget is None else parse_budget(args.budget)
-    except ValueError as error:
-        parser.error(str(error))
-    if budget is not None and budget.unit == "ms":
-        parser.error(f"--budget {args.budget}: times differ between machines: give a mean cost, such as 0.4")
-    if budget is not None and budget.value > MAX_COST:
-        parser.error(f"--budget {args.budget}: a mean cost of a frame is at most {MAX_COST:g}, such as 0.4")
-    return args
-
-
-def size(text: str) -> int:
-    number, unit = (text[:-1], text[-1].upper()) if text[-1:].upper() in ("K", "M", "G", "T") else (text, "")
-    if not number.isdecimal() or int(number) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of bytes, such as 500M")
-    return int(number) * UNITS[unit]
 
 
 class Voice:

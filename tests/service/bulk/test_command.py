@@ -11,7 +11,8 @@ import pytest
 
 from mmvideoiq.deploy.session import VideoSession
 from mmvideoiq.jobs.lock import locked
-from mmvideoiq.service.bulk import command, main
+from mmvideoiq.service.bulk import main
+from mmvideoiq.service.bulk.arguments import size
 from mmvideoiq.service.bulk.summary import error_kind
 from mmvideoiq.video.errors import VideoError
 from tests.service.bulk.runs import rows, start, wait_for_shards
@@ -196,7 +197,7 @@ def test_a_folder_belongs_to_one_run(bulk, linked, tmp_path):
 
 
 def test_sizes():
-    assert [command.size(text) for text in ("7", "2k", "500M", "4G")] == [7, 2048, 500 * 2**20, 2**32]
+    assert [size(text) for text in ("7", "2k", "500M", "4G")] == [7, 2048, 500 * 2**20, 2**32]
 
 
 def test_kinds_of_errors():

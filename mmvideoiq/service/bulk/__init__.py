@@ -9,6 +9,7 @@
     local.py     the stages in this process
     on_ray.py    the stages as actors of Ray Data
     shards.py    results -> shards; what is still to do
+    starts.py    what each start did, and in which time
     summary.py   what a run came to
     arguments.py what the command line says
     command.py   the command

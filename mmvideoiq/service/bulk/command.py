@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from mmvideoiq.service.bulk.plan import Plan, Settings
     from mmvideoiq.service.bulk.shards import Shards
+    from mmvideoiq.service.bulk.starts import Starts
 
 STOPPED = 1  # exit code of a run that cannot go on, or that recognized nothing
 ROUND = 20_000  # videos that Ray is given at a time
@@ -92,6 +93,7 @@ def run(args: argparse.Namespace) -> int:
         from mmvideoiq.service.bulk.shards import Shards
         from mmvideoiq.service.bulk.sources import find_all, is_list
         from mmvideoiq.service.bulk.stages import open_session
+        from mmvideoiq.service.bulk.starts import Starts
         from mmvideoiq.service.bulk.summary import lines, nothing_recognized, summarize
     except ModuleNotFoundError as error:
         raise ImportError(f"{error}: pip install 'mmvideoiq[bulk]'") from None
@@ -126,15 +128,13 @@ def run(args: argparse.Namespace) -> int:
         done=before,
         shards=plan.shards,
     )
-    began, stopped = time.perf_counter(), None
+    starts, stopped = Starts(plan), None
     try:
-        work(args, voice, plan, bundle, settings, session, shards)
+        work(args, voice, plan, bundle, settings, session, shards, starts)
     except KeyboardInterrupt as stop:
         stopped = stop
-    seconds = time.perf_counter() - began
-    summary = summarize(
-        shards, dearest=float(bundle.costs.max()), done_now=shards.videos_done - before, seconds=seconds
-    )
+    starts.record(shards.videos_done - before)
+    summary = summarize(shards, starts, dearest=float(bundle.costs.max()))
     if stopped is None:
         write_json(plan.folder / "summary.json", summary)
     voice.summary(summary, lines(summary, shards.folder))
@@ -156,6 +156,7 @@ def work(
     settings: Settings,
     session: VideoSession,
     shards: Shards,
+    starts: Starts,
 ) -> None:
     """Do what is missing."""
     from mmvideoiq.service.bulk.fetch import open_decoder
@@ -171,7 +172,7 @@ def work(
         open_one = partial(open_decoder, preprocessing, **limits)
         places = list(shards.missing())
         tables = run_here(plan, places, session, open_decoder=open_one, decoders=decoders)
-        follow(voice, shards, tables)
+        follow(voice, shards, starts, tables)
         return
     from mmvideoiq.service.bulk import on_ray
 
@@ -188,7 +189,7 @@ def work(
             threads=args.threads,
             **limits,
         )
-        follow(voice, shards, in_rounds(shards, pipeline.run))
+        follow(voice, shards, starts, in_rounds(shards, pipeline.run))
 
 
 def in_rounds(shards: Shards, run: Callable[..., Iterator[pa.Table]]) -> Iterator[pa.Table]:
@@ -216,7 +217,7 @@ def in_rounds(shards: Shards, run: Callable[..., Iterator[pa.Table]]) -> Iterato
             yield failed([failed_row(place, f"ended its worker {ATTEMPTS} times") for place in lost])
 
 
-def follow(voice: Voice, shards: Shards, tables: Iterator[pa.Table]) -> None:
+def follow(voice: Voice, shards: Shards, starts: Starts, tables: Iterator[pa.Table]) -> None:
     """Let the shards take what comes, and tell it."""
     began, first, errors = time.perf_counter(), shards.videos_done, 0
     with voice.bar:
@@ -228,6 +229,8 @@ def follow(voice: Voice, shards: Shards, tables: Iterator[pa.Table]) -> None:
             speed = (done - first) / (time.perf_counter() - began)
             told = f"{speed:.1f} clips/s" + f", {errors} errors" * bool(errors)
             voice.bar.update(task, completed=done, speed=told)
+            if written:
+                starts.record(done - first)
             for shard in written:
                 file = shards.file(shard).name
                 voice.event("shard", shard=file, done=done, videos=len(shards.plan), clips_per_s=speed)

@@ -10,21 +10,21 @@ from typing import Any
 import pyarrow.compute as pc
 
 from mmvideoiq.service.bulk.shards import Shards
+from mmvideoiq.service.bulk.starts import Starts
 
 KINDS_SHOWN = 8
 MISSING = "there is no such file"
 
 
-def summarize(shards: Shards, *, dearest: float, done_now: int, seconds: float) -> dict[str, Any]:
-    """Figures of the whole run and of this start.
+def summarize(shards: Shards, starts: Starts, *, dearest: float) -> dict[str, Any]:
+    """Figures of the whole run, and the time of this start and of all of them.
 
     Args:
         dearest: cost of the most expensive action; a run in which all frames take it saves nothing.
-        done_now, seconds: videos of this start, and its time.
 
     Returns: ``videos``, ``done``, ``errors``, ``error_kinds`` {kind: videos}, ``error_examples`` {kind: path},
     ``mean_cost`` and ``share_saved`` (None where no video was recognized), ``actions`` {name: share of the frames},
-    ``now`` {videos, seconds, clips_per_s}.
+    ``now`` {videos, seconds, clips_per_s}, ``total`` {starts, videos, seconds, clips_per_s}.
     """
     kinds: Counter[str] = Counter()
     examples: dict[str, str] = {}
@@ -50,7 +50,8 @@ def summarize(shards: Shards, *, dearest: float, done_now: int, seconds: float) 
         mean_cost=mean,
         share_saved=None if mean is None else 1 - mean / dearest,
         actions={name: count / frames for name, count in actions.most_common()},
-        now=dict(videos=done_now, seconds=seconds, clips_per_s=done_now / seconds if seconds else 0.0),
+        now=starts.now(),
+        total=starts.total(),
     )
 
 
@@ -77,7 +78,7 @@ def error_kind(reason: str) -> str:
 
 def lines(summary: dict[str, Any], results: Path) -> list[str]:
     """For people; ``results`` is the folder of the shards."""
-    now = summary["now"]
+    now, total = summary["now"], summary["total"]
     if summary["done"] == summary["videos"] and not now["videos"]:
         told = [f"all {summary['videos']} videos were done before; their rows are in {results}"]
     else:
@@ -85,6 +86,11 @@ def lines(summary: dict[str, Any], results: Path) -> list[str]:
             f"{summary['done']} of {summary['videos']} videos done; now {now['videos']} in {now['seconds']:.1f} s, "
             f"{now['clips_per_s']:.2f} clips/s"
         ]
+    if total["starts"] > 1:
+        told.append(
+            f"all {total['starts']} starts: {total['videos']} in {total['seconds']:.1f} s, "
+            f"{total['clips_per_s']:.2f} clips/s"
+        )
     if summary["mean_cost"] is not None:
         told.append(f"mean cost {summary['mean_cost']:.3f}, {summary['share_saved']:.0%} of the work saved")
         used = ", ".join(f"{name} {share:.0%}" for name, share in summary["actions"].items())

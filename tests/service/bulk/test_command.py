@@ -90,9 +90,28 @@ def test_finished_shards_are_not_done_again(bulk, linked, tmp_path):
     assert all((results / name).read_bytes() == before[name] for name in ("00000.parquet", "00002.parquet"))
     assert [row["place"] for row in after] == list(range(5)) and not any(row["error"] for row in after)
     code, out, _ = bulk(folder, "--shard-size", 2)
-    assert code == 0 and out.startswith(
-        f"all 5 videos were done before; their rows are in {results}\nmean cost "
-    )
+    said = f"all 5 videos were done before; their rows are in {results}\nall 2 starts: 7 in "
+    assert code == 0 and out.startswith(said)
+
+
+def test_the_summary_has_the_figures_of_this_start_beside_those_of_all(bulk, linked, tmp_path):
+    def summary() -> dict:
+        bulk(folder, "--shard-size", 2)
+        return json.loads((tmp_path / "out/summary.json").read_text())
+
+    folder = linked(5)
+    first = summary()
+    assert first["total"] == dict(first["now"], starts=1) and first["now"]["videos"] == 5
+    again = summary()
+    assert (again["now"]["videos"], again["now"]["clips_per_s"]) == (0, 0)
+    assert {**again, "now": None} == {**first, "now": None}
+    (tmp_path / "out/results/00001.parquet").unlink()
+    third = summary()
+    seconds = first["now"]["seconds"] + third["now"]["seconds"]
+    assert (third["now"]["videos"], third["done"], third["errors"]) == (2, 5, 2)
+    assert third["total"] == dict(starts=2, videos=7, seconds=seconds, clips_per_s=7 / seconds)
+    (tmp_path / "out/starts.json").write_text("[")  # nothing but these figures depends on it
+    assert summary()["total"] == dict(starts=0, videos=0, seconds=0, clips_per_s=0)
 
 
 def test_a_run_that_recognized_nothing_fails(bulk, linked, tmp_path):

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmvideoiq.jobs.environment import child_environment
-from mmvideoiq.video.errors import VideoError
+from mmvideoiq.video.errors import NoDecoder, VideoError
 from mmvideoiq.video.network import Connection, is_address, to_stderr
 from mmvideoiq.video.preprocessing import Preprocessing
 from mmvideoiq.video.streams import check_pace
@@ -27,6 +27,8 @@ from mmvideoiq.video.streams import check_pace
 CLIP_TIMEOUT_S = 300.0  # for one clip
 STREAM_TIMEOUT_S = 60.0  # between two frames of a stream, in addition to the requested interval
 FRAMES_PER_S = 5.0  # that a stream is expected to give at least
+START_TIMEOUT_S = 120.0  # for a process to load what it needs
+START_ATTEMPTS, START_DELAY_S = 3, 0.5  # the delay doubles
 #: Of a process's memory: FFmpeg keeps 0.1 to 3 KB of each clip, and the heap is fragmented.
 CLIPS_BETWEEN_CHECKS = 250
 MAX_GROWTH = 16 * 2**20  # bytes since the first check, after which a process is replaced
@@ -47,6 +49,7 @@ class Decoder:
     """Reads videos in a child process: its crash is an error of one video, and its memory is freed with it.
 
     The process starts at the first video and is replaced when it has grown by :data:`MAX_GROWTH`. One thread at a time.
+    One that cannot be started, :data:`START_ATTEMPTS` times, is a ``NoDecoder``, a ``VideoError`` too.
 
     Args:
         threads: that decode a video, >= 1.
@@ -154,6 +157,31 @@ class Decoder:
             if not finished and self._process is process:
                 self.close()
 
+    def start(self, source: str | os.PathLike[str] | int = "decoder") -> None:
+        """Start the process in place of one that runs, and wait until it can decode.
+
+        Args:
+            source: that is named in errors.
+
+        Raises:
+            NoDecoder: it cannot, and why.
+        """
+        for attempt in range(START_ATTEMPTS):
+            self.close()
+            time.sleep(attempt and START_DELAY_S * 2 ** (attempt - 1))
+            try:
+                self._start(source)
+            except OSError as error:
+                why = error.strerror or str(error)
+            except VideoError as error:
+                why = error.reason
+                if self._process is not None:  # it runs, and says that something does not load
+                    self.close()
+                    raise NoDecoder(source, f"no decoder can be started: {why}") from None
+            else:
+                return
+        raise NoDecoder(source, f"no decoder can be started: {why}; free memory, or use fewer processes")
+
     def close(self) -> None:
         """End the process; the next video starts another."""
         if self._process is not None:
@@ -163,8 +191,9 @@ class Decoder:
 
     def _request(self, source: str | os.PathLike[str] | int, **how: Any) -> subprocess.Popen[bytes]:
         if self._answering or self._process is None or self._process.poll() is not None:
-            self.close()  # what an interrupted request asked for is not taken for the answer to this one
-            self._start()
+            self.start(
+                source
+            )  # what an interrupted request asked for is not taken for the answer to this one
         name = source if isinstance(source, int) or is_address(source) else os.path.abspath(source)
         assert self._process
         self._answering = True
@@ -216,7 +245,7 @@ class Decoder:
         self._resident = self._resident or resident
         return resident > self._resident + MAX_GROWTH
 
-    def _start(self) -> None:
+    def _start(self, source: str | os.PathLike[str] | int) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-c", self._program],
             stdin=subprocess.PIPE,
@@ -226,6 +255,11 @@ class Decoder:
         )
         self._clips, self._resident = 0, 0
         self._end = weakref.finalize(self, _end, self._process)
+        self._answering = True
+        with _TimeLimit(self._process, START_TIMEOUT_S):
+            self._send(self._process, dict(load=self.preprocessing.reader))
+            self._answer(source, self._process)
+        self._answering = False
 
 
 class _TimeLimit:

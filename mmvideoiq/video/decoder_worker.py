@@ -5,6 +5,7 @@ It is started anew whenever a decoder is replaced, so that this imports what rea
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -34,13 +35,14 @@ def serve(read: Callable[..., tuple[np.ndarray, int]] = read_clip) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # its parent ends it
     answers = _Answers(os.fdopen(os.dup(1), "wb"))
     os.dup2(2, 1)  # keeps what libraries print out of the answers
-    broken = _prepare()
     for line in iter(sys.stdin.buffer.readline, b""):
         request = json.loads(line)
-        preprocessing = Preprocessing(**request["preprocessing"])
         try:
-            if broken is not None:
-                raise broken
+            if "load" in request:
+                _load(request["load"])
+                answers.send()
+                continue
+            preprocessing = Preprocessing(**request["preprocessing"])
             if "stream" in request:
                 _serve_stream(request["source"], preprocessing, request["stream"], answers)
             else:
@@ -52,17 +54,16 @@ def serve(read: Callable[..., tuple[np.ndarray, int]] = read_clip) -> None:
         except ImportError as error:  # what is installed does not load
             from mmvideoiq.jobs.errors import one_line
 
-            answers.send(error=f"cannot be decoded ({one_line(error)})")
+            why = one_line(error)
+            answers.send(error=why if "load" in request else f"cannot be decoded ({why})")
 
 
-def _prepare() -> ImportError | None:
-    """Import what every request needs; the error if it does not load."""
-    try:
-        import cv2
-    except ImportError as error:
-        return error
+def _load(reader: str) -> None:
+    """Import what every request needs."""
+    import cv2
+
     cv2.setNumThreads(1)
-    return None
+    importlib.import_module(reader)
 
 
 def _serve_stream(source: Any, preprocessing: Preprocessing, how: dict[str, Any], answers: _Answers) -> None:

@@ -15,6 +15,10 @@ class VideoError(ValueError):
         super().__init__(f"{shown(source)}: {reason}")
 
 
+class NoDecoder(VideoError):
+    """No process that decodes can be started: no fault of the video."""
+
+
 def shown(source: str | os.PathLike[str] | int) -> str:
     """The name of a source in messages, without the password of an address."""
     if isinstance(source, int):

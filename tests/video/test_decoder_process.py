@@ -1,5 +1,6 @@
 """A child process decodes: it is replaced, ends with its owner, and its crash is an error of one video."""
 
+import errno
 import gc
 import os
 import signal
@@ -11,8 +12,9 @@ import numpy as np
 import pytest
 
 from mmvideoiq.video import decoder_process as decoding
+from mmvideoiq.video.decode_ahead import decode_ahead
 from mmvideoiq.video.decoder_process import Decoder
-from mmvideoiq.video.errors import VideoError
+from mmvideoiq.video.errors import NoDecoder, VideoError
 from mmvideoiq.video.network import Connection
 from mmvideoiq.video.reader import read_frames
 from mmvideoiq.video.streams import FrameStream
@@ -51,10 +53,55 @@ def test_a_package_that_does_not_load_is_the_reason(folder, tmp_path, monkeypatc
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     decoder = Decoder(SMALL)
     for _ in range(2):
-        with pytest.raises(VideoError) as caught:
+        with pytest.raises(NoDecoder) as caught:
             decoder.read(folder / "good.mp4")
-        assert caught.value.reason == f"cannot be decoded ({why}: on Debian apt install libgl1)"
+        assert caught.value.reason == f"no decoder can be started: {why}: on Debian apt install libgl1"
     decoder.close()
+
+
+@pytest.fixture
+def unstartable(monkeypatch):
+    """``unstartable(n)``: the next n starts of a process fail."""
+    popen = decoding.subprocess.Popen
+    monkeypatch.setattr(decoding, "START_DELAY_S", 0.01)
+
+    def make(count: int) -> None:
+        left = [OSError(errno.EAGAIN, "Resource temporarily unavailable")] * count
+
+        def start(*args, **how):
+            if left:
+                raise left.pop()
+            return popen(*args, **how)
+
+        monkeypatch.setattr(decoding.subprocess, "Popen", start)
+
+    return make
+
+
+def test_a_start_that_fails_is_tried_again(folder, running, unstartable):
+    running.close()
+    unstartable(2)
+    assert running.read(folder / "good.mp4").frames.shape == (4, 32, 32, 3)
+    running.close()
+    unstartable(3)
+    why = r"good\.mp4: no decoder can be started: Resource temporarily unavailable; free memory"
+    with pytest.raises(NoDecoder, match=why):
+        running.read(folder / "good.mp4")
+
+
+def test_a_process_that_ends_before_it_can_decode(folder, monkeypatch):
+    monkeypatch.setattr(decoding, "START_DELAY_S", 0.01)
+    decoder = Decoder(SMALL, program="import sys; sys.exit(7)")
+    with pytest.raises(NoDecoder, match=r"no decoder can be started: the decoder crashed \(with code 7\)"):
+        decoder.read(folder / "good.mp4")
+    assert decoder.pid is None
+
+
+def test_a_later_start_that_fails_is_an_error_of_its_video(folder, running, unstartable):
+    running.close()
+    unstartable(3)
+    first, second = decode_ahead(iter([folder / "good.mp4"] * 2), lambda: running, lambda: 1)
+    assert isinstance(first, NoDecoder) and second.frames.shape == (4, 32, 32, 3)
 
 
 def test_names_of_any_kind(folder, decoder, tmp_path, monkeypatch):

@@ -26,6 +26,7 @@ from mmvideoiq.jobs.lock import locked
 from mmvideoiq.jobs.signals import exit_code
 from mmvideoiq.service.bulk.arguments import parse_args
 from mmvideoiq.service.sources import find_bundle
+from mmvideoiq.video.errors import NoDecoder
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from mmvideoiq.service.bulk.plan import Plan, Settings
     from mmvideoiq.service.bulk.shards import Shards
     from mmvideoiq.service.bulk.starts import Starts
+    from mmvideoiq.video.decoder_process import Decoder
 
 STOPPED = 1  # exit code of a run that cannot go on, or that recognized nothing
 ROUND = 20_000  # videos that Ray is given at a time
@@ -166,10 +168,12 @@ def work(
     decoders, recognizers = (None if n == "auto" else n for n in (args.decoders, args.recognizers))
     preprocessing = session.preprocessing
     limits = dict(time_limit_s=args.time_limit, max_bytes=args.size_limit)
+    open_one = partial(open_decoder, preprocessing, **limits)
+    if args.address is None:
+        check_decoding(open_one)
     if args.no_ray:
         from mmvideoiq.service.bulk.local import run_here
 
-        open_one = partial(open_decoder, preprocessing, **limits)
         places = list(shards.missing())
         tables = run_here(plan, places, session, open_decoder=open_one, decoders=decoders)
         follow(voice, shards, starts, tables)
@@ -190,6 +194,21 @@ def work(
             **limits,
         )
         follow(voice, shards, starts, in_rounds(shards, pipeline.run))
+
+
+def check_decoding(open_decoder: Callable[[], Decoder]) -> None:
+    """Start a decoder, so that where this machine has none it is one line, and not an error in each row.
+
+    Raises:
+        RunStopped: it cannot be started.
+    """
+    decoder = open_decoder()
+    try:
+        decoder.start()
+    except NoDecoder as error:
+        raise RunStopped(error.reason) from None
+    finally:
+        decoder.close()
 
 
 def in_rounds(shards: Shards, run: Callable[..., Iterator[pa.Table]]) -> Iterator[pa.Table]:

@@ -28,7 +28,7 @@ from mmvideoiq.service.serve.settings import Limits
 from mmvideoiq.service.serve.sources import check_source
 from mmvideoiq.service.serve.videos import Events, check_budget, event_stream, server_sent
 from mmvideoiq.video.decoder_process import Decoder
-from mmvideoiq.video.errors import VideoError
+from mmvideoiq.video.errors import NoDecoder, VideoError
 from mmvideoiq.video.network import Connection
 
 PATIENCE = Connection(timeout_s=5.0, retries=2)
@@ -224,6 +224,9 @@ class Live:
                 last = newest(session, work, session.result(), action)
                 dropped = decoder.dropped if decoder.live else 0
                 tell(Event("frame", dict(last, dropped=dropped, picture=thumbnail(frame))))
+        except NoDecoder as error:
+            log.error("decoder: %s", error.reason)
+            return failed(500, SERVER_ERROR)
         except VideoError as error:
             return failed(422, error.reason)
         except (BudgetError, EngineError) as error:

@@ -19,7 +19,7 @@ from mmvideoiq.deploy.session import Result, VideoSession
 from mmvideoiq.service.serve.model import Work, answer
 from mmvideoiq.service.serve.pool import Worker, takes_streams
 from mmvideoiq.service.serve.uploads import Uploads, Video
-from mmvideoiq.video.errors import VideoError
+from mmvideoiq.video.errors import NoDecoder, VideoError
 
 THUMBNAIL = 96  # pixels of its longer side, at most
 QUALITY = 80  # of its JPEG
@@ -88,6 +88,9 @@ class Recognition:
     def _outcome(self, worker: Worker) -> Event:
         try:
             return Event("result", self._recognize(worker))
+        except NoDecoder as error:
+            log.error("decoder: %s", error.reason)
+            return failed(500, SERVER_ERROR)
         except VideoError as error:
             return failed(422, error.reason)
         except BudgetError as error:

@@ -158,6 +158,23 @@ def test_what_the_engine_refuses_is_an_error_of_that_video(bulk, linked, tmp_pat
     assert errors == [None, "cannot be recognized (RuntimeError: no memory)", None]
 
 
+@pytest.mark.parametrize("where", [["--no-ray"], []])
+def test_a_machine_that_cannot_decode_ends_the_run(bundle, linked, tmp_path, monkeypatch, capsys, where):
+    """In one line, without rows, before Ray starts; where it can, the same command goes on."""
+    given = [str(bundle), str(linked(3, good=True)), "--out", str(tmp_path / "out"), "--threads", "1"]
+    (tmp_path / "av.py").write_text("raise ImportError('libav.so: cannot open')\n")
+    with monkeypatch.context() as patch:
+        patch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+        assert main([*given, *where]) == 1
+    captured = capsys.readouterr()
+    first, line = captured.err.splitlines()
+    assert (captured.out, first) == ("", "3 videos")
+    assert line.endswith(": error: no decoder can be started: libav.so: cannot open")
+    assert not os.listdir(tmp_path / "out/results")
+    if where:
+        assert main([*given, *where]) == 0 and capsys.readouterr().out.startswith("3 of 3 videos done")
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [

@@ -1,10 +1,13 @@
 """OpenVINO's models against the oracle: operations, codes, layers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from mmvideoiq.deploy.bundle.bundle import Layer
 from mmvideoiq.deploy.bundle.graph import Graph, Grid
+from mmvideoiq.deploy.engines.cpu import has_vnni
 from mmvideoiq.deploy.engines.lowering import bytes_are_codes
 from tests.deploy.engine_cases import (
     EXACT,
@@ -146,6 +149,76 @@ def test_frames_whose_bytes_are_the_codes_are_not_normalized(mean, std, grid, no
     frames = frames_of(3, (16, 16))
     frames[0] = np.arange(256).reshape(16, 16, 1)
     assert agreement(numbers, bits, {"frames": frames}) > EXACT
+
+
+BORDERS = {
+    "3x3": dict(shape=(6, 3, 3, 3), padding=(1, 1)),
+    "3x3 stride": dict(shape=(6, 3, 3, 3), padding=(1, 1), stride=(2, 2)),
+    "7x5 stride": dict(shape=(6, 3, 7, 5), padding=(3, 1), stride=(2, 3)),
+    "dilation": dict(shape=(6, 3, 3, 3), padding=(2, 3), dilation=(2, 3)),
+    "rows": dict(shape=(6, 3, 3, 1), padding=(1, 0)),
+    "all windows meet padding": dict(shape=(6, 3, 7, 3), padding=(5, 1), dilation=(2, 1)),
+}
+BYTES = Grid(2 / 255, 0, 255, -1.0)  # 0 is no code
+
+
+def with_zero(layer: Layer) -> Layer:
+    """The layer with a code for the weight 0, as the top precision has."""
+    return replace(layer, offset=-layer.scale * np.float32(2 ** (layer.bits - 1)))
+
+
+BETWEEN = {
+    "nothing": [],
+    "clamp": [node("clamp", "clamp", "stem", low=0.0, high=2.0)],
+    "relu": [node("relu", "relu", "stem")],
+    "pool": [node("max_pool", "pool", "stem", **POOL, ceil=False)],
+}
+
+
+@pytest.mark.parametrize(
+    ("window", "between", "bits", "std"),
+    [
+        *[(window, "relu", bits, 127.5) for window in BORDERS for bits in (8, 4)],
+        *[("7x5 stride", between, 8, 127.5) for between in BETWEEN],
+        *[("3x3 stride", "clamp", bits, 120.0) for bits in (8, 4)],  # no bytes as codes
+    ],
+)
+def test_the_border_of_frames_whose_zero_is_no_code(window, between, bits, std):
+    nodes = BETWEEN[between]
+    known = {
+        "stem": with_zero(coded_layer(bits, *BORDERS[window]["shape"])),
+        "last": coded_layer(bits, 5, 6, 3, 3),
+    }
+    chain = (
+        node("normalize", "x", "frames", mean=(127.5,) * 3, std=(127.5, 127.5, std)),
+        quantize("codes", "x", BYTES, bits),
+        conv("stem", "codes", **BORDERS[window]),
+        *nodes,
+        quantize("middle", nodes[-1].name if nodes else "stem", Grid(0.02, 0, 2**bits - 1), bits),
+        conv("last", "middle", (5, 6, 3, 3), padding=(1, 1)),
+    )
+    size = (12, 13)
+    for outputs in (("middle", "last"), ("stem", *(n.name for n in nodes), "middle", "last")):
+        graph = Graph(inputs={"frames": (-1, *size, 3)}, nodes=chain, outputs=outputs)
+        assert agreement(Numbers(graph, known), bits, {"frames": frames_of(4, size)}) > EXACT
+
+
+@pytest.mark.skipif(not has_vnni(), reason="without VNNI this layer runs as two")
+def test_all_but_the_border_of_frames_goes_from_bytes_to_codes():
+    nodes = (
+        node("normalize", "x", "frames", mean=(127.5,) * 3, std=(127.5,) * 3),
+        quantize("codes", "x", BYTES, 8),
+        conv("stem", "codes", (16, 3, 3, 3), padding=(1, 1), stride=(2, 2)),
+        quantize("middle", "stem", Grid(0.02, 0, 255), 8),
+        conv("last", "middle", (8, 16, 1, 1)),
+    )
+    graph = Graph(inputs={"frames": (-1, 64, 64, 3)}, nodes=nodes, outputs=("last",))
+    numbers = {"stem": with_zero(coded_layer(8, 16, 3, 3, 3)), "last": with_zero(coded_layer(8, 8, 16, 1, 1))}
+    steps = executed(load(Numbers(graph, numbers), 8))
+    convolutions = [(kernel, fused) for kind, kernel, fused in steps if kind == "Convolution"]
+    assert len(convolutions) == 4 and all(kernel.endswith("I8") for kernel, _ in convolutions)
+    assert sum("FakeQuantize" in fused for _, fused in convolutions) == 1  # the border's sums are floats
+    assert sum(kind == "Concatenation" for kind, _, _ in steps) == 2
 
 
 @pytest.mark.parametrize(

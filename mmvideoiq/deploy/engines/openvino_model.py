@@ -8,6 +8,8 @@ activations 256 levels from 0, or 16 of 4 bits; of others a clamp before them ke
             starts elsewhere is moved to 0; what it lacks then is added after the convolution
 frames      of bytes that are the first layer's codes: not normalized at all
 biases      part of the quantization that follows, as ranges of its own for each channel
+border      of frames whose zero lies between two codes: the bias differs where the window meets padding, so these rows
+            and columns are computed apart, and joined to the others as codes
 weights     int8, times a scale per channel, which holds the gain as well
 correction   of weights (``packing.signed_weights``), times the sum over the window: added in float
 order       of channels, on CPUs without VNNI: see :mod:`.channel_order`
@@ -26,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmvideoiq.deploy.bundle.geometry import ConvGeometry, pooling_ends
+from mmvideoiq.deploy.bundle.geometry import ConvGeometry, Region, pooling_ends
 from mmvideoiq.deploy.bundle.graph import Node
 from mmvideoiq.deploy.bundle.packing import SignedWeights
 from mmvideoiq.deploy.engines.channel_permutation import Probe, channel_orders, reordered, saturates_in_pairs
@@ -60,6 +62,8 @@ class _Value:
         bias: of each channel, float64 (C, 1, 1), still to be added, best by the quantization that reads the value.
         high: of codes, ``node`` being ``step * code`` with codes 0 to ``high``; 0 of floats.
         pool: a max pool that is still to be done, after the quantization that reads the value.
+        pixels: of codes that are the bytes of frames: the same as (N, H, W, C).
+        regions: rows of values that make up this one, for what reads them one by one.
     """
 
     node: Any
@@ -67,6 +71,8 @@ class _Value:
     bias: np.ndarray | None = None
     high: int = 0
     pool: Node | None = None
+    pixels: Any = None
+    regions: tuple[tuple[_Value, ...], ...] = ()
 
 
 class OpenVinoModel:
@@ -143,7 +149,10 @@ class OpenVinoModel:
         y = self.op.convert(y, np.float32)
         if not bytes_are_codes(self.graph, node, self.bits):
             y = self.op.multiply(self.op.subtract(y, self.constant(mean)), self.constant(1 / std))
-        return _Value(self.op.transpose(y, self.op.constant([0, 3, 1, 2])))
+        return _Value(self.channels_first(y), pixels=y)
+
+    def channels_first(self, pixels: Any) -> Any:
+        return self.op.transpose(pixels, self.op.constant([0, 3, 1, 2]))
 
     def resized_at_once(self, node: Node) -> bool:
         """Whether all that is done with the normalized frames of ``node`` is one resizing."""
@@ -182,27 +191,39 @@ class OpenVinoModel:
         grid = node.grid(self.bits)
         if grid is None:
             return x
+        if x.regions:
+            y = self.joined(
+                [[self.quantize(node, replace(part, pool=None)) for part in row] for row in x.regions]
+            )
+            return y if x.pool is None else self.pooled(x.pool, y)
+        pixels = x.pixels if x.pool is None else None
+        y = x.node if pixels is None else pixels
         if any(bytes_are_codes(self.graph, given, self.bits) for given in producers(self.graph, node)):
+            offset, high, levels = grid.origin, TOP, TOP
             ranges = [0, TOP, 0, TOP * grid.step]
-            codes = self.op.fake_quantize(x.node, *map(self.constant, ranges), TOP + 1)
-            return _Value(codes, grid.origin, high=TOP)
-        shift = -grid.low + grid.low % 2  # even, so that halves go to the same side
-        step, offset, high = grid.step, grid.origin - shift * grid.step, grid.high + shift
-        if (shift, high) in [(0, top) for top in FUSED_TOPS]:
-            levels, y = high, x.node
-            start: Any = offset - x.offset - (0 if x.bias is None else x.bias[None])
         else:
-            levels, start = TOP, offset - (x.offset if x.bias is None else 0)
-            y = x.node if x.bias is None else self.floats(x)
-            y = self.op.clamp(y, start + (grid.low + shift) * step, start + high * step)
-        ranges = [start, start + levels * step, 0, levels * step]
-        y = _Value(self.op.fake_quantize(y, *map(self.constant, ranges), levels + 1), offset, high=high)
+            shift = -grid.low + grid.low % 2  # even, so that halves go to the same side
+            step, offset, high = grid.step, grid.origin - shift * grid.step, grid.high + shift
+            if (shift, high) in [(0, top) for top in FUSED_TOPS]:
+                levels = high
+                start: Any = offset - x.offset - (0 if x.bias is None else x.bias[None])
+            else:
+                levels, start = TOP, offset - (x.offset if x.bias is None else 0)
+                y = y if x.bias is None else self.floats(x)
+                y = self.op.clamp(y, start + (grid.low + shift) * step, start + high * step)
+            ranges = [start, start + levels * step, 0, levels * step]
+        y = self.op.fake_quantize(y, *map(self.constant, ranges), levels + 1)
+        if pixels is not None:
+            return _Value(self.channels_first(y), offset, high=high, pixels=y)
+        y = _Value(y, offset, high=high)
         return y if x.pool is None else self.pooled(x.pool, y)
 
     def relu(self, node: Node, x: _Value) -> _Value:
         return x if clipped_at_zero(self.graph, node, self.bits) else _Value(self.op.relu(self.floats(x)))
 
     def clamp(self, node: Node, x: _Value) -> _Value:
+        if x.regions:
+            return self.joined([[self.clamp(node, part) for part in row] for row in x.regions])
         return _Value(self.op.clamp(self.floats(x), node.attrs["low"], node.attrs["high"]))
 
     def add(self, node: Node, x: _Value, y: _Value) -> _Value:
@@ -218,7 +239,7 @@ class OpenVinoModel:
         return self.pooled(node, x)
 
     def pooled(self, node: Node, x: _Value) -> _Value:
-        return replace(x, node=self.pools.max_pool(x.node, *self.pooling(node, x)))
+        return moved(x, self.pools.max_pool(x.node, *self.pooling(node, x)))
 
     def avg_pool(self, node: Node, x: _Value) -> _Value:
         strides, starts, ends, kernel = self.pooling(node, x)
@@ -234,7 +255,7 @@ class OpenVinoModel:
 
     def flatten(self, node: Node, x: _Value) -> _Value:
         y = x if x.bias is None else _Value(self.floats(x))
-        return replace(y, node=self.op.reshape(y.node, self.op.constant([0, -1]), True))
+        return moved(y, self.op.reshape(y.node, self.op.constant([0, -1]), True))
 
     def shift(self, node: Node, x: _Value) -> _Value:
         frames, fold = node.attrs["frames"], node.attrs["fold"]
@@ -278,8 +299,8 @@ class OpenVinoModel:
         return _Value(self.op.add(y, self.per_channel(x.node, layer.bias)))
 
     def linear(self, node: Node, x: _Value) -> _Value:
-        pixels = replace(x, node=self.op.reshape(x.node, self.op.constant([0, 0, 1, 1]), True))
-        return self.flatten(node, self.convolved(node, pixels, ConvGeometry()))
+        points = moved(x, self.op.reshape(x.node, self.op.constant([0, 0, 1, 1]), True))
+        return self.flatten(node, self.convolved(node, points, ConvGeometry()))
 
     def conv(self, node: Node, x: _Value) -> _Value:
         return self.convolved(node, x, ConvGeometry.of(node))
@@ -301,9 +322,40 @@ class OpenVinoModel:
             total = self.window_sum(x.node, geometry, len(correction))
             sums.append(self.op.multiply(total, self.constant(correction[None, :, None, None])))
         y = reduce(self.op.add, sums)
-        if bias.shape[1:] != (1, 1):  # it differs at the border
+        if bias.shape[1:] == (1, 1):
+            return _Value(y, bias=bias)
+        regions = geometry.regions(sizes(x.node)[1:])
+        if x.pixels is None or len(sums) > 1 or not regions:
             return _Value(self.op.add(y, self.constant(bias[None])))
-        return _Value(y, bias=bias)
+        weight = self.dequantized(terms[0], geometry)
+        return self.joined(
+            [[self.region(x.pixels, part, weight, bias, geometry) for part in row] for row in regions]
+        )
+
+    def region(
+        self, pixels: Any, part: Region, weight: Any, bias: np.ndarray, geometry: ConvGeometry
+    ) -> _Value:
+        """A part of the convolution of frames (N, H, W, C); ``bias``: (O, h, w) of the whole."""
+        starts, ends = map(list, zip(*part.seen, strict=True))
+        cut = self.op.slice(pixels, *map(self.op.constant, (starts, ends, [1, 1], [1, 2])))
+        stride, dilation = list(geometry.stride), list(geometry.dilation)
+        y = self.op.convolution(self.channels_first(cut), weight, stride, part.before, part.behind, dilation)
+        own = bias[:, part.rows, part.columns]
+        return (
+            _Value(y, bias=own[:, :1, :1])
+            if part.inside
+            else _Value(self.op.add(y, self.constant(own[None])))
+        )
+
+    def joined(self, regions: list[list[_Value]]) -> _Value:
+        """Values next to one another, row by row; of codes, which have the same steps, the codes."""
+        first = regions[0][0]
+        rows = [
+            self.op.concat([part.node if first.high else self.floats(part) for part in row], 3)
+            for row in regions
+        ]
+        y = self.op.concat(rows, 2)
+        return replace(first, node=y) if first.high else _Value(y, regions=tuple(map(tuple, regions)))
 
     def terms(self, weights: SignedWeights, high: int, geometry: ConvGeometry) -> list[SignedWeights]:
         """The weights, or the two halves of which they are the sum."""
@@ -356,6 +408,11 @@ class OpenVinoModel:
             owner = np.arange(groups).repeat(channels // groups)
             y = self.op.gather(y, self.op.constant(owner), self.op.constant(1))
         return y
+
+
+def moved(x: _Value, node: Any) -> _Value:
+    """``x`` with its numbers in other places."""
+    return replace(x, node=node, pixels=None, regions=())
 
 
 def of_columns(taps: np.ndarray, wide: int) -> np.ndarray:

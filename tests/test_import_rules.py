@@ -71,6 +71,7 @@ RULES = {
     "deploy": rule("actions deploy video", NUMBERS | {"safetensors", "jsonschema"}),
     "deploy/engines/factory": rule("deploy jobs", NUMBERS),
     "deploy/engines/openvino_engine": rule("deploy", NUMBERS, "openvino"),
+    "deploy/engines/openvino_layers": rule("deploy", NUMBERS, "openvino"),
     "deploy/engines/openvino_model": rule("deploy", NUMBERS, "openvino"),
     "deploy/engines/onnxruntime_engine": rule("deploy", NUMBERS, "onnx onnxruntime"),
     "deploy/engines/onnx_model": rule("deploy", NUMBERS, "onnx"),

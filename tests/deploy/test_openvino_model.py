@@ -155,6 +155,7 @@ BORDERS = {
     "3x3": dict(shape=(6, 3, 3, 3), padding=(1, 1)),
     "3x3 stride": dict(shape=(6, 3, 3, 3), padding=(1, 1), stride=(2, 2)),
     "7x5 stride": dict(shape=(6, 3, 7, 5), padding=(3, 1), stride=(2, 3)),
+    "depthwise": dict(shape=(6, 1, 3, 3), padding=(1, 1), stride=(2, 1), groups=3),
     "dilation": dict(shape=(6, 3, 3, 3), padding=(2, 3), dilation=(2, 3)),
     "rows": dict(shape=(6, 3, 3, 1), padding=(1, 0)),
     "all windows meet padding": dict(shape=(6, 3, 7, 3), padding=(5, 1), dilation=(2, 1)),

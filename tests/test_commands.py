@@ -105,7 +105,8 @@ def test_a_tool_imports_before_that_what_every_installation_has(name):
     found = imports(ast.Module(outside, []), Path(name).stem)
     imported = {module for module, inside, _ in found if not inside}
     others = {module for module in imported if module.split(".")[0] not in sys.stdlib_module_names}
-    assert others <= {"mmvideoiq.jobs.errors", "mmvideoiq.jobs.signals", "mmvideoiq.service.main"}
+    rooms = ("jobs.arguments", "jobs.errors", "jobs.signals", "service.main")
+    assert others <= {f"mmvideoiq.{room}" for room in rooms}
 
 
 @pytest.mark.parametrize("name", MISTAKES)
@@ -116,6 +117,13 @@ def test_a_mistake_is_one_line_and_a_traceback_on_request(name, command, monkeyp
     monkeypatch.setenv(TRACEBACK, "1")
     with pytest.raises((ValueError, OSError, LookupError)):
         command(name, *MISTAKES[name].split())
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_an_unknown_option_is_one_line(name, command, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    code, printed = command(name, *MISTAKES[name].split(), "--nothing")
+    assert code == 2 and printed.count("\n") == 1 and printed.endswith(": --nothing\n")
 
 
 @pytest.mark.parametrize(
@@ -133,6 +141,7 @@ def test_a_mistake_is_one_line_and_a_traceback_on_request(name, command, monkeyp
         ("tools/export.py", ["{tmp}/text", CHECKPOINT, "{tmp}/out"], "{tmp}/text"),
         ("tools/export.py", ["{tmp}/other.py", CHECKPOINT, "{tmp}/out"], "other.py has no model"),
         ("tools/export.py", ["{tmp}/code.py", CHECKPOINT, "{tmp}/out"], "code.py cannot be read: "),
+        ("tools/benchmark.py", ["latency", "zoo://nothing"], "no bundle 'nothing' in the zoo"),
         ("tools/train.py", [RECIPE], "has no model: it is for tools/train_stages.py"),
         ("tools/train.py", [ROWS], ROWS),
         ("tools/train_stages.py", [MODEL], "is the config of one model; tools/train.py trains it"),

@@ -20,6 +20,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from mmvideoiq.jobs.arguments import Parser
 from mmvideoiq.jobs.errors import one_line_errors
 from mmvideoiq.jobs.signals import restore_signals
 from mmvideoiq.service.main import imports_of
@@ -37,6 +38,7 @@ with imports_of("train"):
     from mmvideoiq.benchmark.training import BACKBONES, TrainSettings, keep_freed_memory, measure_training
     from mmvideoiq.fileio import write_json
     from mmvideoiq.latency.table import measure_config, measure_table
+    from mmvideoiq.service.sources import find_bundle
     from mmvideoiq.video.av_reader import SAMPLING
 
 TRAIN_FLAGS = {
@@ -71,9 +73,7 @@ BULK_FLAGS = {
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     train = commands.add_parser("train", help="training and simulated evaluation against the float network")
     train.set_defaults(run=run_train)
@@ -109,7 +109,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     infer.add_argument(
         "--sampling", choices=SAMPLING, default=InferSettings.sampling, help="how ours reads the video"
     )
-    infer.add_argument("--bundle", type=Path, nargs="+", default=[], help="also measure these trained models")
+    infer.add_argument(
+        "--bundle",
+        nargs="+",
+        default=[],
+        help="also measure these trained models: folders, or names of the zoo (zoo://NAME)",
+    )
     infer.add_argument("--list", type=Path, help="videos for --bundle: lines of a path and a label")
     infer.add_argument("--data-root", type=Path, default=Path(), help="folder of these videos")
     infer.add_argument("--only-bundles", action="store_true", help="leave the random networks out")
@@ -136,12 +141,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     bulk = commands.add_parser("bulk", help="mmvideoiq bulk, without and with Ray, against mmvideoiq infer")
     bulk.set_defaults(run=run_bulk)
-    bulk.add_argument("bundle", type=Path, help="folder that mmvideoiq export wrote")
+    bulk.add_argument("bundle", help="folder that mmvideoiq export wrote, or zoo://NAME")
     bulk.add_argument("videos", type=Path, nargs="*", help="default: small clips, made here")
     add_counts(bulk, BulkSettings, BULK_FLAGS)
     latency = commands.add_parser("latency", help='milliseconds of each action here, for cost="latency.json"')
     latency.set_defaults(run=run_latency)
-    latency.add_argument("source", type=Path, help="a bundle, or a config of a model with actions")
+    latency.add_argument(
+        "source", help="a bundle (folder or zoo://NAME), or a config of a model with actions"
+    )
     latency.add_argument("--engine", choices=["openvino", "onnxruntime"], default="openvino")
     latency.add_argument("--threads", type=int, metavar="N", help="default: the engine's choice")
     for command in (train, infer, decode, bulk, latency):
@@ -193,7 +200,8 @@ def run_infer(args: argparse.Namespace, console: Console) -> dict[str, Any]:
         raise ValueError("--bundle needs --list, the videos to measure on")
     if args.only_bundles and not args.bundle:
         raise ValueError("--only-bundles needs --bundle")
-    videos = read_videos(args.list, args.data_root) if args.bundle else []
+    bundles = [Path(find_bundle(bundle)) for bundle in args.bundle]
+    videos = read_videos(args.list, args.data_root) if bundles else []
     result: dict[str, Any] = dict(rows=[])
     with tempfile.TemporaryDirectory() if args.keep is None else nullcontext(args.keep) as folder:
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -207,7 +215,7 @@ def run_infer(args: argparse.Namespace, console: Console) -> dict[str, Any]:
                 )
             if args.bundle:
                 result["rows"] += measure_trained(
-                    {path.name: path for path in args.bundle},
+                    {path.name: path for path in bundles},
                     videos,
                     Path(folder),
                     engine=args.engine,
@@ -239,18 +247,19 @@ def run_bulk(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     for video in args.videos:
         cli.need_file(str(video), "video")
     with tempfile.TemporaryDirectory() as folder, progress_bars() as progress:
-        result = measure_bulk(args.bundle, args.videos, settings, Path(folder), begin=bars(progress))
+        bundle = Path(find_bundle(args.bundle))
+        result = measure_bulk(bundle, args.videos, settings, Path(folder), begin=bars(progress))
     tables.show_bulk(result, console)
     return result
 
 
 def run_latency(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     options = dict(engine=args.engine, threads=args.threads)
-    if args.source.suffix == ".py":
-        config = cli.read_config(str(args.source), options=None, work_dir=None, launcher="none")
+    if args.source.endswith(".py"):
+        config = cli.read_config(args.source, options=None, work_dir=None, launcher="none")
         result = measure_config(config, **options)
     else:
-        result = measure_table(args.source, **options)
+        result = measure_table(Path(find_bundle(args.source)), **options)
     tables.show_latency(result, console)
     return result
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from mmvideoiq.jobs.arguments import Parser
 from mmvideoiq.jobs.errors import print_error, traceback_wanted, write_any_text
 from mmvideoiq.jobs.signals import exit_code, restore_signals
 from mmvideoiq.service.main import imports_of
@@ -32,9 +33,7 @@ with imports_of("train"):
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", nargs="?", type=Path, help="config that describes the rows")
     parser.add_argument(
         "--row",
@@ -57,7 +56,7 @@ def read_rows(args: argparse.Namespace) -> Comparison:
     if args.rows is None:
         comparison = Comparison(name="rows", rows=make_rows(given, folder=Path()))
     else:
-        comparison = read_comparison(args.rows)
+        comparison = read_comparison(args.rows, only=args.only)
         comparison = comparison.with_rows(make_rows(given, folder=Path())) if given else comparison
     comparison = comparison.only(args.only) if args.only else comparison
     return replace(comparison, metric=args.metric) if args.metric else comparison

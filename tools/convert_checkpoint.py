@@ -8,6 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from mmvideoiq.jobs.arguments import Parser
 from mmvideoiq.jobs.errors import one_line_errors
 from mmvideoiq.jobs.signals import restore_signals
 from mmvideoiq.service.main import imports_of
@@ -24,7 +25,7 @@ def numbers(text: str) -> list[int]:
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("src", type=Path, help="checkpoint to read")
     parser.add_argument(
         "dst", type=Path, help="checkpoint to write (*.pth); beside it goes its config (*.py)"

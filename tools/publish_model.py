@@ -14,6 +14,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from mmvideoiq.jobs.arguments import Parser
 from mmvideoiq.jobs.errors import one_line_errors
 from mmvideoiq.jobs.signals import restore_signals
 from mmvideoiq.service.main import imports_of
@@ -33,9 +34,7 @@ KEPT = ("epoch", "iter", "seed", "dataset_meta")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("src", type=Path, help="checkpoint of a training")
     parser.add_argument("dst", type=Path, help="file to write (*.pth)")
     parser.add_argument("--config", help="config of the model; default: the one in the checkpoint")

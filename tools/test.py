@@ -9,6 +9,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from mmvideoiq.jobs.arguments import Parser
 from mmvideoiq.jobs.errors import one_line_errors
 from mmvideoiq.jobs.signals import restore_signals
 from mmvideoiq.service.main import imports_of
@@ -28,7 +29,7 @@ with imports_of("train"):
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("config", help="path of the config")
     parser.add_argument("checkpoint", help="path or address of the checkpoint")
     parser.add_argument("--work-dir", help="folder for the log and the metrics")

@@ -9,6 +9,7 @@ from pathlib import Path
 from mmvideoiq.data.activitynet import read_activitynet_json
 from mmvideoiq.data.annotations import BENCHMARKS, read_lists
 from mmvideoiq.data.lists import write_lists
+from mmvideoiq.jobs.arguments import Parser
 
 SPLITS = ("train", "val", "test")
 
@@ -67,10 +68,8 @@ def convert(name: str, description: str | None, arguments: Sequence[str] | None 
         print(f"note: {note}")
 
 
-def _parser(name: str, description: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def _parser(name: str, description: str | None) -> Parser:
+    parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", metavar="OUT", help="folder to write the lists into")
     if name == "activitynet":
         parser.add_argument("--json", metavar="FILE", help="the official activity_net.v1-3.min.json")

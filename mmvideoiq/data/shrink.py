@@ -70,7 +70,7 @@ def shrink_folder(
 
     with ThreadPoolExecutor(max_workers=usable_cpus()) as pool:
         reasons: Iterable[str | None] = pool.map(one, files)
-        if progress:
+        if progress and files:
             reasons = track(reasons, description="scaling videos", total=len(files))
         return {str(p.relative_to(source)): r for p, r in zip(files, reasons, strict=True) if r is not None}
 

@@ -123,8 +123,11 @@ class Comparison:
         return replace(self, rows=rows)
 
 
-def read_comparison(path: str | Path) -> Comparison:
+def read_comparison(path: str | Path, *, only: Sequence[str] | None = None) -> Comparison:
     """Read a file of rows.
+
+    Args:
+        only: names of the rows that will be tested (:meth:`Comparison.only`); the files of others may be missing.
 
     Raises:
         RowError: no such file, not Python, no rows, an unknown key, or a row that :func:`make_rows` refuses.
@@ -143,14 +146,16 @@ def read_comparison(path: str | Path) -> Comparison:
     unknown = sorted(set(content) - allowed)
     if unknown:
         raise RowError(f"{path}: unknown key '{unknown[0]}'; allowed: {sorted(allowed)}")
-    content["rows"] = make_rows(content.get("rows") or (), folder=path.parent)
+    content["rows"] = make_rows(content.get("rows") or (), folder=path.parent, only=only)
     if content.get("kinds") is not None and not Path(content["kinds"]).is_dir():
         raise RowError(f"{path}: kinds={content['kinds']} is not a folder")
     return Comparison(**{"name": path.stem, **content})
 
 
-def make_rows(entries: Sequence[Mapping[str, Any]], *, folder: Path) -> tuple[Row, ...]:
-    """The rows that ``entries`` describe, one per threshold or budget.
+def make_rows(
+    entries: Sequence[Mapping[str, Any]], *, folder: Path, only: Sequence[str] | None = None
+) -> tuple[Row, ...]:
+    """The rows that ``entries`` describe, one per threshold or budget; ``only`` as in :func:`read_comparison`.
 
     Raises:
         RowError: none at all, a missing or unknown key, two overrides at once, a repeated name, a missing file, or
@@ -160,7 +165,7 @@ def make_rows(entries: Sequence[Mapping[str, Any]], *, folder: Path) -> tuple[Ro
         raise RowError("there are no rows to compare")
     rows: list[Row] = []
     for entry in entries:
-        rows += _expand(entry, folder)
+        rows += _expand(entry, folder, only)
     _check_names(rows)
     for row in rows:
         known = [other.name for other in rows if other.override != "usage_of"]
@@ -176,7 +181,7 @@ def _check_names(rows: Sequence[Row]) -> None:
             raise RowError(f"row '{name}': the name is used twice; every row needs its own")
 
 
-def _expand(entry: Mapping[str, Any], folder: Path) -> list[Row]:
+def _expand(entry: Mapping[str, Any], folder: Path, only: Sequence[str] | None) -> list[Row]:
     where = f"row '{entry.get('name', '?')}'"
     for missing in sorted({"name", "config", "checkpoint"} - set(entry)):
         raise RowError(f"{where}: '{missing}' is missing")
@@ -193,26 +198,28 @@ def _expand(entry: Mapping[str, Any], folder: Path) -> list[Row]:
     checkpoints = [entry["checkpoint"]] if isinstance(entry["checkpoint"], str) else entry["checkpoint"]
     if not checkpoints:
         raise RowError(f"{where}: there is no checkpoint")
+    found, override = [("", None)], overrides[0] if overrides else None
+    if override is not None:
+        try:
+            found = list(read_override(override, entry[override]))
+        except OverrideError as error:
+            raise RowError(f"{where}: {error}") from None
     bundle = entry.get("bundle")
-    if bundle is not None and not (Path(bundle) / "manifest.json").is_file():
-        raise RowError(
-            f"{where}: {bundle} is not a bundle (no manifest.json in it); make one with mmvideoiq export"
-        )
+    if only is None or any(f"{entry['name']}{suffix}" in only for suffix, _ in found):
+        checkpoints = [_checkpoint(where, str(path)) for path in checkpoints]
+        if bundle is not None and not (Path(bundle) / "manifest.json").is_file():
+            raise RowError(
+                f"{where}: {bundle} is not a bundle (no manifest.json in it); make one with mmvideoiq export"
+            )
     common = dict(
         curve=entry["name"],
         config=config.resolve(),
-        checkpoints=tuple(_checkpoint(where, str(path)) for path in checkpoints),
+        checkpoints=tuple(map(str, checkpoints)),
+        override=override,
         draws=entry.get("draws", 1),
         bundle=None if bundle is None else Path(bundle),
         cfg_options=entry.get("cfg_options") or {},
     )
-    if not overrides:
-        return [Row(name=entry["name"], **common)]
-    try:
-        found = list(read_override(overrides[0], entry[overrides[0]]))
-    except OverrideError as error:
-        raise RowError(f"{where}: {error}") from None
-    common |= dict(override=overrides[0])
     return [Row(name=f"{entry['name']}{suffix}", value=value, **common) for suffix, value in found]
 
 
@@ -279,7 +286,10 @@ def find_test_list(row: Row, config: Config) -> str:
     places = [path, os.path.join(dataset.get("data_root") or "", path)]
     found = next((place for place in places if os.path.isfile(place)), None)
     if found is None:
-        raise RowError(f"{where}: test list not found: {places[-1] or '(no ann_file)'}")
+        raise RowError(
+            f"{where}: test list not found: {places[-1] or '(no ann_file)'}; set the environment variable DATA_ROOT "
+            "to the folder with the lists, or test_dataloader.dataset in the row's cfg_options"
+        )
     return os.path.realpath(found)
 
 

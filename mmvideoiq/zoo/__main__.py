@@ -67,11 +67,11 @@ def table(pattern: str, *, unpublished: bool = False) -> Table:
 
 
 def lines(pattern: str, *, unpublished: bool = False) -> Iterator[str]:
-    """The same as JSON: ``name``, ``kind``, ``state``, ``config``, ``size`` (bytes), ``results``."""
+    """The same as JSON: ``name``, ``kind``, ``state``, ``config``, ``size`` (bytes, see ``store``), ``results``."""
     chosen, hidden = matching(pattern)
     for model in chosen + (hidden if unpublished else []):
         row = dict(name=model.name, kind=kind(model), state=store.state(model), config=model.config)
-        yield json.dumps(row | dict(size=model.size, results=model.results))
+        yield json.dumps(row | dict(size=store.size(model), results=model.results))
 
 
 def kind(model: index.ZooModel) -> str:
@@ -95,6 +95,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(index.root())
             return 0
         if args.command == "list":
+            if not zoo.list_models(args.pattern):
+                raise ValueError(
+                    f"no model matches {args.pattern!r}: mmvideoiq zoo list --all shows all names"
+                )
             if args.json:
                 print(*lines(args.pattern, unpublished=args.all), sep="\n")
                 return 0

@@ -41,6 +41,16 @@ def state(model: ZooModel) -> str:
     return "cached" if _cached(model).exists() else "online"
 
 
+def size(model: ZooModel) -> int | None:
+    """Bytes of all files of a model; None of a bundle that is not on this machine: its manifest knows them."""
+    if not model.is_bundle:
+        return model.size
+    try:
+        return sum(bytes_ for _, _, bytes_ in _files(model, _shipped(model) or _cached(model)))
+    except (OSError, ValueError):
+        return None
+
+
 def local(model: ZooModel) -> Path:
     """The file, or a bundle's folder, complete; downloaded where it is not there. Of several processes one downloads.
 

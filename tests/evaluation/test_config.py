@@ -74,7 +74,7 @@ def test_names_are_unique_and_there_are_rows(trained):
         (
             "float",
             dict(cfg_options={"test_dataloader.dataset.ann_file": "gone.txt"}),
-            "test list not found: gone.txt",
+            "test list not found: gone.txt; set the environment variable DATA_ROOT",
         ),
         ("float", dict(cfg_options={"test_evaluator": None}), "has no test_evaluator"),
         ("float", dict(precision=4), "precision=4 does not apply to a UniformRecognizer"),
@@ -143,6 +143,18 @@ def test_some_rows_of_a_file(trained):
         comparison.only(["a", "d"])
     with pytest.raises(RowError, match=r"^row 'c' takes the usage of 'b': name that row too$"):
         comparison.only(["a", "c"])
+
+
+def test_rows_that_are_not_asked_for_may_lack_their_files(trained, tmp_path):
+    config = str(trained / "float.py")
+    rows = [entry(trained, "a", "float", config=config), entry(trained, "b", "float", config=config)]
+    rows[1] |= dict(checkpoint=["gone.pth"], bundle="gone")
+    path = tmp_path / "table.py"
+    path.write_text(f"rows = {rows}\n")
+    assert [row.name for row in read_comparison(path, only=["a"]).only(["a"]).rows] == ["a"]
+    for only in (None, ["b"], ["a", "b"]):
+        with pytest.raises(RowError, match=r"^row 'b': checkpoint not found: gone.pth$"):
+            read_comparison(path, only=only)
 
 
 def test_lists_of_figures_make_a_row_each(trained):

@@ -31,6 +31,8 @@ def test_list(shelf, capsys):
     assert first.startswith("demo_float ") and measured in first
     assert second.split() == ["demo_videoiq", "checkpoint", "nothing", "yet", "unpublished"]
     assert len(shown("*float")) == 1
+    assert command.main(["list", "*flaot"]) == 2
+    assert capsys.readouterr().err.count("no model matches '*flaot'") == 1
     assert command.main(["list", "demo*", "--all", "--json"]) == 0
     published, other = map(json.loads, capsys.readouterr().out.splitlines())
     assert published["results"] == rows and published["size"] > 0

@@ -86,7 +86,8 @@ def test_bundles(bundle, server, tmp_path):
     server.files["/zoo/toy_bundle/recognition.safetensors"] = tensors[:-1] + b"!"
     with pytest.raises(ValueError, match=r"recognition\.safetensors has the SHA-256"):
         zoo.download("toy_bundle")
-    assert store.state(index.find("toy_bundle")) == "online"
+    toy = index.find("toy_bundle")
+    assert store.state(toy) == "online" and store.size(toy) is None
 
     server.files["/zoo/toy_bundle/recognition.safetensors"] = tensors
     server.asked = []
@@ -96,6 +97,7 @@ def test_bundles(bundle, server, tmp_path):
         and Bundle.open(path).manifest == Bundle.open(tmp_path / "toy_bundle").manifest
     )
     assert len(server.asked) == 1  # the other files were complete
+    assert store.size(toy) == sum(file.stat().st_size for file in path.iterdir())
     (path / "graphs.json").unlink()
     assert Bundle.open(zoo.download("toy_bundle"))
     with pytest.raises(ValueError, match="toy_bundle is a bundle, which runs without PyTorch"):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from mmvideoiq.jobs.arguments import Parser
 from mmvideoiq.jobs.errors import traceback_wanted, write_any_text
 from mmvideoiq.jobs.signals import exit_code, restore_signals
 from mmvideoiq.service.main import imports_of
@@ -22,9 +23,7 @@ SHOWN = 10
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("list", metavar="LIST", help="lines 'path label'")
     parser.add_argument(
         "--data-root", metavar="DIR", help="what paths start from; default: the list's folder"

@@ -9,7 +9,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmvideoiq.jobs.errors import one_line_errors, traceback_wanted, write_any_text
+from mmvideoiq.jobs.arguments import Parser
+from mmvideoiq.jobs.errors import one_line_errors, write_any_text
 from mmvideoiq.jobs.signals import restore_signals
 from mmvideoiq.service.main import imports_of
 
@@ -26,9 +27,7 @@ with imports_of("train"):
 
 def main() -> None:
     write_any_text()
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder")
     parser.add_argument("--val", type=float, default=0.2, help="share of each class to validate on")
     parser.add_argument("--test", type=float, default=0.0, help="share of each class to test on")
@@ -38,12 +37,7 @@ def main() -> None:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace lists that are there")
     args = parser.parse_args()
-    try:
-        lists = make_lists(**vars(args), progress=True)
-    except (ValueError, OSError) as error:
-        if traceback_wanted():
-            raise
-        parser.exit(2, f"make_lists: {error}\n")
+    lists = make_lists(**vars(args), progress=True)
 
     console = Console()
     table = Table("label", "class", *lists.splits)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmvideoiq.jobs.errors import one_line_errors, traceback_wanted, write_any_text
+from mmvideoiq.jobs.arguments import Parser
+from mmvideoiq.jobs.errors import one_line_errors, write_any_text
 from mmvideoiq.jobs.signals import restore_signals
 from mmvideoiq.service.main import imports_of
 
@@ -19,9 +20,7 @@ with imports_of("runtime"):
 
 def main() -> None:
     write_any_text()
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", help="folder to make; one with the same settings is kept as it is")
     parser.add_argument("--train", type=int, default=1200, help="clips to train on")
     parser.add_argument("--val", type=int, default=300)
@@ -29,12 +28,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--size", type=int, default=64, help="height and width in pixels")
     parser.add_argument("--frames", type=int, default=6, help="frames of a clip")
-    try:
-        made = make_synthetic(**vars(parser.parse_args()), progress=True)
-    except (TypeError, ValueError, FileExistsError) as error:
-        if traceback_wanted():
-            raise
-        parser.exit(2, f"make_synthetic: {error}\n")
+    made = make_synthetic(**vars(parser.parse_args()), progress=True)
     print(f"{sum(made['splits'].values())} clips are ready")
 
 

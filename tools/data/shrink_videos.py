@@ -11,7 +11,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmvideoiq.jobs.errors import one_line_errors, traceback_wanted, write_any_text
+from mmvideoiq.jobs.arguments import Parser
+from mmvideoiq.jobs.errors import one_line_errors, write_any_text
 from mmvideoiq.jobs.signals import restore_signals
 from mmvideoiq.service.main import imports_of
 
@@ -25,21 +26,16 @@ with imports_of("train"):
 
 def main() -> None:
     write_any_text()
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", metavar="FOLDER")
     parser.add_argument("out", metavar="OUT")
     parser.add_argument("--short-side", type=int, default=160, help="pixels")
     parser.add_argument("--crf", type=int, default=18, help="H.264 quality, 0 (best) to 51")
-    try:
-        bad = shrink_folder(**vars(parser.parse_args()), progress=True)
-    except (ValueError, OSError) as error:
-        if traceback_wanted():
-            raise
-        parser.exit(2, f"shrink_videos: {error}\n")
+    args = parser.parse_args()
+    bad = shrink_folder(**vars(args), progress=True)
     for path, reason in bad.items():
         print(f"copied as it is: {path} ({reason})")
+    print(f"the small copies are in {args.out}")
 
 
 if __name__ == "__main__":

@@ -202,6 +202,19 @@ def test_flags_of_torchrun(numbers):
     assert launch.torchrun_flags("1") == wanted.split()
 
 
+def test_what_torchrun_writes_goes_with_the_launch(monkeypatch, tmp_path):
+    def run(args):
+        Path(args.log_dir).mkdir()
+        assert list(tmp_path.iterdir()) == [Path(args.log_dir).parent]
+
+    monkeypatch.setattr(launch.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr("torch.distributed.run.run", run)
+    monkeypatch.setattr(launch.logging, "disable", lambda level: None)  # it would be for all tests
+    monkeypatch.setenv(launch.REPORTED, "")
+    assert launch.launch(["--nproc-per-node=1"], ["script.py"]) == 0
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("ending", "status", "line"),
@@ -220,14 +233,17 @@ def test_a_process_that_fails(tmp_path, repo, ending, status, line):
     script.write_text(
         f"import os, signal, sys, time\nif os.environ['RANK'] == '1':\n    {ending}\ntime.sleep(60)\n"
     )
+    left = tmp_path / "temporary"
+    left.mkdir()
     done = subprocess.run(
         [sys.executable, "-m", "mmvideoiq.jobs.launch", "2", str(script)],
         cwd=repo,
-        env=environment(),
+        env=environment(TMPDIR=str(left)),
         capture_output=True,
         text=True,
     )
     assert (done.returncode, done.stderr) == (status, line)
+    assert not list(left.iterdir())
 
 
 # --- real runs --------------------------------------------------------------------------------------------

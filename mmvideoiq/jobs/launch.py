@@ -101,7 +101,8 @@ def launch(flags: list[str], command: list[str]) -> int:
     try:
         with tempfile.TemporaryDirectory() as folder:
             os.environ[REPORTED] = str(Path(folder, "reported"))
-            run.run(run.parse_args([*flags, *command]))
+            logs = f"--log-dir={folder}/logs"  # torchrun would leave a folder of its own
+            run.run(run.parse_args([*flags, logs, *command]))
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         if failure.exitcode < 0:

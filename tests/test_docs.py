@@ -297,7 +297,8 @@ def test_pictures_are_drawn_the_same_again(monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_notebook_runs():
+def test_the_notebook_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     path = DOCS / "notebooks/folder_to_timeline.ipynb"
     notebook = nbformat.read(path, as_version=4)
@@ -307,3 +308,4 @@ def test_the_notebook_runs():
     ).execute()
     shown = [output for output in notebook.cells[-1]["outputs"] if "image/png" in output.get("data", {})]
     assert len(shown) == 1
+    assert not list(tmp_path.glob("mmvideoiq_*"))

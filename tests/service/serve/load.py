@@ -123,6 +123,16 @@ def footprint(pid: int) -> tuple[float, int]:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20, len(os.listdir(f"/proc/{pid}/fd"))
 
 
+def end(process: subprocess.Popen[str], *, patience_s: float = 30) -> None:
+    """End a server in order, so that it removes its folder; kill it where it does not end."""
+    process.terminate()
+    try:
+        process.wait(patience_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 def soak(bundle: Path, *, clients: int, seconds: float, options: tuple[str, ...] = ()) -> dict[str, Any]:
     """Run it; ``problems`` of the result is empty if all is well."""
     with TemporaryDirectory() as folder:
@@ -158,8 +168,7 @@ def soak(bundle: Path, *, clients: int, seconds: float, options: tuple[str, ...]
         process.send_signal(signal.SIGTERM)
         code = process.wait(60)
     finally:
-        process.kill()
-        process.wait()
+        end(process)
     return summary(seen, samples, rest, seconds, code)
 
 

@@ -13,6 +13,7 @@ import pytest
 import requests
 
 from mmvideoiq.service.serve.command import main, parse_args
+from tests.service.serve.load import end
 from tests.service.serve.serving import parsed
 
 
@@ -32,23 +33,25 @@ def running(repo: Path, *args: object) -> Iterator[tuple[subprocess.Popen, str]]
         assert line.startswith("mmvideoiq serve: http://127.0.0.1:"), process.stderr.read()
         yield process, line.split()[2]
     finally:
-        process.kill()
-        process.wait()
+        end(process)
 
 
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGTERM, 0), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
 )
-def test_a_signal_drains_and_ends(repo, demo_bundle, grating, number, code):
+def test_a_signal_drains_and_ends(repo, demo_bundle, grating, tmp_path, monkeypatch, number, code):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     with running(repo, demo_bundle, "--port", 0) as (process, address):
         with grating.open("rb") as file:
             video = requests.post(f"{address}/v1/videos", files={"file": file}, timeout=20).json()
         events = requests.get(f"{address}/v1/videos/{video['id']}/events", stream=True, timeout=20)
+        assert [path.name[:16] for path in tmp_path.iterdir()] == ["mmvideoiq-serve-"]
         process.send_signal(number)
         assert parsed(events.text)[-1][0] == "result"  # it had begun
         out, err = process.communicate(timeout=30)
         assert (process.returncode, out) == (code, "")
         assert "POST /v1/videos 201" in err and "Traceback" not in err
+        assert not list(tmp_path.iterdir())
         with pytest.raises(requests.ConnectionError):
             requests.get(address, timeout=5)
 

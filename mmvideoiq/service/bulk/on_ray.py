@@ -24,12 +24,13 @@ import pyarrow as pa
 from mmvideoiq.deploy.bundle import Bundle
 from mmvideoiq.jobs.environment import child_environment, usable_cpus
 from mmvideoiq.jobs.errors import RunStopped, one_line
+from mmvideoiq.jobs.temporary import KEPT, temporary_folder
 from mmvideoiq.service.bulk.fetch import open_decoder
 from mmvideoiq.service.bulk.plan import Plan, Settings
-from mmvideoiq.service.bulk.ray_folder import KEPT, ray_folder
 from mmvideoiq.service.bulk.stages import decode, open_session, recognized
 from mmvideoiq.video.preprocessing import Preprocessing
 
+SHORT = Path("/tmp")  # Ray's sockets need a short path
 BLOCK_BYTES = 16 * 2**20  # of frames that pass from stage to stage at a time
 MAX_BLOCK = 32  # videos
 STORE_BYTES = 256 * 2**20  # of an embedded Ray's object store, at least
@@ -122,7 +123,7 @@ def started(address: str | None, *, object_store_bytes: int) -> Iterator[None]:
             yield
         return
     os.environ["PYTHONPATH"] = child_environment()["PYTHONPATH"]
-    with ray_folder() as folder:
+    with temporary_folder("mmvideoiq-bulk-", place=SHORT) as folder:
         how |= dict(
             address="local",
             num_cpus=usable_cpus(),

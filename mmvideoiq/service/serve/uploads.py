@@ -6,17 +6,17 @@ import logging
 import math
 import secrets
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
+from mmvideoiq.jobs.temporary import temporary_folder
 from mmvideoiq.video.decoder_process import Decoded, Decoder
 from mmvideoiq.video.errors import VideoError
 
@@ -100,7 +100,7 @@ def is_text(head: bytes) -> bool:
 
 
 class Uploads:
-    """The folder. Any thread may use it.
+    """The folder, without what killed servers left of theirs. Any thread may use it.
 
     Args:
         kept_s: for which a video is kept.
@@ -111,7 +111,8 @@ class Uploads:
     def __init__(
         self, *, kept_s: float, kept_bytes: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="mmvideoiq-serve-"))
+        self._open = ExitStack()
+        self.folder = self._open.enter_context(temporary_folder("mmvideoiq-serve-"))
         self._kept_s, self._kept_bytes, self._clock = kept_s, kept_bytes, clock
         self._videos: dict[str, Video] = {}
         self._lock = threading.Lock()
@@ -184,4 +185,4 @@ class Uploads:
             self.remove(video)
 
     def close(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._open.close()

@@ -2,6 +2,7 @@
 
 import errno
 import io
+import tempfile
 
 import numpy as np
 import pytest
@@ -41,6 +42,17 @@ def test_frames_that_cannot_be_kept_are_decoded_again(uploads, file_limit):
     assert list(uploads.folder.iterdir()) == [video.path]
     assert video.decoded(FakeDecoder()).frames.shape == np.load(video.frames_path).shape == (2, 4, 4, 3)
     assert list(uploads.folder.iterdir()) == [video.frames_path]
+
+
+def test_what_a_killed_server_left_is_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "mmvideoiq-serve-killed").mkdir()
+    (tmp_path / "mmvideoiq-serve-killed/of-a-client.video").touch()
+    first, second = (Uploads(kept_s=10, kept_bytes=100) for _ in range(2))
+    assert set(tmp_path.iterdir()) == {first.folder, second.folder}  # the first is alive
+    for uploads in (first, second, second):
+        uploads.close()
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_is_held_stays_and_the_oldest_of_the_others_goes(uploads):

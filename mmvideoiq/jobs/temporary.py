@@ -1,4 +1,4 @@
-"""The temporary folder of an embedded Ray; what a killed run has left of its own, the next one removes."""
+"""A temporary folder of a command; what a killed one has left of its own, the next one removes."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-PLACE, PREFIX = Path("/tmp"), "mmvideoiq-bulk-"  # sockets need a short path
 KEPT = "kept"  # a file in a folder that is left for its logs
 
 
 @contextmanager
-def ray_folder() -> Iterator[Path]:
+def temporary_folder(prefix: str, *, place: Path | None = None) -> Iterator[Path]:
     """A folder that goes with the block, of this user alone; it stays if the block puts a file :data:`KEPT` into it.
 
-    A lock on it shows that its process lives: those without, of this user, are removed first.
+    A lock on it shows that its process lives: those without, of this user and with this prefix, are removed first.
+
+    Args:
+        place: where it lies; None is that of ``tempfile``.
     """
-    for left in PLACE.glob(f"{PREFIX}*"):
+    place = Path(tempfile.gettempdir()) if place is None else place
+    for left in place.glob(f"{prefix}*"):
         lock = lock_of(left)
         if lock is not None:
             if not (left / KEPT).exists():
@@ -28,7 +31,7 @@ def ray_folder() -> Iterator[Path]:
             os.close(lock)
     lock = None
     while lock is None:  # another process may just have taken it for left over
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=PLACE))
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
         lock = lock_of(folder)
     try:
         yield folder

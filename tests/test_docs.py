@@ -296,16 +296,32 @@ def test_pictures_are_drawn_the_same_again(monkeypatch):
     assert figures.draw("costs.svg") == figures.draw("costs.svg")
 
 
-@pytest.mark.slow
-def test_the_notebook_runs(tmp_path, monkeypatch):
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
+@pytest.fixture
+def notebook(tmp_path, monkeypatch):
+    """The notebook, and ``run()``: its cells in a kernel whose temporary folder is ``tmp_path``."""
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     path = DOCS / "notebooks/folder_to_timeline.ipynb"
-    notebook = nbformat.read(path, as_version=4)
-    assert all(not cell.get("outputs") for cell in notebook.cells), "committed without outputs"
-    nbclient.NotebookClient(
-        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
-    ).execute()
-    shown = [output for output in notebook.cells[-1]["outputs"] if "image/png" in output.get("data", {})]
-    assert len(shown) == 1
+    read = nbformat.read(path, as_version=4)
+    client = nbclient.NotebookClient(
+        read, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
+    )
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    return read, client.execute
+
+
+def test_the_folder_of_the_notebook_goes_with_its_kernel(notebook, tmp_path):
+    content, run = notebook
+    content.cells = content.cells[:2]
+    content.cells[1].source += "\nVIDEOS.mkdir()\nprint(VIDEOS)"
+    run()
+    assert content.cells[1].outputs[0].text.startswith(f"{tmp_path}/mmvideoiq_")
     assert not list(tmp_path.glob("mmvideoiq_*"))
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(notebook):
+    content, run = notebook
+    assert all(not cell.get("outputs") for cell in content.cells), "committed without outputs"
+    run()
+    shown = [output for output in content.cells[-1]["outputs"] if "image/png" in output.get("data", {})]
+    assert len(shown) == 1

@@ -85,7 +85,7 @@ class Shards:
         return self.folder / f"{shard:05d}.parquet"
 
     def columns(self, shard: int, names: Sequence[str]) -> pa.Table:
-        return parquet.read_table(self.file(shard), columns=list(names))
+        return self._read(shard, columns=list(names))
 
     def _write(self, shard: int) -> None:
         rows = self._rows.pop(shard)
@@ -102,18 +102,39 @@ class Shards:
         """Whether the shard's file is there and of this plan; a damaged one is done again."""
         try:
             footer = parquet.read_metadata(self.file(shard))
-        except (FileNotFoundError, pa.ArrowInvalid):
+        except FileNotFoundError:
+            return False
+        except (OSError, ValueError) as error:
+            if refused(error):
+                raise
             return False
         of_plan = (footer.metadata or {}).get(PLAN_KEY) == self.plan.digest.encode()
         return of_plan and footer.num_rows == len(self.plan.places(shard))
+
+    def _read(self, shard: int, columns: list[str] | None = None) -> pa.Table:
+        """Raises ValueError where the file is damaged behind its footer."""
+        try:
+            return parquet.read_table(self.file(shard), columns=columns)
+        except (OSError, ValueError) as error:
+            if refused(error):
+                raise
+            why = " ".join(str(error).split())
+            raise ValueError(
+                f"{self.file(shard)} is damaged ({why}): delete it, and start again to do its videos again"
+            ) from None
 
     def _good_rows(self, shard: int) -> dict[int, pa.Table] | None:
         """Rows without an error by place; None where no row has one."""
         if not pc.any(pc.is_valid(self.columns(shard, ["error"])["error"])).as_py():
             return None
-        table = parquet.read_table(self.file(shard)).select(RESULT.names).replace_schema_metadata()
+        table = self._read(shard).select(RESULT.names).replace_schema_metadata()
         good = table.filter(pc.is_null(table["error"]))
         return {place: good.slice(number, 1) for number, place in enumerate(good["place"].to_pylist())}
+
+
+def refused(error: Exception) -> bool:
+    """Whether the system gave no access to a file; what Parquet says of its content has no number."""
+    return isinstance(error, OSError) and error.errno is not None
 
 
 def failed(rows: Sequence[Mapping[str, Any]]) -> pa.Table:

@@ -11,6 +11,7 @@ from mmvideoiq.fileio import DamagedFile, read_json, write_json
 from mmvideoiq.service.bulk.plan import Plan
 
 STARTS = "starts.json"
+FIELDS = ("began", "videos", "seconds")
 
 
 class Starts:
@@ -56,4 +57,6 @@ def _starts(file: Path, plan: Plan) -> list[dict[str, Any]]:
         known = read_json(file, keys=("plan", "starts"))
     except DamagedFile:
         known = None
-    return known["starts"] if known is not None and known["plan"] == plan.digest else []
+    if known is None or known["plan"] != plan.digest or not isinstance(known["starts"], list):
+        return []
+    return [start for start in known["starts"] if isinstance(start, dict) and set(start) == set(FIELDS)]

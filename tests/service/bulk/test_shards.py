@@ -136,6 +136,26 @@ def test_what_a_killed_process_left_and_a_damaged_shard_are_done_again(plan):
     assert not list(results.glob(".*"))
 
 
+def test_a_damaged_footer_is_done_again_and_damaged_rows_are_named(plan):
+    shards = Shards(plan)
+    shards.take(good(*range(10)))
+    footer, rows = shards.file(0), shards.file(1)
+    for file, into in ((footer, "footer"), (rows, "rows")):
+        content = file.read_bytes()
+        begin = len(content) - 8 - int.from_bytes(content[-8:-4], "little")  # of the footer
+        start, end = (begin, len(content) - 8) if into == "footer" else (4, begin)
+        file.write_bytes(content[:start] + bytes([255] * (end - start)) + content[end:])
+    shards = Shards(plan)
+    assert shards.done == {1, 2}
+    said = r"results/00001\.parquet is damaged \(.+\): delete it, and start again to do its videos again"
+    with pytest.raises(ValueError, match=said):
+        shards.columns(1, ["place", "path", "cost"])
+    with pytest.raises(ValueError, match=said):
+        Shards(plan, retry_errors=True)
+    rows.unlink()
+    assert Shards(plan).done == {2}
+
+
 def test_errors_alone_are_retried(plan):
     Shards(plan).take(pa.concat_tables([good(0, 2, 3, 4, 5, 6, 7), failed([failed_row(1, "is empty")])]))
     assert Shards(plan).done == {0, 1}

@@ -34,6 +34,7 @@ from mmvideoiq.video.network import Connection
 PATIENCE = Connection(timeout_s=5.0, retries=2)
 REQUEST_BYTES = 4096  # of a JSON body
 MAX_FPS = 60.0
+MOST_FRAMES = 120  # of a stream, that wait for a client who reads slowly
 
 
 class Sessions:
@@ -181,7 +182,7 @@ class Live:
         check_budget(budget)
         await run_in_threadpool(check_source, source, self._limits.streams)
         session = await self._take()
-        events, gone = Events(), threading.Event()
+        events, gone = Events(most_frames=MOST_FRAMES), threading.Event()
 
         def read() -> None:
             try:

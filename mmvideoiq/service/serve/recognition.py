@@ -18,7 +18,7 @@ from mmvideoiq.deploy.engines.base import EngineError
 from mmvideoiq.deploy.session import Result, VideoSession
 from mmvideoiq.service.serve.model import Work, answer
 from mmvideoiq.service.serve.pool import Worker, takes_streams
-from mmvideoiq.service.serve.uploads import Uploads, Video
+from mmvideoiq.service.serve.uploads import Uploads, Video, VideoGone
 from mmvideoiq.video.errors import NoDecoder, VideoError
 
 THUMBNAIL = 96  # pixels of its longer side, at most
@@ -88,6 +88,8 @@ class Recognition:
     def _outcome(self, worker: Worker) -> Event:
         try:
             return Event("result", self._recognize(worker))
+        except VideoGone as error:
+            return failed(404, error.reason)
         except NoDecoder as error:
             log.error("decoder: %s", error.reason)
             return failed(500, SERVER_ERROR)

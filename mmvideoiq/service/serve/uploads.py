@@ -20,10 +20,15 @@ from mmvideoiq.jobs.temporary import temporary_folder
 from mmvideoiq.video.decoder_process import Decoded, Decoder
 from mmvideoiq.video.errors import VideoError
 
+MOST = 1000  # videos that are kept
 HEAD = 2048  # bytes by which a file is known as text
 #: Text that FFmpeg takes for a list of other files and addresses.
 LISTS = (b"#EXTM3U", b"ffconcat", b"v=0", b"<?xml", b"<MPD")
 log = logging.getLogger("mmvideoiq.serve")
+
+
+class VideoGone(VideoError):
+    """A video was given up before it was recognized."""
 
 
 @dataclass(eq=False)
@@ -55,12 +60,16 @@ class Video:
         """Its frames, read by ``decoder`` the first time; each time where the disk has no room to keep them.
 
         Raises:
+            VideoGone: it was given up.
             VideoError: it cannot be read.
         """
         with self._decoding:
-            if self.frames_path.exists():
-                return Decoded(np.load(self.frames_path), self.lost, self.seconds)
-            refuse_lists(self.path)
+            try:
+                if self.frames_path.exists():
+                    return Decoded(np.load(self.frames_path), self.lost, self.seconds)
+                refuse_lists(self.path)
+            except FileNotFoundError:
+                raise VideoGone(self.path, "there is no such video any longer: send it again") from None
             decoded = decoder.read(self.path)
             self.lost, self.seconds = decoded.lost, decoded.seconds
             self._keep(decoded.frames)
@@ -104,7 +113,7 @@ class Uploads:
 
     Args:
         kept_s: for which a video is kept.
-        kept_bytes: of all of them; the oldest that nobody uses goes first.
+        kept_bytes: of all of them, at most :data:`MOST`; the oldest that nobody uses goes first.
         clock: seconds.
     """
 
@@ -175,9 +184,9 @@ class Uploads:
         with self._lock:
             idle = [video for video in self._videos.values() if not video.users and video.until < math.inf]
             total = sum(video.bytes() for video in self._videos.values())
-            gone, now = [], self._clock()
+            gone, now, surplus = [], self._clock(), len(self._videos) - MOST
             for video in sorted(idle, key=lambda video: video.until):
-                if video.until > now and total <= self._kept_bytes:
+                if video.until > now and total <= self._kept_bytes and len(gone) >= surplus:
                     break
                 total -= video.bytes()
                 gone.append(video)

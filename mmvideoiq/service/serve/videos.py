@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -122,13 +123,20 @@ class Videos:
 
 
 class Events:
-    """From a worker's thread to the event loop; iterating ends after the last event, None is a pause."""
+    """From a worker's thread to the event loop; iterating ends after the last event, None is a pause.
 
-    def __init__(self) -> None:
+    Args:
+        most_frames: that wait for a client who reads slowly; further ones are left out.
+    """
+
+    def __init__(self, *, most_frames: float = math.inf) -> None:
+        self._most_frames = most_frames
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[Event] = asyncio.Queue()
 
     def tell(self, event: Event) -> None:
+        if event.kind == "frame" and self._queue.qsize() >= self._most_frames:
+            return
         with suppress(RuntimeError):  # the loop is closed: nobody listens
             self._loop.call_soon_threadsafe(self._queue.put_nowait, event)
 

@@ -1,5 +1,6 @@
 """Cameras whose frames are posted, and streams that the server reads."""
 
+import asyncio
 import socket
 import time
 
@@ -8,6 +9,8 @@ import pytest
 
 from mmvideoiq.deploy.session import VideoSession
 from mmvideoiq.service.serve import live
+from mmvideoiq.service.serve.recognition import Event
+from mmvideoiq.service.serve.videos import Events
 from mmvideoiq.video.reader import read_frames
 from tests.deploy.toy_bundle import make_toy_bundle
 from tests.service.serve.serving import parsed, serving
@@ -130,6 +133,18 @@ def test_a_stream_that_fails_in_the_server_ends(demo_bundle, tmp_path, monkeypat
     with serving_videos(tmp_path) as source, serving(demo_bundle, streams="any") as server:
         events = parsed(stream(server, source=f"{source}/clip.mp4").text)
     assert events == [("failed", dict(status=500, error="an error of the server, which its log shows"))]
+
+
+def test_frames_do_not_pile_up_before_a_slow_reader():
+    async def read() -> list[str]:
+        events = Events(most_frames=3)
+        for number in range(9):
+            events.tell(Event("frame", dict(number=number)))
+            await asyncio.sleep(0)
+        events.tell(Event("result", {}))
+        return [event.data.get("number", event.kind) async for event in events]
+
+    assert asyncio.run(read()) == [0, 1, 2, "result"]
 
 
 def test_a_bundle_without_streams_says_so(demo_bundle, tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mmvideoiq.service.serve import uploads as module
-from mmvideoiq.service.serve.uploads import Uploads
+from mmvideoiq.service.serve.uploads import Uploads, VideoGone
 from mmvideoiq.video.decoder_process import Decoded
 
 
@@ -53,6 +53,23 @@ def test_what_a_killed_server_left_is_removed(tmp_path, monkeypatch):
     for uploads in (first, second, second):
         uploads.close()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_video_that_was_removed_while_it_waited(uploads):
+    for decoded_before in (False, True):
+        video = uploads.add(io.BytesIO(b"\x00" * 9))
+        if decoded_before:
+            video.decoded(FakeDecoder())
+        uploads.remove(video)
+        with pytest.raises(VideoGone, match="no such video any longer: send it again"):
+            video.decoded(FakeDecoder())
+
+
+def test_no_more_videos_are_kept_than_can_be_looked_after(uploads, monkeypatch):
+    monkeypatch.setattr(module, "MOST", 2)
+    held = uploads.add(io.BytesIO(b"x"), held=True)
+    videos = [uploads.add(io.BytesIO(b"x")) for _ in range(3)]
+    assert [uploads.get(video.id) is video for video in (held, *videos)] == [True, False, False, True]
 
 
 def test_what_is_held_stays_and_the_oldest_of_the_others_goes(uploads):

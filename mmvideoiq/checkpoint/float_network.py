@@ -22,6 +22,11 @@ class FloatSpec:
     depth: int | None
     num_classes: int | None
 
+    def __str__(self) -> str:
+        depth = "" if self.depth is None else f"-{self.depth}"
+        classes = "no classifier" if self.num_classes is None else f"{self.num_classes} classes"
+        return f"{self.backbone}{depth}, {classes}"
+
     @property
     def features(self) -> int:
         return 1280 if self.depth is None else resnet_features(self.depth)

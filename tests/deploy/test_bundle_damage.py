@@ -89,7 +89,9 @@ def test_an_extra_file(copy):
 
 
 def test_what_is_no_bundle(tmp_path):
-    assert refused(tmp_path / "none").endswith("there is no such folder; check the path")
+    assert refused(tmp_path / "none").endswith(
+        "there is no such folder; check the path; a published bundle is named zoo://NAME"
+    )
     for name in ("zoo://some_bundle", Path("zoo://some_bundle")):
         assert refused(name).endswith("not a folder: open mmvideoiq.zoo.download('some_bundle')")
     assert refused(tmp_path).endswith("is not a bundle: it holds no manifest.json; check the path")

@@ -69,6 +69,14 @@ def source(tmp_path_factory) -> Path:
     return folder
 
 
+def test_an_sdist_holds_what_the_readme_links():
+    lines = [line.split() for line in (ROOT / "MANIFEST.in").read_text(encoding="utf-8").splitlines()]
+    held = {name for kind, *names in lines if kind in ("include", "graft") for name in names} | {"mmvideoiq"}
+    linked = re.findall(r"\]\((?!http|#)([^)#]+)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert len(linked) > 10 and {Path(link).parts[0] for link in linked} <= held
+    assert "tests" in held  # setuptools takes tests/test*.py by itself, without what they need
+
+
 def build(source: Path, kind: str, out: Path) -> Path:
     subprocess.run(
         [sys.executable, "-c", BUILD, f"build_{kind}", out], cwd=source, check=True, capture_output=True

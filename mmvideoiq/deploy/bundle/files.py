@@ -78,7 +78,8 @@ class Tensors:
 def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest, if it is one of this version and undamaged; its schema is not checked."""
     if not path.exists():
-        raise InvalidFile("", "there is no such folder", "check the path")
+        remedy = "check the path; a published bundle is named zoo://NAME"
+        raise InvalidFile("", "there is no such folder", remedy)
     if not (path / MANIFEST).is_file():
         raise InvalidFile("", f"is not a bundle: it holds no {MANIFEST}", "check the path")
     manifest, data = _read_json(path / MANIFEST)

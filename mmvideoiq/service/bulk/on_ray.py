@@ -12,6 +12,7 @@ import math
 import os
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -24,6 +25,7 @@ import pyarrow as pa
 from mmvideoiq.deploy.bundle import Bundle
 from mmvideoiq.jobs.environment import child_environment, usable_cpus
 from mmvideoiq.jobs.errors import RunStopped, one_line
+from mmvideoiq.jobs.signals import restore_signals
 from mmvideoiq.jobs.temporary import KEPT, temporary_folder
 from mmvideoiq.service.bulk.fetch import open_decoder
 from mmvideoiq.service.bulk.plan import Plan, Settings
@@ -150,6 +152,8 @@ def connected(how: Mapping[str, Any], *, failed: str) -> Iterator[None]:
                 ray.init(**how)
         except Exception as error:  # as many kinds as it has reasons
             raise RunStopped(f"{failed}: {one_line(error)}") from None
+        if threading.current_thread() is threading.main_thread():
+            restore_signals()  # Ray has put a handler of SIGTERM in place of ours
         yield
     finally:
         with suppress(Exception):  # what is left of it ends with this process

@@ -9,15 +9,17 @@ import pyarrow as pa
 import pytest
 
 from mmvideoiq.jobs.errors import RunStopped
+from mmvideoiq.jobs.signals import Terminated
 from mmvideoiq.service.bulk import main
 from mmvideoiq.service.bulk.command import in_rounds
-from mmvideoiq.service.bulk.on_ray import Pools, cause, store_bytes, videos_of_block
+from mmvideoiq.service.bulk.on_ray import Pools, cause, connected, store_bytes, videos_of_block
 from mmvideoiq.service.bulk.plan import Plan
 from mmvideoiq.service.bulk.shards import Shards, failed
 from mmvideoiq.service.bulk.stages import failed_row
 from mmvideoiq.video.preprocessing import Preprocessing
 from tests.service.bulk.runs import PATIENCE_S, rows, start, wait_for_shards
 
+ray = pytest.importorskip("ray", reason="pip install 'mmvideoiq[bulk]'")
 pytest.importorskip("ray.data", reason="pip install 'mmvideoiq[bulk]'")
 
 SMALL = ("--decoders", "2", "--recognizers", "2")
@@ -123,6 +125,23 @@ def test_two_nodes_of_which_one_dies(bundle, linked, alone, tmp_path, monkeypatc
     finally:
         cluster.shutdown()
     check(out, folder, 600, alone[:3])
+
+
+def test_sigterm_ends_a_run_on_ray_as_any_other(monkeypatch):
+    """Ray puts a handler of its own in place, which exits at once."""
+
+    def init(**_):
+        signal.signal(signal.SIGTERM, lambda *_: None)
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with pytest.raises(Terminated), connected({}, failed="Ray does not start"):
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_rounds_ask_again_and_give_up_at_last(tmp_path):

@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import closing
 from functools import partial
 from types import FrameType
 
@@ -28,6 +29,7 @@ from mmvideoiq.service.serve.settings import MIB, STREAMS, Limits
 from mmvideoiq.service.serve.uploads import Uploads
 from mmvideoiq.service.sources import complete_bundle, find_bundle
 from mmvideoiq.video.av_reader import SAMPLING
+from mmvideoiq.video.decoder_process import Decoder
 
 MAX_WORKERS = 4  # unless more are asked for: each holds the networks of its own
 DEFAULTS = Limits()
@@ -201,6 +203,8 @@ def serve(args: argparse.Namespace) -> int:
         sampling=args.sampling,
     )
     sessions = open_sessions(open_one, workers)
+    with closing(Decoder(sessions[0].preprocessing)) as decoder:
+        decoder.start("videos")  # where this machine has none it is one line, and not an error of each video
     uploads = Uploads(kept_s=limits.kept_s, kept_bytes=limits.kept_bytes)
     try:
         service = Service(

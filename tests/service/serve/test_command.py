@@ -71,6 +71,15 @@ def test_mistakes_are_one_line(demo_bundle, tmp_path, capsys):
     assert "there is no such folder" in error(demo_bundle, "--port", 0, "--samples", tmp_path / "none")
 
 
+def test_a_machine_that_cannot_decode_serves_nothing(demo_bundle, tmp_path, monkeypatch, capsys):
+    (tmp_path / "av.py").write_text("raise ImportError('libav.so: cannot open')\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    assert main([str(demo_bundle), "--port", "0", "--workers", "1"]) == 2
+    said = capsys.readouterr().err
+    assert said.endswith(": error: videos: no decoder can be started: libav.so: cannot open\n")
+    assert said.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     "args", [["--port", "65536"], ["--max-upload", "0"], ["--workers", "0"], ["--streams", "x"]]
 )

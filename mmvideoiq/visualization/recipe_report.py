@@ -80,7 +80,8 @@ def print_table(summary: Mapping[str, Any], console: Console) -> None:
         title = f"{summary['recipe']}: {_counts(summary)}"
         console.print(terminal_table(columns, title=title, caption=caption))
     stages = (f"[dim]{s['name']}: {clock(s['seconds'])}  {s['checkpoint']}[/]" for s in summary["stages"])
-    for line in (*_policy_lines(summary), *bundle_lines(summary), *stages):
+    smoke = ["a smoke run (--fast): its figures and its advice mean nothing"] if summary.get("fast") else []
+    for line in (*smoke, *_policy_lines(summary), *bundle_lines(summary), *stages):
         console.print(line, highlight=False, soft_wrap=True)
 
 

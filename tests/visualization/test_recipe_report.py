@@ -95,6 +95,9 @@ def test_all_files_are_written_and_the_page_needs_no_other(clips, tmp_path):
     assert "advice: use videoiq: <good>" in shown and "waste: right in the mode chosen" in shown
     assert "over random actions of the same usage: +30.0 points (95 % interval +25.0 to +35.0)" in shown
     assert "cheapest sufficient" not in shown  # a share of no frames
+    assert "smoke run" not in shown
+    report.print_table(summary | dict(fast=True), console)
+    assert "\na smoke run (--fast): its figures and its advice mean nothing\n" in console.file.getvalue()
 
     page = ReportPage((out / "report.html").read_text())
     assert (

@@ -111,13 +111,16 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error(f"--stream takes one file or camera, got {len(args.videos)}")
     if (args.timeout is not None or args.retries is not None) and not is_address(args.videos[0]):
         parser.error("--timeout and --retries are for addresses: leave them out")
-    if args.json is not None and not Path(args.json).resolve().parent.is_dir():
-        parser.error(f"--json {args.json}: there is no folder {Path(args.json).parent}")
-    if args.report is not None:
-        try:
+    for video in args.videos:
+        if not args.stream and video.isdecimal() and not os.path.exists(video):
+            parser.error(f"{video}: there is no such file; a camera needs --stream")
+    try:
+        if args.json not in (None, LINES):
+            check_output("--json", Path(args.json))
+        if args.report is not None:
             check_output("--report", args.report)
-        except OSError as error:
-            parser.error(str(error))
+    except OSError as error:
+        parser.error(str(error))
     args.given = sys.argv[1:] if argv is None else list(argv)
     return args
 

@@ -56,7 +56,7 @@ def check_packages() -> Iterator[Finding]:
         names = ", ".join(name for name, command in COMMANDS.items() if command.extra == extra)
         if extra not in ("", "runtime") and names:
             lacking = missing(extra)
-            ready = f"not installed ({', '.join(lacking)} missing); only {names} needs it"
+            ready = f"not installed ({', '.join(lacking)} missing); it is for {names}"
             yield Finding(
                 name=f"[{extra}]",
                 state="green",

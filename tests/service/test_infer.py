@@ -375,6 +375,8 @@ def test_in_a_terminal_cells_have_colours_and_lines_its_width(infer, bundle, vid
         (["more.mp4", "--stream"], "--stream takes one file or camera, got 2"),
         (["--stream", "--retries=1"], "--timeout and --retries are for addresses: leave them out"),
         (["--json", "nowhere/out.json"], "--json nowhere/out.json: there is no folder nowhere"),
+        (["--json", "."], "--json .: is a folder; name a file"),
+        (["0"], "0: there is no such file; a camera needs --stream"),
         (["--decoders", "0"], "argument --decoders: '0' is not a whole number of at least 1"),
         (
             ["--sampling", "nearby", "--reader", "decord"],

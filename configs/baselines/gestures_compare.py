@@ -2,9 +2,9 @@
 #     python tools/compare.py configs/baselines/gestures_compare.py
 #
 # All rivals beside VideoIQ on the gesture clips, in a table for clips of both rooms and one for those of room B.
-# TRAINED is the work folder of configs/videoiq/gestures_recipe.py. ONE_SIZE (VideoIQ's choice, of one precision) and
-# WITHOUT_SKIP (sizes alone) are those of policies with fewer actions, gestures-*_videoiq.py; their rows are there where
-# the folders are given. CLIPS takes the first of each list.
+# TRAINED is the work folder of configs/videoiq/gestures_recipe.py. ONE_SIZE (VideoIQ's choice, of one precision),
+# SPARING (the same with a cost weight of 0.5) and WITHOUT_SKIP (sizes alone) are those of policies with fewer actions,
+# gestures-*_videoiq.py; their rows are there where the folders are given. CLIPS takes the first of each list.
 name = "gestures"
 
 trained = "{{$TRAINED:work_dirs/gestures}}"
@@ -26,7 +26,12 @@ policy = dict(
 )
 first = dict(policy, checkpoint=policy["checkpoint"][0])
 of_float = dict(config="gestures_uniform.py", checkpoint=f"{trained}/float")
-others = {"one_size": "{{$ONE_SIZE:none}}", "without_skip": "{{$WITHOUT_SKIP:none}}"}
+sparing = {"model.losses.efficiency.weight": 0.5}
+others = [
+    ("one size", "one_size", "{{$ONE_SIZE:none}}", {}),
+    ("one size, cost weight 0.5", "one_size", "{{$SPARING:none}}", sparing),
+    ("without skip", "without_skip", "{{$WITHOUT_SKIP:none}}", {}),
+]
 rows = [
     dict(of_float, name="float"),
     dict(of_float, name="early exit", config="gestures_early_exit.py", threshold=[0.3, 0.5, 0.7, 0.9, 0.99]),
@@ -41,16 +46,17 @@ rows = [
     dict(policy, name="random", usage_of="videoiq", draws=2),
     *[
         dict(
-            name=f"videoiq, {what.replace('_', ' ')}",
-            config=f"../videoiq/gestures-{what}_videoiq.py",
+            name=f"videoiq, {what}",
+            config=f"../videoiq/gestures-{config}_videoiq.py",
             checkpoint=[f"{folder}/{seed}" for seed in seeds],
             bundle=f"{folder}/bundle",
+            cfg_options=options,
         )
-        for what, folder in others.items()
+        for what, config, folder, options in others
         if folder != "none"
     ],
     dict(policy, name="videoiq", multiplier=[-4, -1, 1, 4]),
     dict(policy, name="videoiq"),
     dict(policy, name="oracle", oracle=True),
 ]
-del clips, trained, seeds, policy, first, of_float, others
+del clips, trained, seeds, policy, first, of_float, sparing, others

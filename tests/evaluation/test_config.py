@@ -199,13 +199,14 @@ def test_shipped_files_of_rows_can_be_read(name, tmp_path, monkeypatch):
     (tmp_path / "bundle").mkdir()
     (tmp_path / "bundle/manifest.json").touch()
     (tmp_path / "data").mkdir()
-    for variable in ("DEMO", "TRAINED", "ONE_SIZE", "WITHOUT_SKIP"):
+    for variable in ("DEMO", "TRAINED", "ONE_SIZE", "SPARING", "WITHOUT_SKIP"):
         monkeypatch.setenv(variable, str(tmp_path))
     for variable, folder in dict(DEMO_LSTM="lstm", BUNDLE="bundle", DATA_ROOT="data").items():
         monkeypatch.setenv(variable, str(tmp_path / folder))
     comparison = read_comparison(CONFIGS / f"baselines/{name}_compare.py")
     names = [row.name for row in comparison.rows]
     assert {"float", "videoiq", "random", "oracle", "videoiq@4", "early exit@0.9"} < set(names)
+    assert ("videoiq, one size, cost weight 0.5" in names) == (name == "gestures")
     assert ("lstm" in names) == (name == "demo")
     fewer = {"videoiq, one size", "videoiq, without skip"}
     assert fewer & set(names) == (fewer if name in ("gestures", "scenes-sizes") else set())

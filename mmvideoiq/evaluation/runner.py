@@ -103,7 +103,8 @@ class Evaluation:
             folder=str(self.work_dir / "timing"),
         )
         stamps = [_stamp(str(row.bundle / "manifest.json")) for row in self.comparison.rows if row.bundle]
-        hash = cache.hash_of(task, stamps, [job["hash"] for job in self._jobs.values()])
+        networks = [Path(row["config"]).read_text() for row in task["rows"].values() if "config" in row]
+        hash = cache.hash_of(task, networks, stamps, [job["hash"] for job in self._jobs.values()])
         file = self.work_dir / "timing" / "state.json"
         if state := cache.load(file, hash):
             log(self.console, "[dim]milliseconds: measured before[/]")

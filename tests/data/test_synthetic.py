@@ -17,6 +17,7 @@ from mmvideoiq.data.synthetic import (
     make_synthetic,
     write_lossless,
 )
+from mmvideoiq.jobs.errors import one_line_errors
 from mmvideoiq.video.av_reader import AvReader
 from tests.conftest import ROOT
 
@@ -198,7 +199,7 @@ def test_command(tmp_path: Path, load_tool, monkeypatch, capsys):
     assert "6 clips" in capsys.readouterr().out
     assert len(load_kinds(tmp_path / "set")["train/00000.mkv"]) == 4
     monkeypatch.setattr("sys.argv", [*arguments, "--seed", "-1"])
-    with pytest.raises(SystemExit) as stopped:
+    with pytest.raises(SystemExit) as stopped, one_line_errors():
         tool.main()
     assert stopped.value.code == 2 and "seed must be >= 0, got -1" in capsys.readouterr().err
 

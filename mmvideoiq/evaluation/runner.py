@@ -21,6 +21,8 @@ from mmvideoiq.jobs.process import finished, log, run_process
 
 VERSION = 2
 """Goes up when the same row would be tested in another way, or written with more."""
+TIMING_VERSION = 2
+"""Goes up when the same row would be timed in another way."""
 TEST, TIME = "mmvideoiq.evaluation.evaluator.test_rows", "mmvideoiq.latency.rows.time_rows"
 
 
@@ -103,8 +105,7 @@ class Evaluation:
             folder=str(self.work_dir / "timing"),
         )
         stamps = [_stamp(str(row.bundle / "manifest.json")) for row in self.comparison.rows if row.bundle]
-        networks = [Path(row["config"]).read_text() for row in task["rows"].values() if "config" in row]
-        hash = cache.hash_of(task, networks, stamps, [job["hash"] for job in self._jobs.values()])
+        hash = cache.hash_of(TIMING_VERSION, task, stamps, [job["hash"] for job in self._jobs.values()])
         file = self.work_dir / "timing" / "state.json"
         if state := cache.load(file, hash):
             log(self.console, "[dim]milliseconds: measured before[/]")

@@ -35,12 +35,11 @@ from mmvideoiq.jobs.arguments import (
 from mmvideoiq.jobs.errors import traceback_wanted, write_any_text
 from mmvideoiq.jobs.signals import exit_code
 from mmvideoiq.service.answers import Report, knowledge, write_json
+from mmvideoiq.service.options import add_engine, add_reader, add_sampling
 from mmvideoiq.service.sources import complete_bundle, find_bundle, find_videos
-from mmvideoiq.video.av_reader import SAMPLING
 from mmvideoiq.video.decoder_process import Decoder
 from mmvideoiq.video.errors import VideoError, shown
 from mmvideoiq.video.network import Connection, is_address
-from mmvideoiq.video.preprocessing import READERS
 
 PATIENCE = Connection()
 LINES = "-"  # in place of a file for --json
@@ -53,14 +52,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     bundle = parser.add_argument("bundle", help="folder that mmvideoiq export wrote, or zoo://NAME")
     bundle.completer = complete_bundle
     parser.add_argument("videos", nargs="+", metavar="VIDEO", help="file, or folder of videos")
-    parser.add_argument("--engine", default="openvino", help="openvino (default) or onnxruntime")
+    add_engine(parser)
     parser.add_argument("--threads", type=count, metavar="N", help="of the engine; default: one for each CPU")
-    parser.add_argument(
-        "--float-precision",
-        default="auto",
-        metavar="P",
-        help="of what runs in floats: f32, bf16, or auto (default): bf16 where the CPU has it, policies aside",
-    )
     parser.add_argument("--budget", metavar="B", help="mean cost of a frame (0.4), or time of a clip (30ms)")
     parser.add_argument("--top", type=count, default=1, metavar="K", help="labels to show (default 1)")
     parser.add_argument(
@@ -74,8 +67,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="F",
         help="also write a page (.html): a filmstrip with the actions, cost and times of each video",
     )
-    parser.add_argument("--sampling", choices=SAMPLING, help="of frames; default: the bundle's")
-    parser.add_argument("--reader", choices=READERS, default="av", help="av (PyAV, default) or decord")
+    add_sampling(parser)
+    add_reader(parser)
     parser.add_argument(
         "--decoders",
         type=count_or_auto,

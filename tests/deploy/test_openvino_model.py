@@ -7,7 +7,6 @@ import pytest
 
 from mmvideoiq.deploy.bundle.bundle import Layer
 from mmvideoiq.deploy.bundle.graph import Graph, Grid
-from mmvideoiq.deploy.engines.cpu import has_vnni
 from mmvideoiq.deploy.engines.lowering import bytes_are_codes
 from tests.deploy.engine_cases import (
     EXACT,
@@ -204,18 +203,18 @@ def test_the_border_of_frames_whose_zero_is_no_code(window, between, bits, std):
         assert agreement(Numbers(graph, known), bits, {"frames": frames_of(4, size)}) > EXACT
 
 
-@pytest.mark.skipif(not has_vnni(), reason="without VNNI this layer runs as two")
 def test_all_but_the_border_of_frames_goes_from_bytes_to_codes():
+    """Weights of 4 bits: one convolution on every CPU."""
     nodes = (
         node("normalize", "x", "frames", mean=(127.5,) * 3, std=(127.5,) * 3),
-        quantize("codes", "x", BYTES, 8),
+        quantize("codes", "x", BYTES, 4),
         conv("stem", "codes", (16, 3, 3, 3), padding=(1, 1), stride=(2, 2)),
-        quantize("middle", "stem", Grid(0.02, 0, 255), 8),
+        quantize("middle", "stem", Grid(0.3, 0, 15), 4),
         conv("last", "middle", (8, 16, 1, 1)),
     )
     graph = Graph(inputs={"frames": (-1, 64, 64, 3)}, nodes=nodes, outputs=("last",))
-    numbers = {"stem": with_zero(coded_layer(8, 16, 3, 3, 3)), "last": with_zero(coded_layer(8, 8, 16, 1, 1))}
-    steps = executed(load(Numbers(graph, numbers), 8))
+    numbers = {"stem": with_zero(coded_layer(4, 16, 3, 3, 3)), "last": with_zero(coded_layer(4, 8, 16, 1, 1))}
+    steps = executed(load(Numbers(graph, numbers), 4))
     convolutions = [(kernel, fused) for kind, kernel, fused in steps if kind == "Convolution"]
     assert len(convolutions) == 4 and all(kernel.endswith("I8") for kernel, _ in convolutions)
     assert sum("FakeQuantize" in fused for _, fused in convolutions) == 1  # the border's sums are floats

@@ -114,22 +114,21 @@ class OpenVinoLayers:
         if x.offset:
             bias = bias + x.offset * geometry.window_sums(weight_values(*weights), sizes(x.node)[1:])
         terms = self.terms(weights, x.high, geometry)
-        sums = [self.convolution(x.node, self.dequantized(term, geometry), geometry) for term in terms]
         correction = terms[-1].correction
+        at_border = bias.shape[1:] != (1, 1)
+        if at_border and x.pixels is not None and len(terms) == 1 and not correction.any():
+            if regions := geometry.regions(sizes(x.node)[1:]):
+                weight = self.dequantized(weights, geometry)
+                return self.joined(
+                    [[self.region(x.pixels, part, weight, bias, geometry) for part in row] for row in regions]
+                )
+        sums = [self.convolution(x.node, self.dequantized(term, geometry), geometry) for term in terms]
         if correction.any():
             self.corrections = True
             total = self.window_sum(x.node, geometry, len(correction))
             sums.append(self.op.multiply(total, self.constant(correction[None, :, None, None])))
         y = reduce(self.op.add, sums)
-        if bias.shape[1:] == (1, 1):
-            return Value(y, bias=bias)
-        regions = geometry.regions(sizes(x.node)[1:])
-        if x.pixels is None or len(sums) > 1 or not regions:
-            return Value(self.op.add(y, self.constant(bias[None])))
-        weight = self.dequantized(terms[0], geometry)
-        return self.joined(
-            [[self.region(x.pixels, part, weight, bias, geometry) for part in row] for row in regions]
-        )
+        return Value(self.op.add(y, self.constant(bias[None]))) if at_border else Value(y, bias=bias)
 
     def channels_first(self, pixels: Any) -> Any:
         return self.op.transpose(pixels, self.op.constant([0, 3, 1, 2]))

@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from mmvideoiq.deploy.budget import parse_budget
 from mmvideoiq.deploy.setting import MAX_COST
 from mmvideoiq.jobs.arguments import Parser, count, count_or_auto, prog, rate
+from mmvideoiq.service.options import add_engine, add_reader, add_sampling
 from mmvideoiq.service.sources import complete_bundle
-from mmvideoiq.video.av_reader import SAMPLING
-from mmvideoiq.video.preprocessing import READERS
 
 SHARD_SIZE = 500
 TIME_LIMIT_S = 120.0
@@ -43,16 +42,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--retry-errors", action="store_true", help="do videos again that were errors in an earlier start"
     )
     model = parser.add_argument_group("recognition")
-    model.add_argument("--engine", default="openvino", help="openvino (default) or onnxruntime")
-    model.add_argument(
-        "--float-precision",
-        default="auto",
-        metavar="P",
-        help="of what runs in floats: f32, bf16, or auto (default): bf16 where the CPU has it, policies aside",
-    )
+    add_engine(model)
     model.add_argument("--budget", metavar="B", help="mean cost of a frame, such as 0.4")
-    model.add_argument("--sampling", choices=SAMPLING, help="of frames; default: the bundle's")
-    model.add_argument("--reader", choices=READERS, default="av", help="av (PyAV, default) or decord")
+    add_sampling(model)
+    add_reader(model)
     limits = parser.add_argument_group("limits")
     limits.add_argument(
         "--time-limit",

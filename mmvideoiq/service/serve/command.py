@@ -21,6 +21,7 @@ from mmvideoiq.jobs.arguments import BAD, Parser, count, count_or_none, print_er
 from mmvideoiq.jobs.environment import usable_cpus
 from mmvideoiq.jobs.errors import traceback_wanted, write_any_text
 from mmvideoiq.jobs.signals import exit_code
+from mmvideoiq.service.options import add_engine, add_sampling
 from mmvideoiq.service.serve.app import Service
 from mmvideoiq.service.serve.guard import names_of
 from mmvideoiq.service.serve.pool import open_sessions
@@ -28,7 +29,6 @@ from mmvideoiq.service.serve.samples import add_samples
 from mmvideoiq.service.serve.settings import MIB, STREAMS, Limits
 from mmvideoiq.service.serve.uploads import Uploads
 from mmvideoiq.service.sources import complete_bundle, find_bundle
-from mmvideoiq.video.av_reader import SAMPLING
 from mmvideoiq.video.decoder_process import Decoder
 
 MAX_WORKERS = 4  # unless more are asked for: each holds the networks of its own
@@ -57,7 +57,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--samples", metavar="DIR", help="videos to try; default: some that the demo's bundle knows"
     )
     model = parser.add_argument_group("the model")
-    model.add_argument("--engine", default="openvino", help="openvino (default) or onnxruntime")
+    add_engine(model)
     model.add_argument(
         "--workers",
         type=count,
@@ -67,13 +67,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     model.add_argument(
         "--threads", type=count, metavar="N", help="of each worker's engine; default: the CPUs shared out"
     )
-    model.add_argument(
-        "--float-precision",
-        default="auto",
-        metavar="P",
-        help="of what runs in floats: f32, bf16, or auto (default)",
-    )
-    model.add_argument("--sampling", choices=SAMPLING, help="of frames; default: the bundle's")
+    add_sampling(model)
     bounds = parser.add_argument_group("bounds")
     bounds.add_argument(
         "--max-upload",

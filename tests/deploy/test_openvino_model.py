@@ -8,6 +8,7 @@ import pytest
 from mmvideoiq.deploy.bundle.bundle import Layer
 from mmvideoiq.deploy.bundle.graph import Graph, Grid
 from mmvideoiq.deploy.engines.lowering import bytes_are_codes
+from mmvideoiq.deploy.engines.openvino_model import OpenVinoModel
 from tests.deploy.engine_cases import (
     EXACT,
     GRIDS,
@@ -201,6 +202,27 @@ def test_the_border_of_frames_whose_zero_is_no_code(window, between, bits, std):
     for outputs in (("middle", "last"), ("stem", *(n.name for n in nodes), "middle", "last")):
         graph = Graph(inputs={"frames": (-1, *size, 3)}, nodes=chain, outputs=outputs)
         assert agreement(Numbers(graph, known), bits, {"frames": frames_of(4, size)}) > EXACT
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("strides", [(1, 2), (2, 2), (2, 3)])
+@pytest.mark.parametrize(("kernel", "padding", "width"), [((3, 3), 0, 3), ((1, 3), 1, 1), ((5, 5), 1, 3)])
+def test_an_output_of_one_column(bits, strides, kernel, padding, width):
+    """On CPUs with AMX the plugin has a second column right, but not one alone."""
+    size, shape = (31, width), (8, 3, *kernel)
+    graph = graph_of(
+        quantize("codes", "x", Grid(0.03, 0, 2**bits - 1), bits),
+        conv("y", "codes", shape, stride=strides, padding=(0, padding)),
+        size=size,
+        outputs=("y",),
+    )
+    numbers = Numbers(graph, {"y": with_zero(coded_layer(bits, *shape))})
+    assert agreement(numbers, bits, {"frames": frames_of(4, size)}) > EXACT
+    nodes = OpenVinoModel(numbers, "recognition", bits, True).model.get_ops()
+    columns = {
+        op.get_output_partial_shape(0)[3].get_length() for op in nodes if "Convolution" in op.get_type_name()
+    }
+    assert columns == {2}
 
 
 def test_all_but_the_border_of_frames_goes_from_bytes_to_codes():

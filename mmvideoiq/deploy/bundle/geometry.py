@@ -45,10 +45,13 @@ class ConvGeometry:
         stride, padding, dilation = (tuple(node.attrs[key]) for key in ("stride", "padding", "dilation"))
         return cls(tuple(node.attrs["shape"][2:]), stride, padding, dilation, node.attrs["groups"])
 
-    def output_size(self, size: Sequence[int]) -> tuple[int, ...]:
-        """Height and width of the output for an input of ``size``."""
-        axes = zip(size, self.kernel, self.stride, self.padding, self.dilation, strict=True)
-        return tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in axes)
+    def output_size(
+        self, size: Sequence[int], before: Sequence[int] | None = None, behind: Sequence[int] | None = None
+    ) -> tuple[int, ...]:
+        """Height and width of the output for an input of ``size``; ``before`` and ``behind``: other paddings."""
+        ends = (before or self.padding, behind or self.padding)
+        axes = zip(size, self.kernel, self.stride, *ends, self.dilation, strict=True)
+        return tuple((n + p + q - d * (k - 1) - 1) // s + 1 for n, k, s, p, q, d in axes)
 
     def regions(self, size: Sequence[int]) -> list[list[Region]]:
         """The output for an input of ``size`` as rows of regions: the windows that meet no padding, and those around.

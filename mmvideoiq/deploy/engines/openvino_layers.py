@@ -27,7 +27,8 @@ class Value:
         bias: of each channel, float64 (C, 1, 1), still to be added, best by the quantization that reads the value.
         high: of codes, ``node`` being ``step * code`` with codes 0 to ``high``; 0 of floats.
         pool: a max pool that is still to be done, after the quantization that reads the value.
-        pixels: of frames, normalized or as codes: the same as (N, H, W, C).
+        pixels: of frames, normalized or as codes: the same as rows (N, H, W * C), which fill the CPU's registers
+            where the three channels of a pixel would not.
         regions: rows of values that make up this one, for what can be done with each by itself.
     """
 
@@ -120,7 +121,7 @@ class OpenVinoLayers:
             if regions := geometry.regions(sizes(x.node)[1:]):
                 weight = self.dequantized(weights, geometry)
                 return self.joined(
-                    [[self.region(x.pixels, part, weight, bias, geometry) for part in row] for row in regions]
+                    [[self.region(x, part, weight, bias, geometry) for part in row] for row in regions]
                 )
         sums = [self.convolution(x.node, self.dequantized(term, geometry), geometry) for term in terms]
         if correction.any():
@@ -130,16 +131,18 @@ class OpenVinoLayers:
         y = reduce(self.op.add, sums)
         return Value(self.op.add(y, self.constant(bias[None]))) if at_border else Value(y, bias=bias)
 
-    def channels_first(self, pixels: Any) -> Any:
-        return self.op.transpose(pixels, self.op.constant([0, 3, 1, 2]))
+    def channels_first(self, pixels: Any, channels: int) -> Any:
+        """Rows (N, H, W * C) as (N, C, H, W)."""
+        y = self.op.reshape(pixels, self.op.constant([0, 0, -1, channels]), True)
+        return self.op.transpose(y, self.op.constant([0, 3, 1, 2]))
 
-    def region(
-        self, pixels: Any, part: Region, weight: Any, bias: np.ndarray, geometry: ConvGeometry
-    ) -> Value:
-        """A part of the convolution of frames (N, H, W, C); ``bias``: (O, h, w) of the whole."""
-        starts, ends = map(list, zip(*part.seen, strict=True))
-        cut = self.op.slice(pixels, *map(self.op.constant, (starts, ends, [1, 1], [1, 2])))
-        y = self.convolution(self.channels_first(cut), weight, geometry, (part.before, part.behind))
+    def region(self, x: Value, part: Region, weight: Any, bias: np.ndarray, geometry: ConvGeometry) -> Value:
+        """A part of the convolution of frames; ``bias``: (O, h, w) of the whole."""
+        channels, (rows, columns) = sizes(x.node)[0], part.seen
+        starts, ends = ([row, column * channels] for row, column in zip(rows, columns, strict=True))
+        cut = self.op.slice(x.pixels, *map(self.op.constant, (starts, ends, [1, 1], [1, 2])))
+        seen = self.channels_first(cut, channels)
+        y = self.convolution(seen, weight, geometry, (part.before, part.behind))
         own = bias[:, part.rows, part.columns]
         if part.inside:
             return Value(y, bias=own[:, :1, :1])
@@ -169,10 +172,19 @@ class OpenVinoLayers:
     def convolution(
         self, x: Any, weight: Any, geometry: ConvGeometry, padding: tuple[list[int], list[int]] | None = None
     ) -> Any:
-        """``weight``: as ``weight_constant`` gives it; ``padding`` before and behind in place of the geometry's."""
+        """``weight``: as ``weight_constant`` gives it; ``padding`` before and behind in place of the geometry's.
+
+        The kernels for AMX give wrong rows from the second on where the output has one column and columns of the
+        input are skipped (OpenVINO 2026.4). Such an output gets a second column, which is cut off.
+        """
         op = self.op.convolution if geometry.groups == 1 else self.op.group_convolution
         before, behind = padding or [list(geometry.padding)] * 2
-        return op(x, weight, list(geometry.stride), before, behind, list(geometry.dilation))
+        height, width = geometry.output_size(sizes(x)[1:], before, behind)
+        one_column = width == 1 < height and geometry.stride[1] > 1
+        if one_column:
+            behind = [behind[0], behind[1] + geometry.stride[1]]
+        y = op(x, weight, list(geometry.stride), before, behind, list(geometry.dilation))
+        return self.op.slice(y, *map(self.op.constant, ([0], [1], [1], [3]))) if one_column else y
 
     def weight_constant(self, numbers: np.ndarray, geometry: ConvGeometry) -> Any:
         """Of (O, I, kh, kw), or (O, I) for one pixel: with groups (groups, O / groups, I, kh, kw)."""

@@ -80,13 +80,15 @@ class OpenVinoModel(OpenVinoLayers):
 
     def normalize(self, node: Node, x: Value) -> Value:
         mean, std = (np.array(node.attrs[key], np.float64) for key in ("mean", "std"))
-        y = x.node
+        size, width, channels = None, *sizes(x.node)[1:]
         if self.resized_at_once(node):
-            y = self.resized_pixels(y, consumers(self.graph, node)[0].attrs["size"])
-        y = self.op.convert(y, np.float32)
+            size = consumers(self.graph, node)[0].attrs["size"]
+            width = size[1]
+        y = self.op.convert(self.rows(x.node, size), np.float32)
         if not bytes_are_codes(self.graph, node, self.bits):
-            y = self.op.multiply(self.op.subtract(y, self.constant(mean)), self.constant(1 / std))
-        return Value(self.channels_first(y), pixels=y)
+            mean, share = (self.constant(np.tile(numbers, width)) for numbers in (mean, 1 / std))
+            y = self.op.multiply(self.op.subtract(y, mean), share)
+        return Value(self.channels_first(y, channels), pixels=y)
 
     def resized_at_once(self, node: Node) -> bool:
         """Whether all that is done with the normalized frames of ``node`` is one resizing."""
@@ -103,11 +105,11 @@ class OpenVinoModel(OpenVinoLayers):
         size, axes = (self.op.constant(list(numbers)) for numbers in (node.attrs["size"], (2, 3)))
         return Value(self.op.interpolate(self.floats(x), size, "linear_onnx", "sizes", axes=axes))
 
-    def resized_pixels(self, x: Any, size: tuple[int, int]) -> Any:
-        """Frames (N, H, W, C) of bytes at ``size``, as floats unless that is their own."""
-        height, width, channels = sizes(x)
-        y = self.op.reshape(x, self.op.constant([0, 0, -1]), True)
-        steps = zip((1, 2), (height, width), size, (1, channels), strict=True)
+    def rows(self, frames: Any, size: tuple[int, int] | None) -> Any:
+        """Frames (N, H, W, C) of bytes as rows (N, h, w * C): at ``size`` as floats, unless that is their own."""
+        height, width, channels = sizes(frames)
+        y = self.op.reshape(frames, self.op.constant([0, 0, -1]), True)
+        steps = zip((1, 2), (height, width), size or (height, width), (1, channels), strict=True)
         for axis, before, after, wide in steps:
             if before == after:
                 continue
@@ -119,7 +121,7 @@ class OpenVinoModel(OpenVinoLayers):
             a, b = (self.op.convert(numbers, np.float32) for numbers in (a, b))
             weight = np.repeat(share, wide).reshape((1, -1, 1) if axis == 1 else (1, 1, -1))
             y = self.op.add(a, self.op.multiply(self.op.subtract(b, a), self.constant(weight)))
-        return self.op.reshape(y, self.op.constant([0, *size, channels]), True)
+        return y
 
     def quantize(self, node: Node, x: Value) -> Value:
         grid = node.grid(self.bits)
@@ -148,7 +150,7 @@ class OpenVinoModel(OpenVinoLayers):
             ranges = [start, start + levels * step, 0, levels * step]
         y = self.op.fake_quantize(y, *map(self.constant, ranges), levels + 1)
         if pixels is not None:
-            return Value(self.channels_first(y), offset, high=high, pixels=y)
+            return Value(self.channels_first(y, sizes(x.node)[0]), offset, high=high, pixels=y)
         y = Value(y, offset, high=high)
         return y if x.pool is None else self.pooled(x.pool, y)
 

@@ -7,7 +7,8 @@ quantization, into one int8 convolution. What it looks for is met as follows:
 activations 256 levels from 0, or 16 of 4 bits; of others a clamp before them keeps codes on the grid. A grid that
             starts elsewhere is moved to 0; what it lacks then is added after the convolution
 frames      of bytes that are the first layer's codes: not normalized at all
-biases      part of the quantization that follows, as ranges of its own for each channel
+biases      part of the quantization that follows, as ranges of its own for each channel; of values that are added up,
+            part of the convolution
 border      of frames whose zero lies between two codes: the bias differs where the window meets padding, so these rows
             and columns are computed apart, and joined to the others as codes
 weights     int8, times a scale per channel, which holds the gain as well
@@ -163,9 +164,11 @@ class OpenVinoModel(OpenVinoLayers):
         return Value(self.op.clamp(self.floats(x), node.attrs["low"], node.attrs["high"]))
 
     def add(self, node: Node, x: Value, y: Value) -> Value:
-        biases = [value.bias for value in (x, y) if value.bias is not None]
-        bias = np.sum(biases, axis=0) if biases else None
-        return Value(self.op.add(x.node, y.node), x.offset + y.offset, bias)
+        terms = [
+            value.node if value.bias is None else self.op.add(value.node, self.constant(value.bias[None]))
+            for value in (x, y)
+        ]
+        return Value(self.op.add(*terms), x.offset + y.offset)
 
     def max_pool(self, node: Node, x: Value) -> Value:
         readers = consumers(self.graph, node)

@@ -25,4 +25,4 @@ data = dict(
 )
 evaluate = dict(engine="openvino", kinds="{work_dir}/data")
 
-fast = dict(data=dict(train=16, val=13, test=13))
+fast = dict(data=dict(train=16, val=4, test=4))

@@ -23,6 +23,7 @@ resizing    of frames before they are normalized, which is the same and works on
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -81,14 +82,13 @@ class OpenVinoModel(OpenVinoLayers):
 
     def normalize(self, node: Node, x: Value) -> Value:
         mean, std = (np.array(node.attrs[key], np.float64) for key in ("mean", "std"))
-        size, width, channels = None, *sizes(x.node)[1:]
+        *size, channels = sizes(x.node)
         if self.resized_at_once(node):
             size = consumers(self.graph, node)[0].attrs["size"]
-            width = size[1]
         y = self.op.convert(self.rows(x.node, size), np.float32)
         if not bytes_are_codes(self.graph, node, self.bits):
-            mean, share = (self.constant(np.tile(numbers, width)) for numbers in (mean, 1 / std))
-            y = self.op.multiply(self.op.subtract(y, mean), share)
+            mean, factor = (self.constant(np.tile(numbers, size[1])) for numbers in (mean, 1 / std))
+            y = self.op.multiply(self.op.subtract(y, mean), factor)
         return Value(self.channels_first(y, channels), pixels=y)
 
     def resized_at_once(self, node: Node) -> bool:
@@ -106,11 +106,11 @@ class OpenVinoModel(OpenVinoLayers):
         size, axes = (self.op.constant(list(numbers)) for numbers in (node.attrs["size"], (2, 3)))
         return Value(self.op.interpolate(self.floats(x), size, "linear_onnx", "sizes", axes=axes))
 
-    def rows(self, frames: Any, size: tuple[int, int] | None) -> Any:
-        """Frames (N, H, W, C) of bytes as rows (N, h, w * C): at ``size`` as floats, unless that is their own."""
+    def rows(self, frames: Any, size: Sequence[int]) -> Any:
+        """Frames (N, H, W, C) of bytes as rows (N, h, w * C) at ``size``, (h, w): floats unless that is their own."""
         height, width, channels = sizes(frames)
         y = self.op.reshape(frames, self.op.constant([0, 0, -1]), True)
-        steps = zip((1, 2), (height, width), size or (height, width), (1, channels), strict=True)
+        steps = zip((1, 2), (height, width), size, (1, channels), strict=True)
         for axis, before, after, wide in steps:
             if before == after:
                 continue

@@ -54,8 +54,12 @@ def check_frames(model: Any, loader: Any) -> None:
         model.check_frames(*loader.dataset[0]["inputs"].shape[-2:])
 
 
-def check_samplers(config: Config) -> None:
-    """ValueError for a sampler that is neither dict nor None: MMEngine takes it, and fails at the first clip."""
+def check_runtime(config: Config) -> None:
+    """ValueError for samplers and log windows that MMEngine takes when built, and fails on at the first clips."""
+    log = config.get("log_processor")
+    window = log.get("window_size", 1) if isinstance(log, dict) else 1
+    if type(window) is not int or window < 1:
+        raise ValueError(f"log_processor.window_size={window!r} must be a whole number of iterations, 1 or more")
     for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
         loader = config.get(name)
         if isinstance(loader, dict) and not isinstance(loader.get("sampler"), dict | None):
@@ -128,7 +132,7 @@ def read_config(path: str, *, options: dict | None, work_dir: str | None, launch
 
 def build_runner(config: Config, begun: Begun) -> Any:
     """Build MMEngine's runner, or that of ``runner_type``; it records in ``begun`` that the run has begun."""
-    check_samplers(config)
+    check_runtime(config)
     compat.fit_launcher_to_cpu(config)
     if "runner_type" in config:
         from mmaction.registry import RUNNERS

@@ -74,6 +74,8 @@ def test_missing_checkpoint(train, test, tsn_config, tmp_path, capsys):
         ("model.backbone.depth=19", "invalid depth 19 for resnet"),
         ("train_dataloader.dataset.ann_file=no.txt", "no.txt"),
         ("test_dataloader.sampler=1", "test_dataloader.sampler=1 must be a dict, such as"),
+        ("log_processor.window_size=[[0]]", "log_processor.window_size=[[0]] must be a whole number"),
+        ("log_processor.window_size=0", "log_processor.window_size=0 must be a whole number"),
         ("load_from=https:/no.pth", "checkpoint not found: https:/no.pth"),
     ],
 )

@@ -64,10 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (RecipeError, RowError, DamagedFile) as error:
         if traceback_wanted():
             raise
-        print(explained(f"error: {error}"), file=sys.stderr)
+        print(explained(f"{prog()}: error: {error}"), file=sys.stderr)
         return 2
     except StageFailed as error:
-        print(explained(f"error: a stage failed, {error}"), file=sys.stderr)
+        print(explained(f"{prog()}: error: a stage failed, {error}"), file=sys.stderr)
         return 1
     except OSError as error:
         if traceback_wanted() or not cannot_write(error):
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         what = "free some space, then go on with --resume"
         if not disk_full(error):
             what = "choose another --work-dir, or allow to write there"
-        print(f"error: {error}: {what}", file=sys.stderr)
+        print(f"{prog()}: error: {error}: {what}", file=sys.stderr)
         return 1 if disk_full(error) else 2
     except KeyboardInterrupt as stop:
         print(

@@ -59,7 +59,9 @@ def check_runtime(config: Config) -> None:
     log = config.get("log_processor")
     window = log.get("window_size", 1) if isinstance(log, dict) else 1
     if type(window) is not int or window < 1:
-        raise ValueError(f"log_processor.window_size={window!r} must be a whole number of iterations, 1 or more")
+        raise ValueError(
+            f"log_processor.window_size={window!r} must be a whole number of iterations, 1 or more"
+        )
     for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
         loader = config.get(name)
         if isinstance(loader, dict) and not isinstance(loader.get("sampler"), dict | None):

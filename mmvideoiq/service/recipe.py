@@ -16,7 +16,7 @@ compat.apply()
 
 from mmvideoiq.evaluation.config import RowError
 from mmvideoiq.fileio import DamagedFile
-from mmvideoiq.jobs.arguments import Parser, prog
+from mmvideoiq.jobs.arguments import Parser, print_error, prog
 from mmvideoiq.jobs.errors import cannot_write, disk_full, traceback_wanted, write_any_text
 from mmvideoiq.jobs.explained import explained
 from mmvideoiq.jobs.process import StageFailed
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (RecipeError, RowError, DamagedFile) as error:
         if traceback_wanted():
             raise
-        print(explained(f"{prog()}: error: {error}"), file=sys.stderr)
+        print_error(error)
         return 2
     except StageFailed as error:
         print(explained(f"{prog()}: error: a stage failed, {error}"), file=sys.stderr)
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         what = "free some space, then go on with --resume"
         if not disk_full(error):
             what = "choose another --work-dir, or allow to write there"
-        print(f"{prog()}: error: {error}: {what}", file=sys.stderr)
+        print_error(f"{error}: {what}")
         return 1 if disk_full(error) else 2
     except KeyboardInterrupt as stop:
         print(

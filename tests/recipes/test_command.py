@@ -96,7 +96,11 @@ def test_a_failing_stage_shows_the_end_of_its_log(toy, tmp_path):
             1_000_000,
             ["train_stages.py: error: ", "no space left for", "--resume"],
         ),  # file size, as on a full disk
-        (dict(invalid_from=2), None, ["train_stages.py: error: a stage failed, loss_other is inf at"]),
+        (
+            dict(invalid_from=2),
+            None,
+            ["train_stages.py: error: a stage failed, loss_other is inf at epoch 1, iteration 2"],
+        ),
     ],
 )
 def test_a_full_disk_and_an_invalid_loss_end_in_one_line(toy, tmp_path, options, limit, messages):
